@@ -72,7 +72,7 @@ class ProtocolError(Exception):
     """The server sent something that the protocol does not allow."""
 
 
-class Closed(ConnectionError):
+class Closed(Exception):
     """The connection is over. ``code`` is the WebSocket close code; TCP tells none: always 1006."""
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -168,11 +168,14 @@ class Wire(Protocol):
     async def read(self) -> Message:
         """The next message; raises Closed or ProtocolError."""
 
-    def write(self, cmd: int, body: bytes, binary: bool) -> None: ...
+    def write(self, cmd: int, body: bytes, binary: bool) -> None:
+        ...
 
-    async def drain(self) -> None: ...
+    async def drain(self) -> None:
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        ...
 
 
 class TcpWire:
@@ -298,7 +301,9 @@ class WebSocketWire:
             (size,) = struct.unpack(">H", await self._reader.readexactly(2))
         elif size == 127:
             (size,) = struct.unpack(">Q", await self._reader.readexactly(8))
-        if size > self._max_size + 32:  # the body's limit, and room for the header or the first line
+        if (
+            size > self._max_size + 32
+        ):  # the body's limit, and room for the header or the first line
             raise ProtocolError(f"a frame of {size} bytes, the limit is {self._max_size}")
         return bool(first & 0x80), opcode, await self._reader.readexactly(size)
 
@@ -369,7 +374,9 @@ class Client:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("tcp", "ws", "wss") or not parts.hostname:
-            raise ValueError(f"{url!r}: expected tcp://host:port, ws://host:port/ or wss://host:port/")
+            raise ValueError(
+                f"{url!r}: expected tcp://host:port, ws://host:port/ or wss://host:port/"
+            )
         if parts.scheme == "tcp" and parts.port is None:
             raise ValueError(f"{url!r}: the port is missing")
         self.url = url
@@ -388,7 +395,8 @@ class Client:
         self._subprotocols = subprotocols
         self._handlers: dict[int, Handler] = {}
         self._state_handlers: list[StateHandler] = []
-        self._inbox: asyncio.Queue[Message | None] = asyncio.Queue(queue)
+        self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(queue)  # bounds the inbox; the end's None needs no room
         self._wire: TcpWire | WebSocketWire | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -396,16 +404,15 @@ class Client:
 
     async def connect(self) -> Self:
         """Connects, and logs in if a key is known. Raises OSError, Closed or ProtocolError."""
-        if self._task and not self._task.done():
-            raise RuntimeError("already connected")
-        self._inbox = asyncio.Queue(self._inbox.maxsize)
+        if self._task:
+            raise RuntimeError("a client connects once; make another")
         await self._open()
         self._task = asyncio.create_task(self._serve(), name=f"redrabbit client {self.url}")
         return self
 
     async def run(self) -> None:
         """Connects (again and again, with ``reconnect``) and serves the handlers until closed."""
-        if not self._task or self._task.done():
+        if not self._task:
             if self._reconnect:
                 self._task = asyncio.create_task(self._serve(), name=f"redrabbit client {self.url}")
             else:
@@ -462,6 +469,7 @@ class Client:
         if message is None:
             self._inbox.put_nowait(None)  # for the next caller
             raise self.closed or Closed(1006)
+        self._room.release()
         return message
 
     async def __aiter__(self) -> AsyncIterator[Message]:
@@ -530,7 +538,7 @@ class Client:
                     await asyncio.sleep(self._delay(retries))
                     retries += 1
         finally:
-            self._end()
+            self._inbox.put_nowait(None)  # wakes receive()
 
     async def _read_all(self) -> bool:
         """Reads until the connection ends; says whether it brought a message."""
@@ -542,7 +550,8 @@ class Client:
                 received = True
                 handler = self._handlers.get(message.cmd)
                 if handler is None:
-                    await self._inbox.put(message)
+                    await self._room.acquire()
+                    self._inbox.put_nowait(message)
                 else:
                     await _call(handler, message)
         except Closed as closed:
@@ -550,19 +559,14 @@ class Client:
                 self.closed = closed
         except ProtocolError as error:
             self.closed = Closed(1002, str(error))
-        self._wire = None
-        await wire.close()
+        finally:
+            self._wire = None
+            await wire.close()
         return received
 
     def _delay(self, retries: int) -> float:
         base, cap = self._backoff
         return float(min(cap, base * 2 ** min(retries, 16)) * (0.5 + random.random()))
-
-    def _end(self) -> None:
-        """Wakes receive(). A full queue has no waiter: its last message makes room."""
-        if self._inbox.full():
-            self._inbox.get_nowait()
-        self._inbox.put_nowait(None)
 
     async def _change(self, state: Literal["offline", "connecting", "online"]) -> None:
         if state == self.state:
