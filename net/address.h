@@ -12,7 +12,7 @@ typedef struct rr_address {
     unsigned port;  /* 0..65535; 0 = any free one */
 } rr_address_t;
 
-/* Parses "tcp://127.0.0.1:10241", "ws://[::1]:80", "tcp://*:0", "http://…". On RR_EINVAL `why` (may be NULL) says what is
+/* Parses "tcp://127.0.0.1:10241", "ws://[::1]:80", "tcp://STAR:0" (STAR is an asterisk: all interfaces), "http://…". On RR_EINVAL `why` (may be NULL) says what is
  * wrong and how it should look. Any thread. */
 RR_MUST_CHECK int rr_address_parse(const char *text, rr_address_t *out, char *why, unsigned long why_size);
 
