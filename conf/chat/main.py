@@ -1,6 +1,6 @@
-"""A chat room. Edit it while people talk: Save, then Reload; nobody has to reconnect.
+"""A chat room. Edit it while people talk; nobody has to reconnect.
 
-Try it: let decorate() return text.upper(), or make a command of your own in COMMANDS.
+Try it: let decorate() return text.upper(), or add a command to COMMANDS.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import ffext
 
-# Commands on the wire. Clients send SAY as ["text"]; the rest goes to the clients, as JSON.
+# Commands on the wire: JSON. Clients send SAY as ["text"]; they get:
 SAY = 1  # {"from": name, "text": text, "at": seconds}
 ONLINE = 2  # [name, …]
 NOTICE = 3  # {"text": text, "at": seconds}
@@ -26,7 +26,7 @@ LONGEST_LINE = 2000
 
 
 class Room:
-    """What outlives a reload: ffext.singleton() keeps the instance and gives it the new class."""
+    """What outlives a reload: singleton() keeps the instance, with the new class."""
 
     def __init__(self) -> None:
         self.people: dict[str, float] = {}
@@ -43,20 +43,24 @@ def decorate(name: str, text: str) -> str:
 
 
 def roll(name: str, rest: str) -> str:
-    sides = int(rest) if rest.isdecimal() and 0 < int(rest) <= 1000 else 6
+    sides = int(rest) if rest in ("4", "8", "10", "12", "20", "100") else 6
     return f"{name} rolls {random.randint(1, sides)} of {sides}"
 
 
 def uptime(name: str, rest: str) -> str:
-    seconds = int(time.time() - room().people.get(name, time.time()))
-    return f"{name} has been here for {seconds // 60} min {seconds % 60} s"
+    minutes, seconds = divmod(int(time.time() - room().people[name]), 60)
+    return f"{name} has been here for {minutes} min {seconds} s"
 
 
 def usage(name: str, rest: str) -> str:
     return "Commands: " + ", ".join(sorted(COMMANDS))
 
 
-COMMANDS: dict[str, Callable[[str, str], str]] = {"/help": usage, "/roll": roll, "/uptime": uptime}
+COMMANDS: dict[str, Callable[[str, str], str]] = {
+    "/help": usage,
+    "/roll": roll,
+    "/uptime": uptime,
+}
 
 
 def notice(text: str) -> dict[str, Any]:
@@ -88,9 +92,14 @@ def say(session_id: str, msg: list[str]) -> None:
         return
     word, _, rest = text.partition(" ")
     if word in COMMANDS:
-        ffext.broadcast_msg_session(NOTICE, notice(COMMANDS[word](session_id, rest.strip())))
+        answer = COMMANDS[word](session_id, rest.strip())
+        ffext.broadcast_msg_session(NOTICE, notice(answer))
         return
-    line = {"from": session_id, "text": decorate(session_id, text), "at": int(time.time())}
+    line = {
+        "from": session_id,
+        "text": decorate(session_id, text),
+        "at": int(time.time()),
+    }
     room().history.append(line)
     ffext.broadcast_msg_session(SAY, line)
 
