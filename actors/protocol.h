@@ -1,0 +1,197 @@
+/* protocol.h: what gates and scenes say to each other. Everything is little endian, packed by hand, and decoded with bounds
+ * checks, because the same bytes cross nodes.
+ *
+ * One actor message carries a batch: a 16-byte head, then records, each 24 bytes of head and a body padded to 8. Order is
+ * the order of the records; between two actors it is the order of the batches.
+ *
+ *     batch  := u32 version (RR_BATCH_VERSION) | u32 records | u64 sent_ns | record…
+ *     record := u32 size (of the body) | u16 kind | u16 cmd | u32 slot | u32 arg | u64 incarnation | body | padding to 8
+ *
+ * A session is named by (shard's address, slot, incarnation). The incarnation is never used twice, so what is late for an
+ * older owner of a slot, or of an id, finds nobody.
+ *
+ * Bodies above RR_BODY_INLINE travel without a copy: the record has RR_RECORD_FOLLOWS in its kind, an empty body, its batch
+ * ends there, and the next message between the two actors is RR_TYPE_BODY, the body itself.
+ *
+ * Session move, in records (S = shard, A = old scene, B = new one):
+ *     A -> S  MOVE         S holds the session's new input
+ *     S -> A  FENCE        behind everything that S ever sent to A for it: A's queue is now complete
+ *     A -> B  ENTER (call) B adopts the session; B -> S JOIN; B runs its enter handler; answers
+ *     A -> S  RETURN …     on success: what A had not handled, in order; then MOVED(B). S sends those to B, then what it
+ *                          held, then new input directly: one FIFO from A through S to B, on any number of nodes.
+ *     A -> S  STAY         on failure: S sends what it held to A.
+ * `arg` of MOVE, JOIN, MOVED and STAY is the session's hop: a record of an attempt that is over finds another number. */
+#ifndef RR_ACTORS_PROTOCOL_H
+#define RR_ACTORS_PROTOCOL_H
+
+#include <string.h>
+
+#include "python/script.h"
+#include "runtime/redrabbit.h"
+
+/* ---- Types of actor messages ---- */
+
+enum {
+    RR_TYPE_INPUT = 0x0100, /* shard -> scene: batch */
+    RR_TYPE_OUTPUT,         /* scene -> shard: batch */
+    RR_TYPE_BODY,           /* the body that the previous record announced */
+    RR_TYPE_ENTER,          /* call, scene -> scene: rr_enter_t…; answered empty when the enter handler is finished */
+    RR_TYPE_SERVICE,        /* call, anyone -> scene: see rr_service_encode */
+    RR_TYPE_ATTACH,         /* call, gate -> scene: answered (empty) as soon as the scene serves */
+    RR_TYPE_RELOAD,         /* call, anyone -> scene: module name ("" = its script); answered with rr_reload_reply */
+    RR_TYPE_STOP,           /* send: offline everyone, clean up, end */
+    RR_TYPE_RUN,            /* a scene to itself: coroutines or a backlog are waiting */
+    RR_TYPE_LOGIN_SCENE,    /* gate -> its shards: u64 address of the login scene, 0 = gone */
+    RR_TYPE_FLUSH,          /* a shard to itself */
+    RR_TYPE_DRAIN,          /* gate -> its shards: u64 pointer to a latch of this process; stop reading */
+    RR_TYPE_CLOSE_ALL,      /* the same: flush, say goodbye (1001), close */
+    RR_TYPE_JOB,            /* a shard's own HTTP work, a pointer of this process */
+};
+
+/* ---- Batches and records ---- */
+
+#define RR_BATCH_VERSION 1u
+#define RR_BATCH_HEAD 16u
+#define RR_RECORD_HEAD 24u
+#define RR_BODY_INLINE 4096u
+#define RR_RECORD_FOLLOWS 0x8000u /* in kind: the body is the next message */
+
+enum rr_record_kind {
+    /* shard -> scene */
+    RR_REC_HELLO = 1, /* first record to a scene: rr_hello_t | gate name */
+    RR_REC_VERIFY,    /* rr_login_head_t | ip | key */
+    RR_REC_MESSAGE,   /* a client's message */
+    RR_REC_LEFT,      /* arg = rr_close_reason_t | RR_LEFT_* : the client is gone */
+    RR_REC_FENCE,     /* arg = hop */
+    RR_REC_ANNOUNCE,  /* to a restarted login scene: i64 online_time | sid: a session that lives elsewhere */
+    /* scene -> shard */
+    RR_REC_ACCEPT = 32, /* arg = flags; u32 sid size | sid | extra: verified; arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 */
+    RR_REC_REFUSE,      /* arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 first; closed with 4002 */
+    RR_REC_JOIN,        /* arg = hop: from now on the session hears this scene's broadcasts */
+    RR_REC_PART,        /* arg = hop: its enter failed: it does not */
+    RR_REC_SEND,        /* arg = RR_SEND_TEXT */
+    RR_REC_MULTICAST,   /* slot = count; count × (u64 incarnation, u32 slot, u32 0) | message */
+    RR_REC_BROADCAST,   /* to the sessions of the sending scene */
+    RR_REC_GATE_CAST,   /* to all verified sessions of the gate */
+    RR_REC_CLOSE,       /* arg = rr_close_reason_t: flush, close */
+    RR_REC_MOVE,        /* arg = hop */
+    RR_REC_STAY,        /* arg = hop */
+    RR_REC_RETURN,      /* a message that the old scene did not handle */
+    RR_REC_MOVED,       /* arg = hop; u64 address of the new scene | u32 1 + reason if the client left meanwhile, else 0 */
+    RR_REC_ACK,         /* u64 messages | u64 bytes: handled of this shard's input so far (the shard's window) */
+};
+
+#define RR_SEND_TEXT 1u    /* the body is valid UTF-8 */
+#define RR_ACCEPT_EXTRA 1u /* there is extra data (it may be empty) */
+#define RR_ACCEPT_TEXT 2u  /* and it is valid UTF-8 */
+#define RR_LEFT_HOLDER 0x100u
+#define RR_LEFT_LOGIN 0x200u
+#define RR_LEFT_REASON 0xffu
+
+typedef struct rr_record {
+    uint32_t size; /* of body */
+    uint16_t kind; /* without RR_RECORD_FOLLOWS */
+    uint16_t cmd;
+    uint32_t slot;
+    uint32_t arg;
+    uint64_t incarnation;
+    bool follows;
+    const uint8_t *body;
+} rr_record_t;
+
+static inline void rr_put16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
+static inline void rr_put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
+static inline void rr_put64(uint8_t *p, uint64_t v) { memcpy(p, &v, 8); }
+static inline uint16_t rr_get16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
+static inline uint32_t rr_get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+static inline uint64_t rr_get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the formats above are copied as they are");
+
+/* ---- Reading a batch ---- */
+
+typedef struct rr_batch_reader {
+    const uint8_t *at, *end;
+    uint32_t records; /* left */
+    uint64_t sent_ns;
+} rr_batch_reader_t;
+
+/* RR_OK or RR_EPROTO. data must stay valid while the reader is used. Any thread. */
+RR_MUST_CHECK int rr_batch_open(rr_batch_reader_t *reader, const void *data, size_t size);
+/* RR_OK, RR_ENOENT (the end), RR_EPROTO (what follows is nonsense). */
+RR_MUST_CHECK int rr_batch_next(rr_batch_reader_t *reader, rr_record_t *out);
+
+/* ---- Writing one ---- */
+
+/* A growing piece of memory that is sent as a copy of the right size and used again. Zeroed = empty. */
+typedef struct rr_batch {
+    uint8_t *data;
+    size_t size, capacity;
+    uint32_t records;
+    bool failed; /* out of memory: the batch is not sent whole; see rr_batch_add */
+} rr_batch_t;
+
+/* Appends a record with room for `size` body bytes and returns where they go; NULL when out of memory (nothing appended). */
+uint8_t *rr_batch_add(rr_batch_t *batch, uint16_t kind, uint16_t cmd, uint32_t slot, uint64_t incarnation, uint32_t arg,
+                      size_t size);
+/* The batch as one buffer, ready to send; the batch is empty afterwards and keeps its memory up to `keep` bytes. NULL when
+ * out of memory (the batch is kept). */
+rr_buffer_t *rr_batch_take(rr_batch_t *batch, uint64_t now_ns, size_t keep);
+void rr_batch_free(rr_batch_t *batch);
+
+/* ---- Bodies ---- */
+
+typedef struct rr_hello {
+    uint32_t window;       /* messages that may be on their way */
+    uint32_t window_bytes; /* and bytes: the scene acknowledges at least every quarter */
+    uint32_t flags;
+    uint32_t reserved;
+} rr_hello_t;
+
+typedef struct rr_login_head {
+    int64_t online_time; /* Unix seconds of the connect */
+    uint32_t flags;      /* RR_LOGIN_INT: digit strings become ints */
+    uint16_t ip_size;
+    uint16_t reserved;
+} rr_login_head_t;
+#define RR_LOGIN_INT 1u
+
+/* ENTER: this head, then gate name, from scene, sid, extra. */
+typedef struct rr_enter_head {
+    uint64_t shard, login; /* addresses: of the session's shard, of its login scene */
+    uint64_t incarnation;
+    int64_t online_time;
+    uint32_t slot, hop;
+    uint32_t gate_size, from_size, sid_size, extra_size;
+} rr_enter_head_t;
+
+/* A session id in bytes: 'i' and a little-endian int64, or 's' and the text. */
+#define RR_SID_MAX 256u
+size_t rr_sid_encode(const rr_sid_t *id, uint8_t out[RR_SID_MAX]);
+/* RR_OK or RR_EPROTO; out->text points into data and is not NUL-terminated. */
+RR_MUST_CHECK int rr_sid_decode(const void *data, size_t size, rr_sid_t *out);
+/* True if a and b are the same id; 5 and "5" differ. */
+bool rr_sid_equal(const rr_sid_t *a, const rr_sid_t *b);
+uint64_t rr_sid_hash(const rr_sid_t *id);
+/* For people: 5, or 'alice' (control bytes escaped, cut to fit). Returns out. */
+const char *rr_sid_show(const rr_sid_t *id, char *out, size_t size);
+/* A text of digits (and a sign) that is a 64-bit int other than 0 becomes that int. */
+void rr_sid_to_int(rr_sid_t *id);
+
+/* A service request: method and body. body NULL = None. NULL when out of memory. */
+rr_buffer_t *rr_service_encode(const char *from, const char *method, const void *body, size_t size);
+typedef struct rr_service_request {
+    const char *from, *method; /* NUL-terminated */
+    const void *body;          /* NULL = None */
+    size_t size;
+} rr_service_request_t;
+RR_MUST_CHECK int rr_service_decode(const void *data, size_t size, rr_service_request_t *out);
+/* Its answer: a byte that tells None from a body, then the body. */
+rr_buffer_t *rr_answer_encode(const void *body, size_t size);
+RR_MUST_CHECK int rr_answer_decode(const void *data, size_t size, const void **body, size_t *body_size);
+
+/* The answer to RR_TYPE_RELOAD: this, then the error's text. */
+typedef struct rr_reload_reply {
+    uint32_t ok, version;
+} rr_reload_reply_t;
+
+#endif

@@ -1,0 +1,41 @@
+/* scene.h: the actor where the game happens: it holds sessions, and a logic (logic.h) handles what they say. Also the login
+ * registry, when a gate names it as its login scene (spec.md section 5). */
+#ifndef RR_ACTORS_SCENE_H
+#define RR_ACTORS_SCENE_H
+
+#include "actors/logic.h"
+
+typedef struct rr_scene_options {
+    const char *name;              /* "scene@0"; required */
+    const rr_scene_logic_t *logic; /* required: rr_scene_python (scene_python.h), rr_logic_find("echo"), your own */
+    const void *logic_arg;         /* given to load(): rr_script_options_t for rr_scene_python */
+    rr_executor_t *executor;       /* NULL = the core workers; a python pool for rr_scene_python */
+
+    unsigned queue_messages;    /* per session, waiting behind a pending handler, enter or move; 1024. Over it: 4007 */
+    size_t queue_bytes;         /* the same in bytes; 4 MiB, at least one message */
+    unsigned max_requests;      /* service requests being handled; 10,000. Over it: OVERLOAD */
+    unsigned verify_timeout_ms; /* a late verdict must come within; 60,000. Afterwards refused */
+    unsigned kick_wait_ms;      /* a newer login waits for the older's offline; 5,000 */
+    unsigned offline_wait_ms;   /* a pending handler of a leaving session is cancelled after; 5,000 */
+    unsigned move_timeout_ms;   /* the target's enter must be finished within; 5,000 */
+    size_t outbox_limit;        /* bytes kept for a gate that does not keep up; 64 MiB. Over it sends fail with RR_EFULL */
+    unsigned turn_us;           /* a turn's length before others get theirs; 2,000 */
+
+    /* Configuration look-up for scripts (get_config); may be NULL. Any thread. */
+    const char *(*config)(void *context, const char *option);
+    /* Told once per (re)start, on the scene's thread: loaded (RR_OK) or failed, with one line that says why; may be NULL. */
+    void (*loaded)(void *context, const char *name, int status, const char *why);
+    void *context;
+} rr_scene_options_t;
+
+/* Defaults as above, all else zero. */
+void rr_scene_options_init(rr_scene_options_t *options);
+
+/* Fills a spawn spec (for rr_system_spawn, or a child of a supervisor: use RR_RESTART_TRANSIENT, an orderly stop is no
+ * fault). Nothing is copied: options, and what it points to, must outlive every actor made from it. */
+void rr_scene_spec(const rr_scene_options_t *options, rr_spawn_t *out);
+
+/* Spawns one without a supervisor. Errors as rr_system_spawn. Any thread. */
+RR_MUST_CHECK int rr_scene_spawn(rr_system_t *system, const rr_scene_options_t *options, rr_addr_t *out);
+
+#endif
