@@ -1,0 +1,61 @@
+#include "net/utf8.h"
+
+#include <string.h>
+
+#define HIGH_BITS 0x8080808080808080ull
+
+static uint64_t load64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+
+/* Chat and JSON are mostly ASCII: skips it 32 bytes at a time. */
+static const uint8_t *skip_ascii(const uint8_t *p, const uint8_t *end) {
+    while (end - p >= 32 && !((load64(p) | load64(p + 8) | load64(p + 16) | load64(p + 24)) & HIGH_BITS)) {
+        p += 32;
+    }
+    while (end - p >= 8 && !(load64(p) & HIGH_BITS)) {
+        p += 8;
+    }
+    while (p < end && *p < 0x80) {
+        p++;
+    }
+    return p;
+}
+
+static bool tail(uint8_t byte) {
+    return (byte & 0xc0) == 0x80;
+}
+
+/* The length of the well-formed sequence at p (its first byte is >= 0x80), 0 if there is none. The second byte's range is
+ * what excludes overlong forms, surrogates and too large code points (table 3-7 of the Unicode standard). */
+static size_t sequence(const uint8_t *p, size_t left) {
+    uint8_t lead = p[0];
+    if (lead >= 0xc2 && lead <= 0xdf) {
+        return left >= 2 && tail(p[1]) ? 2 : 0;
+    }
+    if ((lead & 0xf0) == 0xe0) {
+        uint8_t low = lead == 0xe0 ? 0xa0 : 0x80, high = lead == 0xed ? 0x9f : 0xbf;
+        return left >= 3 && p[1] >= low && p[1] <= high && tail(p[2]) ? 3 : 0;
+    }
+    if (lead >= 0xf0 && lead <= 0xf4) {
+        uint8_t low = lead == 0xf0 ? 0x90 : 0x80, high = lead == 0xf4 ? 0x8f : 0xbf;
+        return left >= 4 && p[1] >= low && p[1] <= high && tail(p[2]) && tail(p[3]) ? 4 : 0;
+    }
+    return 0;
+}
+
+bool rr_utf8_valid(const uint8_t *data, size_t size) {
+    const uint8_t *p = data, *end = data + size;
+    while ((p = skip_ascii(p, end)) < end) {
+        while (p < end && *p >= 0x80) { /* stay here through runs of non-ASCII */
+            size_t n = sequence(p, (size_t)(end - p));
+            if (n == 0) {
+                return false;
+            }
+            p += n;
+        }
+    }
+    return true;
+}
