@@ -19,7 +19,7 @@
   const STABLE_MS = 5000; // a connection that lived this long starts the back-off anew
   const REASONS = {
     1001: "the server is stopping", 1002: "protocol error", 1006: "connection lost", 1007: "invalid text",
-    1009: "message too big", 4001: "logged in elsewhere", 4002: "login refused", 4003: "closed by the server",
+    1009: "message too big", 1013: "too many connections", 4001: "logged in elsewhere", 4002: "login refused", 4003: "closed by the server",
     4004: "idle", 4005: "login timed out", 4006: "too many messages", 4007: "queue full",
     4008: "reading too slowly", 4009: "the scene is gone",
   };

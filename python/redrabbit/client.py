@@ -50,6 +50,7 @@ REASONS: dict[int, str] = {
     1006: "connection lost",
     1007: "invalid text",
     1009: "too big",
+    1013: "limit",
     4001: "replaced",
     4002: "refused",
     4003: "kicked",
