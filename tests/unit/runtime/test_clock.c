@@ -1,0 +1,35 @@
+/* Clocks: the machine's and the virtual one. */
+#include "runtime/clock.h"
+#include "tests/unit/check_main.h"
+
+START_TEST(machine_clock_moves_forward) {
+    rr_clock_t clock;
+    rr_clock_init(&clock, false);
+    uint64_t before = rr_clock_now(&clock);
+    for (int i = 0; i < 1000; i++) {
+        uint64_t now = rr_clock_now(&clock);
+        ck_assert_uint_ge(now, before);
+        before = now;
+    }
+    ck_assert_uint_gt(rr_clock_wall(&clock), 1700000000ull * RR_NS_PER_S);
+    ck_assert_uint_gt(rr_clock_boot(&clock), 0);
+}
+END_TEST
+
+START_TEST(virtual_clock_obeys) {
+    rr_clock_t clock, other;
+    rr_clock_init(&clock, true);
+    rr_clock_init(&other, true);
+    ck_assert_uint_eq(rr_clock_now(&clock), RR_CLOCK_VIRTUAL_START_NS);
+    rr_clock_advance(&clock, 5);
+    ck_assert_uint_eq(rr_clock_now(&clock), RR_CLOCK_VIRTUAL_START_NS + 5);
+    rr_clock_set(&clock, 7 * RR_NS_PER_S);
+    rr_clock_set(&clock, 3); /* never backwards */
+    ck_assert_uint_eq(rr_clock_now(&clock), 7 * RR_NS_PER_S);
+    ck_assert_uint_eq(rr_clock_boot(&clock), 7 * RR_NS_PER_S);
+    ck_assert_uint_eq(rr_clock_wall(&clock), RR_CLOCK_VIRTUAL_EPOCH_NS + 7 * RR_NS_PER_S);
+    ck_assert_uint_eq(rr_clock_now(&other), RR_CLOCK_VIRTUAL_START_NS); /* no shared state */
+}
+END_TEST
+
+CHECK_MAIN("clock", machine_clock_moves_forward, virtual_clock_obeys)
