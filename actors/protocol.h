@@ -64,6 +64,7 @@ enum rr_record_kind {
     RR_REC_LEFT,      /* arg = rr_close_reason_t | RR_LEFT_* : the client is gone */
     RR_REC_FENCE,     /* arg = hop */
     RR_REC_ANNOUNCE,  /* to a restarted login scene: i64 online_time | sid: a session that lives elsewhere */
+    RR_REC_DROP,      /* arg = hop: the move that brought the session to this scene was given up meanwhile */
     /* scene -> shard */
     RR_REC_ACCEPT = 32, /* arg = flags; u32 sid size | sid | extra: verified; arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 */
     RR_REC_REFUSE,      /* arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 first; closed with 4002 */
@@ -127,7 +128,6 @@ typedef struct rr_batch {
     uint8_t *data;
     size_t size, capacity;
     uint32_t records;
-    bool failed; /* out of memory: the batch is not sent whole; see rr_batch_add */
 } rr_batch_t;
 
 /* Appends a record with room for `size` body bytes and returns where they go; NULL when out of memory (nothing appended). */

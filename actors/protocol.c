@@ -1,0 +1,244 @@
+#include "actors/protocol.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static size_t padded(size_t size) { return (size + 7) & ~(size_t)7; }
+
+/* ---- Batches ---- */
+
+int rr_batch_open(rr_batch_reader_t *reader, const void *data, size_t size) {
+    const uint8_t *p = data;
+    if (size < RR_BATCH_HEAD || rr_get32(p) != RR_BATCH_VERSION)
+        return RR_EPROTO;
+    *reader = (rr_batch_reader_t){p + RR_BATCH_HEAD, p + size, rr_get32(p + 4), rr_get64(p + 8)};
+    return RR_OK;
+}
+
+int rr_batch_next(rr_batch_reader_t *reader, rr_record_t *out) {
+    size_t left = (size_t)(reader->end - reader->at);
+    if (reader->records == 0)
+        return left == 0 ? RR_ENOENT : RR_EPROTO;
+    if (left < RR_RECORD_HEAD)
+        return RR_EPROTO;
+    const uint8_t *p = reader->at;
+    uint16_t kind = rr_get16(p + 4);
+    *out = (rr_record_t){.size = rr_get32(p),
+                         .kind = kind & (uint16_t)~RR_RECORD_FOLLOWS,
+                         .cmd = rr_get16(p + 6),
+                         .slot = rr_get32(p + 8),
+                         .arg = rr_get32(p + 12),
+                         .incarnation = rr_get64(p + 16),
+                         .follows = (kind & RR_RECORD_FOLLOWS) != 0,
+                         .body = p + RR_RECORD_HEAD};
+    size_t whole = RR_RECORD_HEAD + padded(out->size);
+    if (whole > left || (out->follows && reader->records != 1))
+        return RR_EPROTO;
+    reader->at += whole;
+    reader->records--;
+    return RR_OK;
+}
+
+static bool batch_reserve(rr_batch_t *batch, size_t more) {
+    if (batch->size == 0)
+        more += RR_BATCH_HEAD;
+    if (batch->size + more > batch->capacity) {
+        size_t capacity = batch->capacity ? batch->capacity * 2 : 512;
+        while (capacity < batch->size + more)
+            capacity *= 2;
+        uint8_t *data = realloc(batch->data, capacity);
+        if (!data)
+            return false;
+        batch->data = data;
+        batch->capacity = capacity;
+    }
+    if (batch->size == 0)
+        batch->size = RR_BATCH_HEAD;
+    return true;
+}
+
+uint8_t *rr_batch_add(rr_batch_t *batch, uint16_t kind, uint16_t cmd, uint32_t slot, uint64_t incarnation, uint32_t arg,
+                      size_t size) {
+    size_t whole = RR_RECORD_HEAD + padded(size);
+    if (!batch_reserve(batch, whole))
+        return NULL;
+    uint8_t *p = batch->data + batch->size;
+    rr_put32(p, (uint32_t)size);
+    rr_put16(p + 4, kind);
+    rr_put16(p + 6, cmd);
+    rr_put32(p + 8, slot);
+    rr_put32(p + 12, arg);
+    rr_put64(p + 16, incarnation);
+    if (size & 7)
+        rr_put64(p + whole - 8, 0); /* the padding; what belongs to the body is written next */
+    batch->size += whole;
+    batch->records++;
+    return p + RR_RECORD_HEAD;
+}
+
+rr_buffer_t *rr_batch_take(rr_batch_t *batch, uint64_t now_ns, size_t keep) {
+    rr_put32(batch->data, RR_BATCH_VERSION);
+    rr_put32(batch->data + 4, batch->records);
+    rr_put64(batch->data + 8, now_ns);
+    rr_buffer_t *buffer = rr_buffer_copy(batch->data, batch->size);
+    if (!buffer)
+        return NULL;
+    batch->size = 0;
+    batch->records = 0;
+    if (batch->capacity > keep)
+        rr_batch_free(batch);
+    return buffer;
+}
+
+void rr_batch_free(rr_batch_t *batch) {
+    free(batch->data);
+    *batch = (rr_batch_t){0};
+}
+
+/* ---- Session ids ---- */
+
+size_t rr_sid_encode(const rr_sid_t *id, uint8_t out[RR_SID_MAX]) {
+    if (!id->text) {
+        out[0] = 'i';
+        rr_put64(out + 1, (uint64_t)id->number);
+        return 9;
+    }
+    size_t size = id->size < RR_SID_MAX ? id->size : RR_SID_MAX - 1;
+    out[0] = 's';
+    memcpy(out + 1, id->text, size);
+    return size + 1;
+}
+
+int rr_sid_decode(const void *data, size_t size, rr_sid_t *out) {
+    const uint8_t *p = data;
+    *out = (rr_sid_t){0};
+    if (size == 9 && p[0] == 'i') {
+        out->number = (int64_t)rr_get64(p + 1);
+        return out->number != 0 ? RR_OK : RR_EPROTO;
+    }
+    if (size < 2 || size > RR_SID_MAX || p[0] != 's')
+        return RR_EPROTO;
+    out->text = (const char *)p + 1;
+    out->size = (uint32_t)size - 1;
+    return RR_OK;
+}
+
+bool rr_sid_equal(const rr_sid_t *a, const rr_sid_t *b) {
+    if (!a->text || !b->text)
+        return !a->text && !b->text && a->number == b->number;
+    return a->size == b->size && memcmp(a->text, b->text, a->size) == 0;
+}
+
+static uint64_t mix(uint64_t x) { /* the finalizer of splitmix64 (Steele, Lea, Flood 2014) */
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
+uint64_t rr_sid_hash(const rr_sid_t *id) {
+    if (!id->text)
+        return mix((uint64_t)id->number + 0x9e3779b97f4a7c15ull);
+    uint64_t hash = id->size;
+    size_t i = 0;
+    for (; i + 8 <= id->size; i += 8)
+        hash = mix(hash ^ rr_get64((const uint8_t *)id->text + i));
+    uint64_t last = 0;
+    memcpy(&last, id->text + i, id->size - i);
+    return mix(hash ^ last);
+}
+
+const char *rr_sid_show(const rr_sid_t *id, char *out, size_t size) {
+    if (!id->text) {
+        snprintf(out, size, "%lld", (long long)id->number);
+        return out;
+    }
+    size_t n = 0;
+    out[n++] = '\'';
+    for (uint32_t i = 0; i < id->size && n + 6 < size; i++) {
+        unsigned char c = (unsigned char)id->text[i];
+        if (c < 0x20 || c == 0x7f || c == '\'' || c == '\\')
+            n += (size_t)snprintf(out + n, size - n, "\\x%02x", c);
+        else
+            out[n++] = (char)c;
+    }
+    out[n++] = '\'';
+    out[n] = 0;
+    return out;
+}
+
+void rr_sid_to_int(rr_sid_t *id) {
+    if (!id->text || id->size == 0 || id->size > 20)
+        return;
+    bool negative = id->text[0] == '-';
+    uint64_t value = 0, limit = (uint64_t)INT64_MAX + negative;
+    uint32_t i = negative;
+    if (i == id->size)
+        return;
+    for (; i < id->size; i++) {
+        unsigned digit = (unsigned)(id->text[i] - '0');
+        if (digit > 9 || value > (limit - digit) / 10)
+            return;
+        value = value * 10 + digit;
+    }
+    if (value == 0)
+        return;
+    *id = (rr_sid_t){.number = (int64_t)(negative ? 0 - value : value)};
+}
+
+/* ---- Services ---- */
+
+/* u16 size of from | u16 size of method | u8 has a body | from NUL method NUL body */
+#define SERVICE_HEAD 5u
+
+rr_buffer_t *rr_service_encode(const char *from, const char *method, const void *body, size_t size) {
+    size_t from_size = strlen(from), method_size = strlen(method);
+    if (from_size > UINT16_MAX || method_size > UINT16_MAX)
+        return NULL;
+    rr_buffer_t *buffer = rr_buffer_new(SERVICE_HEAD + from_size + 1 + method_size + 1 + (body ? size : 0));
+    if (!buffer)
+        return NULL;
+    uint8_t *p = rr_buffer_data(buffer);
+    rr_put16(p, (uint16_t)from_size);
+    rr_put16(p + 2, (uint16_t)method_size);
+    p[4] = body != NULL;
+    memcpy(p + SERVICE_HEAD, from, from_size + 1);
+    memcpy(p + SERVICE_HEAD + from_size + 1, method, method_size + 1);
+    if (body && size)
+        memcpy(p + SERVICE_HEAD + from_size + 1 + method_size + 1, body, size);
+    return buffer;
+}
+
+int rr_service_decode(const void *data, size_t size, rr_service_request_t *out) {
+    const uint8_t *p = data;
+    if (size < SERVICE_HEAD)
+        return RR_EPROTO;
+    size_t from_size = rr_get16(p), method_size = rr_get16(p + 2), head = SERVICE_HEAD + from_size + 1 + method_size + 1;
+    if (size < head || p[4] > 1 || p[SERVICE_HEAD + from_size] != 0 || p[head - 1] != 0)
+        return RR_EPROTO;
+    out->from = (const char *)p + SERVICE_HEAD;
+    out->method = out->from + from_size + 1;
+    if (strlen(out->from) != from_size || strlen(out->method) != method_size)
+        return RR_EPROTO;
+    out->body = p[4] ? p + head : NULL;
+    out->size = p[4] ? size - head : 0;
+    return RR_OK;
+}
+
+rr_buffer_t *rr_answer_encode(const void *body, size_t size) {
+    rr_buffer_t *buffer = rr_buffer_new(body ? 1 + size : 1);
+    if (!buffer)
+        return NULL;
+    rr_buffer_data(buffer)[0] = body != NULL;
+    if (body && size)
+        memcpy(rr_buffer_data(buffer) + 1, body, size);
+    return buffer;
+}
+
+int rr_answer_decode(const void *data, size_t size, const void **body, size_t *body_size) {
+    const uint8_t *p = data;
+    if (size < 1 || p[0] > 1 || (p[0] == 0 && size != 1))
+        return RR_EPROTO;
+    *body = p[0] ? p + 1 : NULL;
+    *body_size = size - 1;
+    return RR_OK;
+}
