@@ -1,66 +1,26 @@
 #include "net/deadline.h"
 
-void rr__deadline_clear(rr__wheel_t *wheel, rr__deadline_t *item) {
-    if (!item->prev) {
-        return;
-    }
-    *item->prev = item->next;
-    if (item->next) {
-        item->next->prev = item->prev;
-    }
-    item->prev = NULL;
-    wheel->count--;
-}
+#include <stddef.h>
 
-static void push(rr__deadline_t **slot, rr__deadline_t *item) {
-    item->next = *slot;
-    item->prev = slot;
-    if (item->next) {
-        item->next->prev = &item->next;
-    }
-    *slot = item;
-}
+#define NS_PER_MS 1000000ull
 
-void rr__deadline_set(rr__wheel_t *wheel, rr__deadline_t *item, uint64_t now_ms, uint64_t ms) {
-    rr__deadline_clear(wheel, item);
-    uint64_t now = now_ms / RR__WHEEL_TICK_MS;
-    if (wheel->count == 0) {
-        wheel->tick = now; /* it was not looked at while empty */
-    }
-    item->tick = (now_ms + ms) / RR__WHEEL_TICK_MS + 1;
-    if (item->tick <= wheel->tick) {
-        item->tick = wheel->tick + 1;
-    }
-    push(&wheel->slots[item->tick % RR__WHEEL_SLOTS], item);
-    if (wheel->count++ == 0 && wheel->busy) {
-        wheel->busy(wheel->context);
+void rr__deadline_set(rr__deadlines_t *deadlines, rr__deadline_t *item, unsigned ms, void (*fn)(rr__deadline_t *item)) {
+    rr__deadline_clear(deadlines, item);
+    uint64_t at_ms = deadlines->now_ns / NS_PER_MS + ms;
+    at_ms += RR__DEADLINE_ROUND_MS - at_ms % RR__DEADLINE_ROUND_MS;
+    item->fn = fn;
+    bool first = deadlines->wheel.count == 0;
+    rr_wheel_add(&deadlines->wheel, &item->node, at_ms * NS_PER_MS);
+    if (first && deadlines->busy) {
+        deadlines->busy(deadlines->context);
     }
 }
 
-/* Fires the due items of one slot. They are first moved to a list of their own, so that fn may change the slot. */
-static void fire(rr__wheel_t *wheel, rr__deadline_t **slot, uint64_t now) {
-    rr__deadline_t *due = NULL;
-    for (rr__deadline_t *item = *slot, *next; item; item = next) {
-        next = item->next;
-        if (item->tick <= now) {
-            rr__deadline_clear(wheel, item);
-            wheel->count++; /* still counted until it fires */
-            push(&due, item);
-        }
-    }
-    while (due) {
-        rr__deadline_t *item = due;
-        rr__deadline_clear(wheel, item);
-        item->fn(item);
-    }
+static void fire(rr_wheel_node_t *node, void *context) {
+    rr__deadline_t *item = (rr__deadline_t *)node;
+    item->fn(item);
 }
 
-void rr__wheel_turn(rr__wheel_t *wheel, uint64_t now_ms) {
-    uint64_t now = now_ms / RR__WHEEL_TICK_MS;
-    uint64_t rounds = now > wheel->tick ? now - wheel->tick : 0;
-    uint64_t first = rounds >= RR__WHEEL_SLOTS ? now - RR__WHEEL_SLOTS + 1 : wheel->tick + 1;
-    wheel->tick = now > wheel->tick ? now : wheel->tick;
-    for (uint64_t tick = first; tick <= now && wheel->count; tick++) {
-        fire(wheel, &wheel->slots[tick % RR__WHEEL_SLOTS], now);
-    }
+void rr__deadlines_fire(rr__deadlines_t *deadlines) {
+    rr_wheel_expire(&deadlines->wheel, deadlines->now_ns, fire, NULL);
 }

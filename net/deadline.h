@@ -1,37 +1,36 @@
-/* deadline.h: coarse time-outs for many connections without a timer each: a wheel of lists, one per loop, looked at a few
- * times a second and only while something is in it. Private to net/. One thread. */
+/* deadline.h: coarse time-outs for many connections without a libuv timer each: the runtime's wheel, one per loop, with
+ * deadlines rounded up to a quarter of a second so that one wake-up serves many. Private to net/. One thread. */
 #ifndef RR_NET_DEADLINE_H
 #define RR_NET_DEADLINE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "runtime/wheel.h"
 
-#define RR__WHEEL_TICK_MS 64u
-#define RR__WHEEL_SLOTS 256u /* one round: 16 s; what is further away stays in its slot for another round */
+#define RR__DEADLINE_ROUND_MS 250u
 
 typedef struct rr__deadline {
-    struct rr__deadline *next, **prev; /* prev NULL = not set */
+    rr_wheel_node_t node; /* first: the wheel hands it back */
     void (*fn)(struct rr__deadline *item);
-    uint64_t tick;
 } rr__deadline_t;
 
-typedef struct rr__wheel {
-    rr__deadline_t *slots[RR__WHEEL_SLOTS];
-    uint64_t tick; /* the last one looked at */
-    size_t count;
-    void (*busy)(void *context); /* told when the wheel gets its first item; may be NULL */
+typedef struct rr__deadlines {
+    rr_wheel_t wheel;
+    uint64_t now_ns;               /* the owner keeps it right */
+    void (*busy)(void *context);   /* told when the first item goes in; may be NULL */
     void *context;
-} rr__wheel_t;
+} rr__deadlines_t;
 
-/* (Re)sets item to fire fn between ms and ms + 2 ticks after now_ms. */
-void rr__deadline_set(rr__wheel_t *wheel, rr__deadline_t *item, uint64_t now_ms, uint64_t ms);
-void rr__deadline_clear(rr__wheel_t *wheel, rr__deadline_t *item);
+/* fn(item) will be called ms from now, up to RR__DEADLINE_ROUND_MS later. Replaces an earlier deadline of the item. */
+void rr__deadline_set(rr__deadlines_t *deadlines, rr__deadline_t *item, unsigned ms, void (*fn)(rr__deadline_t *item));
+
 static inline bool rr__deadline_is_set(const rr__deadline_t *item) {
-    return item->prev != NULL;
+    return rr_wheel_pending(&item->node);
 }
 
-/* Fires what is due. fn may set and clear any item. */
-void rr__wheel_turn(rr__wheel_t *wheel, uint64_t now_ms);
+static inline void rr__deadline_clear(rr__deadlines_t *deadlines, rr__deadline_t *item) {
+    rr_wheel_remove(&deadlines->wheel, &item->node);
+}
+
+/* Fires what is due at now_ns; fn may set, clear and free any item. */
+void rr__deadlines_fire(rr__deadlines_t *deadlines);
 
 #endif

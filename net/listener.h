@@ -21,6 +21,9 @@ RR_MUST_CHECK int rr_listener_start(rr_listener_t *listener);
 /* The port in use (of interest after port 0). */
 unsigned rr_listener_port(const rr_listener_t *listener);
 
+/* Accepting ends soon (for a drain that an actor leads); rr_listener_stop is still needed. Any thread. */
+void rr_listener_pause(rr_listener_t *listener);
+
 /* Stops accepting; when it returns no accept call is running or will run. Then destroy frees. Not on a loop thread. */
 void rr_listener_stop(rr_listener_t *listener);
 void rr_listener_destroy(rr_listener_t *listener);
@@ -30,5 +33,8 @@ typedef struct rr_listener_stats {
     uint64_t accepted, out_of_descriptors;
 } rr_listener_stats_t;
 void rr_listener_stats(rr_listener_t *listener, rr_listener_stats_t *out);
+
+/* Raises the soft limit on open files to the hard one; returns what is now in force. Once, at the start of a process. */
+size_t rr_raise_file_limit(void);
 
 #endif

@@ -1,0 +1,549 @@
+/* loop.c: a libuv loop that is an executor.
+ *
+ * One iteration: posted functions, actors (a bounded slice), deferred items (sockets' flushes), then libuv polls: without
+ * waiting if actors are left. Before it waits the thread says so in `sleeping` and looks at its queues once more; producers
+ * push first and look at `sleeping` afterwards, so one of the two sees the other, and a sleep costs one wake-up at most. */
+#include "net/loop_impl.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SLICE_TURNS 64u        /* actor turns between two looks at the sockets */
+#define SLICE_NS 1000000ull    /* and in time, looked at after each turn */
+#define DEFER_ROUNDS 4u        /* flushing may defer again; the rest waits for the next iteration */
+#define SMALL_CACHED 2048u     /* chunks kept: 1 MiB small, 1.25 MiB big */
+#define BIG_CACHED 256u
+#define NS_PER_MS 1000000ull
+#define STOP_SECONDS 2 /* rr_executor_ops_t.stop's promise */
+
+typedef struct post {
+    struct post *next;
+    void (*fn)(void *context);
+    void *context;
+} post_t;
+
+typedef struct chunk {
+    struct chunk *next;
+} chunk_t;
+
+typedef struct chunk_pool {
+    chunk_t *first;
+    unsigned count;
+} chunk_pool_t;
+
+typedef enum loop_state { LOOP_NEW, LOOP_RUNNING, LOOP_ENDED } loop_state_t;
+
+struct rr_loop {
+    rr_executor_t executor; /* first: the runtime's view */
+    unsigned index;
+
+    /* Shared with producers, away from the rest. */
+    _Alignas(64) rr_runqueue_t runnable;
+    /* LIFO of posted functions. Producers push by CAS with release (the post was written before), the loop takes all by
+     * exchange with acquire. &closed_mark = the loop has ended, nothing may be pushed. */
+    _Atomic(post_t *) posts;
+    /* 1 while the loop waits or is about to. The loop: store 1 seq_cst, then looks at the queues. Producers: push, seq_cst
+     * fence, load; who exchanges 1 for 0 wakes it. Sequential consistency is what makes one of them see the other. */
+    _Atomic(int) sleeping;
+    /* Set once by stop (release), read by the loop (acquire) each iteration and before it sleeps. */
+    _Atomic(int) stopping;
+    uv_async_t wake;
+
+    _Alignas(64) rr_worker_t *worker;
+    rr_deferred_t *deferred;
+    uint64_t now_ns; /* 0 = not read in this iteration */
+    uint64_t timer_due_ns;
+    rr__deadlines_t deadlines;
+    chunk_pool_t small, big;
+    rr__loop_end_t *ends;
+    uint8_t *scratch;
+    uv_timer_t timer;
+    uv_loop_t uv;
+    rr__stream_counters_t counters;
+
+    pthread_t thread;
+    pthread_mutex_t state_lock; /* guards state; held across nothing that waits, except calls on a loop that does not run */
+    loop_state_t state;
+    uv_sem_t started;
+};
+
+static _Thread_local rr_loop_t *current_loop;
+static post_t closed_mark;
+
+/* ---- Waking ---- */
+
+static void wake(rr_loop_t *loop) {
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&loop->sleeping, memory_order_relaxed) &&
+        atomic_exchange_explicit(&loop->sleeping, 0, memory_order_seq_cst)) {
+        uv_async_send(&loop->wake);
+    }
+}
+
+void rr__loop_awake(rr_loop_t *loop) {
+    if (atomic_load_explicit(&loop->sleeping, memory_order_relaxed)) {
+        atomic_store_explicit(&loop->sleeping, 0, memory_order_relaxed); /* a wake-up too many at worst */
+    }
+}
+
+static void on_wake(uv_async_t *handle) {
+    rr__loop_awake(handle->loop->data);
+}
+
+int rr_loop_post(rr_loop_t *loop, void (*fn)(void *context), void *context) {
+    post_t *post = malloc(sizeof *post);
+    if (!post) {
+        return RR_ENOMEM;
+    }
+    *post = (post_t){.fn = fn, .context = context};
+    post_t *head = atomic_load_explicit(&loop->posts, memory_order_relaxed);
+    do {
+        if (head == &closed_mark) {
+            free(post);
+            return RR_ESTOPPING;
+        }
+        post->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&loop->posts, &head, post, memory_order_release, memory_order_relaxed));
+    if (!head) {
+        wake(loop);
+    }
+    return RR_OK;
+}
+
+/* Takes the posted functions, leaves `replace` in their place, and runs them in order of posting. */
+static void run_posts(rr_loop_t *loop, post_t *replace) {
+    if (!replace && !atomic_load_explicit(&loop->posts, memory_order_relaxed)) {
+        return;
+    }
+    post_t *list = atomic_exchange_explicit(&loop->posts, replace, memory_order_acq_rel), *ordered = NULL;
+    for (post_t *next; list && list != &closed_mark; list = next) {
+        next = list->next;
+        list->next = ordered;
+        ordered = list;
+    }
+    for (post_t *next; ordered; ordered = next) {
+        next = ordered->next;
+        ordered->fn(ordered->context);
+        free(ordered);
+    }
+}
+
+/* ---- One iteration ---- */
+
+static void executor_post(rr_executor_t *executor, rr_actor_t *actor) {
+    rr_loop_t *loop = (rr_loop_t *)executor;
+    if (rr_runqueue_push(&loop->runnable, actor) && current_loop != loop) {
+        wake(loop);
+    }
+}
+
+static void run_actors(rr_loop_t *loop) {
+    uint64_t until = 0;
+    for (unsigned turns = 0; turns < SLICE_TURNS; turns++) {
+        rr_actor_t *actor = rr_runqueue_pop(&loop->runnable);
+        if (!actor) {
+            return;
+        }
+        if (rr_worker_run(loop->worker, actor)) {
+            rr_runqueue_push(&loop->runnable, actor);
+        }
+        uint64_t now = uv_hrtime();
+        until = until ? until : now + SLICE_NS;
+        if (now > until) {
+            return;
+        }
+    }
+}
+
+void rr_loop_defer(rr_loop_t *loop, rr_deferred_t *item) {
+    if (item->prev) {
+        return;
+    }
+    item->next = loop->deferred;
+    item->prev = &loop->deferred;
+    if (item->next) {
+        item->next->prev = &item->next;
+    }
+    loop->deferred = item;
+}
+
+void rr_loop_defer_cancel(rr_loop_t *loop, rr_deferred_t *item) {
+    if (!item->prev) {
+        return;
+    }
+    *item->prev = item->next;
+    if (item->next) {
+        item->next->prev = item->prev;
+    }
+    item->prev = NULL;
+}
+
+static void run_deferred(rr_loop_t *loop) {
+    for (unsigned round = 0; round < DEFER_ROUNDS && loop->deferred; round++) {
+        rr_deferred_t *list = loop->deferred; /* a list of its own: what is deferred meanwhile goes to the next round */
+        loop->deferred = NULL;
+        list->prev = &list;
+        while (list) {
+            rr_deferred_t *item = list;
+            rr_loop_defer_cancel(loop, item);
+            item->fn(item);
+        }
+    }
+}
+
+/* ---- Time ---- */
+
+static uint64_t refresh_now(rr_loop_t *loop) {
+    return loop->now_ns = loop->deadlines.now_ns = rr_system_now_ns(loop->executor.system);
+}
+
+uint64_t rr_loop_now_ns(rr_loop_t *loop) {
+    return loop->now_ns ? loop->now_ns : refresh_now(loop);
+}
+
+rr__deadlines_t *rr__loop_deadlines(rr_loop_t *loop) {
+    (void)rr_loop_now_ns(loop);
+    return &loop->deadlines;
+}
+
+static void on_timer(uv_timer_t *timer) {
+    rr_loop_t *loop = timer->loop->data;
+    loop->timer_due_ns = UINT64_MAX; /* what is due is fired by the iteration */
+}
+
+/* Fires due timers and deadlines, and makes libuv wake up for the next. */
+static void run_timers(rr_loop_t *loop) {
+    uint64_t wait = rr_worker_timers(loop->worker), now = rr_loop_now_ns(loop);
+    uint64_t due = wait == UINT64_MAX ? UINT64_MAX : now + wait;
+    if (loop->deadlines.wheel.count) {
+        rr__deadlines_fire(&loop->deadlines);
+        uint64_t next = rr_wheel_next(&loop->deadlines.wheel);
+        due = next < due ? next : due;
+    }
+    if (due < loop->timer_due_ns) {
+        uint64_t ms = due > now ? (due - now + NS_PER_MS - 1) / NS_PER_MS : 0;
+        uv_update_time(&loop->uv);
+        if (uv_timer_start(&loop->timer, on_timer, ms, 0) == 0) {
+            loop->timer_due_ns = due;
+        }
+    }
+}
+
+static bool must_go_on(rr_loop_t *loop) {
+    return loop->deferred || !rr_runqueue_empty(&loop->runnable) ||
+           atomic_load_explicit(&loop->posts, memory_order_relaxed) ||
+           atomic_load_explicit(&loop->stopping, memory_order_acquire);
+}
+
+static void poll(rr_loop_t *loop) {
+    uv_run_mode mode = UV_RUN_NOWAIT;
+    if (!must_go_on(loop)) {
+        rr_worker_idle(loop->worker);
+        atomic_store_explicit(&loop->sleeping, 1, memory_order_seq_cst);
+        atomic_thread_fence(memory_order_seq_cst);
+        mode = must_go_on(loop) ? UV_RUN_NOWAIT : UV_RUN_ONCE;
+    }
+    loop->now_ns = 0;
+    uv_run(&loop->uv, mode);
+    rr__loop_awake(loop);
+}
+
+/* ---- The thread ---- */
+
+static void close_handle(uv_handle_t *handle, void *context) {
+    rr_loop_t *loop = context;
+    if (handle->type == UV_TCP) {
+        rr__stream_tcp_loop_ends((uv_tcp_t *)handle);
+    } else if ((handle == (uv_handle_t *)&loop->wake || handle == (uv_handle_t *)&loop->timer) && !uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+/* Ends what is left on the loop. Streams tell their owners. */
+static void end_handles(rr_loop_t *loop) {
+    while (loop->ends) {
+        rr__loop_end_t *item = loop->ends;
+        rr__loop_end_remove(loop, item);
+        item->fn(item);
+    }
+    run_deferred(loop);
+    uv_walk(&loop->uv, close_handle, loop);
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+}
+
+static void *loop_main(void *context) {
+    rr_loop_t *loop = context;
+    pthread_setname_np(pthread_self(), loop->executor.name);
+    loop->worker = rr_worker_attach(&loop->executor);
+    bool attached = loop->worker != NULL;
+    current_loop = loop;
+    uv_sem_post(&loop->started);
+    if (!attached) {
+        return NULL;
+    }
+    while (!atomic_load_explicit(&loop->stopping, memory_order_acquire)) {
+        run_posts(loop, NULL);
+        run_actors(loop);
+        run_timers(loop);
+        run_deferred(loop);
+        poll(loop);
+    }
+    pthread_mutex_lock(&loop->state_lock);
+    loop->state = LOOP_ENDED;
+    pthread_mutex_unlock(&loop->state_lock);
+    run_posts(loop, &closed_mark); /* after this no post is accepted, and none is forgotten */
+    end_handles(loop);
+    rr_worker_detach(loop->worker);
+    current_loop = NULL;
+    return NULL;
+}
+
+static int executor_start(rr_executor_t *executor) {
+    rr_loop_t *loop = (rr_loop_t *)executor;
+    pthread_mutex_lock(&loop->state_lock);
+    int rc = pthread_create(&loop->thread, NULL, loop_main, loop);
+    if (rc == 0) {
+        uv_sem_wait(&loop->started);
+        loop->state = LOOP_RUNNING;
+        if (!loop->worker) {
+            pthread_join(loop->thread, NULL);
+            loop->state = LOOP_NEW;
+            rc = ENOMEM;
+        }
+    }
+    pthread_mutex_unlock(&loop->state_lock);
+    return rc == 0 ? RR_OK : rc == ENOMEM ? RR_ENOMEM : RR_EIO;
+}
+
+static bool executor_stop(rr_executor_t *executor) {
+    rr_loop_t *loop = (rr_loop_t *)executor;
+    pthread_mutex_lock(&loop->state_lock);
+    bool running = loop->state != LOOP_NEW;
+    pthread_mutex_unlock(&loop->state_lock);
+    if (!running) {
+        return true;
+    }
+    atomic_store_explicit(&loop->stopping, 1, memory_order_release);
+    wake(loop);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STOP_SECONDS;
+    return pthread_timedjoin_np(loop->thread, NULL, &until) == 0;
+}
+
+/* ---- Making and freeing ---- */
+
+static void pool_clear(chunk_pool_t *pool) {
+    while (pool->first) {
+        chunk_t *chunk = pool->first;
+        pool->first = chunk->next;
+        free(chunk);
+    }
+}
+
+static void executor_destroy(rr_executor_t *executor) {
+    rr_loop_t *loop = (rr_loop_t *)executor;
+    if (loop->state == LOOP_NEW) { /* never ran: its handles are still open, what was posted is dropped */
+        post_t *list = atomic_exchange_explicit(&loop->posts, &closed_mark, memory_order_acquire);
+        for (post_t *next; list; list = next) {
+            next = list->next;
+            free(list);
+        }
+        current_loop = loop;
+        end_handles(loop);
+        current_loop = NULL;
+    }
+    if (uv_loop_close(&loop->uv) != 0) {
+        rr_log(loop->executor.system, RR_ERROR, "NET", "%s: a libuv handle was left open by its maker", executor->name);
+    }
+    pool_clear(&loop->small);
+    pool_clear(&loop->big);
+    pthread_mutex_destroy(&loop->state_lock);
+    uv_sem_destroy(&loop->started);
+    free(loop->scratch);
+    free(loop);
+}
+
+static const rr_executor_ops_t loop_ops = {
+    .name = "loop",
+    .post = executor_post,
+    .start = executor_start,
+    .stop = executor_stop,
+    .destroy = executor_destroy,
+};
+
+/* Executors are linked newest first: how many loops are older than this one? */
+static unsigned count_older(const rr_loop_t *loop) {
+    unsigned index = 0;
+    for (const rr_executor_t *e = loop->executor.next; e; e = e->next) {
+        index += e->ops == &loop_ops;
+    }
+    return index;
+}
+
+static int init_uv(rr_loop_t *loop) {
+    if (uv_loop_init(&loop->uv) != 0) {
+        return RR_EIO;
+    }
+    loop->uv.data = loop;
+    if (uv_async_init(&loop->uv, &loop->wake, on_wake) != 0) {
+        uv_loop_close(&loop->uv);
+        return RR_EIO;
+    }
+    uv_timer_init(&loop->uv, &loop->timer);
+    return RR_OK;
+}
+
+int rr_loop_create(rr_system_t *system, const char *name, rr_loop_t **out) {
+    rr_loop_t *loop = aligned_alloc(64, (sizeof *loop + 63) / 64 * 64);
+    if (!loop) {
+        return RR_ENOMEM;
+    }
+    memset(loop, 0, sizeof *loop);
+    loop->executor.ops = &loop_ops;
+    loop->executor.pinned = true;
+    loop->executor.system = system;
+    snprintf(loop->executor.name, sizeof loop->executor.name, "%.15s", name); /* also the thread's name */
+    loop->timer_due_ns = UINT64_MAX;
+    rr_wheel_init(&loop->deadlines.wheel, rr_system_now_ns(system));
+    int rc = RR_ENOMEM;
+    loop->scratch = malloc(RR_LOOP_SCRATCH);
+    if (!loop->scratch) {
+        goto no_scratch;
+    }
+    rc = init_uv(loop);
+    if (rc != RR_OK) {
+        goto no_uv;
+    }
+    pthread_mutex_init(&loop->state_lock, NULL);
+    uv_sem_init(&loop->started, 0);
+    rc = rr_executor_add(system, &loop->executor);
+    if (rc != RR_OK) {
+        executor_destroy(&loop->executor);
+        return rc;
+    }
+    loop->index = count_older(loop);
+    *out = loop;
+    return RR_OK;
+no_uv:
+    free(loop->scratch);
+no_scratch:
+    free(loop);
+    return rc;
+}
+
+/* ---- Services ---- */
+
+rr_executor_t *rr_loop_executor(rr_loop_t *loop) {
+    return &loop->executor;
+}
+
+rr_system_t *rr_loop_system(rr_loop_t *loop) {
+    return loop->executor.system;
+}
+
+unsigned rr_loop_index(const rr_loop_t *loop) {
+    return loop->index;
+}
+
+rr_loop_t *rr_loop_current(void) {
+    return current_loop;
+}
+
+uv_loop_t *rr_loop_uv(rr_loop_t *loop) {
+    return &loop->uv;
+}
+
+uint8_t *rr_loop_scratch(rr_loop_t *loop) {
+    return loop->scratch;
+}
+
+rr__stream_counters_t *rr__loop_counters(rr_loop_t *loop) {
+    return &loop->counters;
+}
+
+void rr_stream_stats(rr_loop_t *loop, rr_stream_stats_t *out) {
+    const rr__stream_counters_t *c = &loop->counters;
+    *out = (rr_stream_stats_t){rr_counted(&c->reads), rr_counted(&c->read_bytes), rr_counted(&c->writes),
+                               rr_counted(&c->written_bytes), rr_counted(&c->open)};
+}
+
+void *rr__loop_chunk_get(rr_loop_t *loop, bool big) {
+    chunk_pool_t *pool = big ? &loop->big : &loop->small;
+    chunk_t *chunk = pool->first;
+    if (!chunk) {
+        return malloc(big ? RR__CHUNK_BIG : RR__CHUNK_SMALL);
+    }
+    pool->first = chunk->next;
+    pool->count--;
+    return chunk;
+}
+
+void rr__loop_chunk_put(rr_loop_t *loop, bool big, void *memory) {
+    chunk_pool_t *pool = big ? &loop->big : &loop->small;
+    if (pool->count >= (big ? BIG_CACHED : SMALL_CACHED)) {
+        free(memory);
+        return;
+    }
+    chunk_t *chunk = memory;
+    chunk->next = pool->first;
+    pool->first = chunk;
+    pool->count++;
+}
+
+void rr__loop_end_add(rr_loop_t *loop, rr__loop_end_t *item) {
+    item->next = loop->ends;
+    item->prev = &loop->ends;
+    if (item->next) {
+        item->next->prev = &item->next;
+    }
+    loop->ends = item;
+}
+
+void rr__loop_end_remove(rr_loop_t *loop, rr__loop_end_t *item) {
+    if (!item->prev) {
+        return;
+    }
+    *item->prev = item->next;
+    if (item->next) {
+        item->next->prev = item->prev;
+    }
+    item->prev = NULL;
+}
+
+typedef struct sync_call {
+    void (*fn)(void *context);
+    void *context;
+    uv_sem_t done;
+} sync_call_t;
+
+static void run_sync(void *context) {
+    sync_call_t *call = context;
+    call->fn(call->context);
+    uv_sem_post(&call->done);
+}
+
+void rr__loop_call(rr_loop_t *loop, void (*fn)(void *context), void *context) {
+    sync_call_t call = {.fn = fn, .context = context};
+    pthread_mutex_lock(&loop->state_lock);
+    bool posted = false;
+    if (loop->state == LOOP_RUNNING) {
+        uv_sem_init(&call.done, 0);
+        int rc;
+        while ((rc = rr_loop_post(loop, run_sync, &call)) == RR_ENOMEM) {
+            sched_yield(); /* a stop must not fail for lack of 24 bytes */
+        }
+        posted = rc == RR_OK;
+    }
+    if (!posted) {
+        fn(context);
+    }
+    pthread_mutex_unlock(&loop->state_lock);
+    if (posted) {
+        uv_sem_wait(&call.done);
+        uv_sem_destroy(&call.done);
+    }
+}
