@@ -1,0 +1,111 @@
+"""The end: SIGTERM drains in order and in time; a second signal ends at once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+import unittest
+
+from harness import SLOW, Case
+
+SCRIPT = """
+import redrabbit, ffext
+
+@ffext.session_call(1, 'raw')
+def echo(session_id, body):
+    ffext.send_msg_session(session_id, 1, body)
+
+@ffext.session_call(2)
+async def slow(session_id, msg):
+    print('BEGIN', session_id)
+    await redrabbit.sleep(msg[0])
+    ffext.send_msg_session(session_id, 2, 'done')
+    print('DONE', session_id)
+
+@ffext.session_offline_callback
+def offline(session_id, online_time, reason):
+    print('OFFLINE', session_id, reason)
+    ffext.broadcast_msg_session(3, 'offline ' + session_id)
+
+def cleanup():
+    print('CLEANUP')
+"""
+
+
+class Drain(Case):
+    async def test_order_of_an_orderly_end(self) -> None:
+        server, port = self.scene(SCRIPT)
+        one, web = await self.client(port, "one"), await self.client(port, "web", "ws")
+        for client in (one, web):
+            await client.send(1, "x")
+            await self.expect(client, "x")
+        await one.send(2, [1])
+        await asyncio.to_thread(server.wait_line, "BEGIN one")
+        self.assertEqual(await asyncio.to_thread(server.stop), 0, server.output)
+        got = await self.expect_closed(one)
+        self.assertIn("done", [m.text for m in got])
+        await self.expect_closed(web, 1001)
+        events = re.findall(
+            r"(DONE one|OFFLINE one drain|OFFLINE web drain|CLEANUP)", server.output
+        )
+        self.assertEqual(
+            sorted(events),
+            sorted(["DONE one", "OFFLINE one drain", "OFFLINE web drain", "CLEANUP"]),
+        )
+        self.assertEqual(events[-1], "CLEANUP")
+        self.assertLess(events.index("DONE one"), events.index("OFFLINE one drain"))
+
+    async def test_sigint_is_the_same(self) -> None:
+        server, port = self.scene(SCRIPT)
+        await self.client(port, "one")
+        self.assertEqual(server.stop(number=signal.SIGINT), 0)
+
+    async def test_nobody_new_is_let_in(self) -> None:
+        server, port = self.scene(SCRIPT)
+        one = await self.client(port, "one")
+        await one.send(2, [2])
+        await asyncio.to_thread(server.wait_line, "BEGIN one")
+        server.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(2 * SLOW):
+            while True:
+                try:
+                    await (await asyncio.open_connection("127.0.0.1", port))[1].drain()
+                    await asyncio.sleep(0.02)
+                except ConnectionRefusedError:
+                    break
+        self.assertEqual(await asyncio.to_thread(server.stop), 0)
+
+    async def test_cut_short(self) -> None:
+        """A cleanup that takes longer than the drain may: status 3, on time."""
+        server, port = self.scene(SCRIPT + "    import time\n    time.sleep(60)\n", top="drain: 2s")
+        await self.client(port, "one")
+        started = time.monotonic()
+        self.assertEqual(await asyncio.to_thread(server.stop, 20), 3, server.output)
+        self.assertLess(time.monotonic() - started, 10 * SLOW)
+
+    async def test_second_signal(self) -> None:
+        server, port = self.scene(SCRIPT + "    import time\n    time.sleep(60)\n")
+        await self.client(port, "one")
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(server.wait_line, "CLEANUP")
+        started = time.monotonic()
+        self.assertNotEqual(await asyncio.to_thread(server.stop, 8), 0)
+        self.assertLess(time.monotonic() - started, 5 * SLOW)
+
+
+class Idle(Case):
+    async def test_no_cpu_when_idle(self) -> None:
+        server, port = self.scene(SCRIPT)
+        client = await self.client(port, "one")
+        await client.send(1, b"x")
+        await self.expect(client, "x")
+        await asyncio.sleep(0.5)
+        before = server.cpu_seconds()
+        await asyncio.sleep(2)
+        self.assertLess(server.cpu_seconds() - before, 0.1)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,206 @@
+"""A fault stays where it is: runaway scenes, sleeping scenes, crashes at the start, memory, and parallel scenes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import unittest
+
+from harness import SANITIZE, SLOW, Case, Client, free_port, python_version
+
+GOOD = """
+import ffext
+@ffext.session_call(1, 'raw')
+def echo(session_id, body):
+    ffext.send_msg_session(session_id, 1, body)
+"""
+SPIN = """
+import ffext
+@ffext.session_call(1, 'raw')
+def spin(session_id, body):
+    ffext.send_msg_session(session_id, 1, 'spinning')
+    ffext.once_timer(1, forever)
+def forever():
+    while True:
+        pass
+"""
+SLEEP = SPIN.replace("while True:\n        pass", "import time\n    time.sleep(60)")
+
+
+class Neighbours(Case):
+    def many(self, **scripts: str) -> dict[str, int]:
+        """A gate and a scene for each script; returns their ports."""
+        ports = {name: free_port() for name in scripts}
+        text = "drain: 3s\nactors:\n"
+        for number, (name, script) in enumerate(scripts.items()):
+            self.write(f"{name}.py", script)
+            text += f"  gate@{number}: {{ role: gate, listen: 'tcp://127.0.0.1:{ports[name]}', login: {name} }}\n"
+            text += f"  {name}: {{ role: scene, script: {name}.py }}\n"
+        self.write("graph.yaml", text)
+        return ports
+
+    async def round_trips(self, client: Client, count: int) -> float:
+        """Seconds of the slowest of some echoes."""
+        slowest = 0.0
+        for number in range(count):
+            started = time.monotonic()
+            await client.send(1, str(number))
+            await self.expect(client, str(number), timeout=20)
+            slowest = max(slowest, time.monotonic() - started)
+        return slowest
+
+    async def test_two_spinning_and_two_sleeping_scenes_stop_nobody(self) -> None:
+        ports = self.many(good=GOOD, spin1=SPIN, spin2=SPIN, sleep1=SLEEP, sleep2=SLEEP)
+        # The bad ones cannot end their Python: the stop is cut short (3), on time.
+        server = self.start("graph.yaml", status=3)
+        good = await self.client(ports["good"], "good")
+        self.assertLess(await self.round_trips(good, 20), 2 * SLOW)
+        for name, port in ports.items():
+            if name != "good":
+                bad = await self.client(port, name)
+                await bad.send(1, b"")
+                await self.expect(bad, "spinning")
+        await asyncio.sleep(0.5)  # all four are in their loops now
+        self.assertLess(await self.round_trips(good, 100), 3 * SLOW)
+        other = await self.client(ports["good"], "other")
+        self.assertLess(await self.round_trips(other, 20), 3 * SLOW)
+        started = time.monotonic()
+        self.assertEqual(server.stop(40), 3, server.output[-4000:])
+        self.assertLess(time.monotonic() - started, 20 * SLOW)
+
+    async def test_watchdog_ends_a_runaway_handler(self) -> None:
+        script = (
+            GOOD
+            + """
+@ffext.session_call(2, 'raw')
+def spin(session_id, body):
+    while True:
+        pass
+@ffext.session_call(3, 'raw')
+def stubborn(session_id, body):
+    while True:
+        try:
+            while True:
+                pass
+        except Exception:
+            pass
+"""
+        )
+        server, port = self.scene(script, scene="watchdog: 300ms")
+        client = await self.client(port, "me")
+        for cmd in (2, 3):
+            await client.send(cmd, b"")
+            await client.send(1, b"alive")
+            await self.expect(client, "alive", timeout=10)
+        server.wait_line("scene.py.*line|line.*scene.py")
+
+    async def test_memory_limit(self) -> None:
+        script = (
+            GOOD
+            + """
+@ffext.session_call(2, 'raw')
+def grow(session_id, body):
+    try:
+        x = [bytes(1000) for _ in range(10**6)]
+    except MemoryError:
+        ffext.send_msg_session(session_id, 2, 'MemoryError')
+"""
+        )
+        _, port = self.scene(script, scene="memory: 200MiB")
+        client = await self.client(port, "me")
+        await client.send(2, b"")
+        await self.expect(client, "MemoryError", timeout=20)
+        await client.send(1, b"alive")
+        await self.expect(client, "alive")
+
+    async def test_recursion(self) -> None:
+        script = (
+            GOOD
+            + """
+import json
+@ffext.session_call(2, 'raw')
+def deep(session_id, body):
+    def down(n):
+        return down(n + 1)
+    try:
+        down(0)
+    except RecursionError:
+        ffext.send_msg_session(session_id, 2, 'RecursionError')
+@ffext.session_call(3)
+def nested(session_id, msg):
+    ffext.send_msg_session(session_id, 3, 'parsed')
+"""
+        )
+        server, port = self.scene(script)
+        client = await self.client(port, "me")
+        await client.send(2, b"")
+        await self.expect(client, "RecursionError", timeout=20)
+        await client.send(3, "[" * 100000 + "]" * 100000)
+        await client.send(1, b"alive")
+        await self.expect(client, "alive", timeout=20)
+
+    @unittest.skipIf(
+        python_version() < (3, 13),
+        f"scenes run in parallel from CPython 3.13 on, this is {python_version()}",
+    )
+    @unittest.skipIf(SANITIZE, "a sanitizer's figures say nothing")
+    async def test_two_cpu_bound_scenes_run_in_parallel(self) -> None:
+        burn = """
+import ffext, time
+@ffext.session_call(1)
+def burn(session_id, msg):
+    end, count = time.monotonic() + msg[0], 0
+    while time.monotonic() < end:
+        for _ in range(2000):
+            count += 1
+    ffext.send_msg_session(session_id, 1, str(count))
+"""
+        ports = self.many(a=burn, b=burn)
+        self.start("graph.yaml")
+        a, b = await self.client(ports["a"], "a"), await self.client(ports["b"], "b")
+
+        async def work(client: Client, seconds: float) -> int:
+            await client.send(1, [seconds])
+            return int((await client.receive(20)).text)
+
+        best = 0.0
+        for _ in range(3):  # the machine is shared: the best of three
+            alone = await work(a, 1.0)
+            both = sum(await asyncio.gather(work(a, 1.0), work(b, 1.0)))
+            best = max(best, both / alone)
+        self.assertGreaterEqual(best, 1.8)
+
+
+class Starts(Case):
+    async def test_exceptions_of_init_and_of_the_script(self) -> None:
+        from harness import run
+
+        port = free_port()
+        for script, words in [
+            (
+                "import ffext\nraise RuntimeError('cannot be')\n",
+                ["RuntimeError: cannot be", "bad.py"],
+            ),
+            ("def f(:\n", ["SyntaxError", "bad.py"]),
+            ("import no_such_thing\n", ["no_such_thing", "bad.py"]),
+            ("def init():\n    return False\n", ["init", "bad.py"]),
+            ("def init():\n    return 5\n", ["init", "bad.py"]),
+            ("def init():\n    raise ValueError('in init')\n", ["ValueError: in init"]),
+        ]:
+            with self.subTest(script):
+                self.write("bad.py", script)
+                self.write(
+                    "bad.yaml",
+                    f"actors:\n  gate@0: {{ role: gate, listen: 'tcp://127.0.0.1:{port}' }}\n"
+                    "  scene@0: { role: scene, script: bad.py }\n",
+                )
+                result = await asyncio.to_thread(run, "bad.yaml", cwd=self.folder)
+                self.assertNotEqual(result.status, 0)
+                self.assertGreater(result.status, 0, "died of a signal")
+                for word in words:
+                    self.assertIn(word, result.out + result.err)
+                self.assertNotIn("redrabbit: ready", result.out)
+
+
+if __name__ == "__main__":
+    unittest.main()
