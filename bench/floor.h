@@ -1,0 +1,23 @@
+/* floor.h: the machine's own limits, in the units of the workloads that are measured against them. */
+#ifndef RR_BENCH_FLOOR_H
+#define RR_BENCH_FLOOR_H
+
+#include "bench/bench.h"
+
+typedef struct floor_params {
+    double duration;
+} floor_params_t;
+
+/* An intrusive queue of many producers and one consumer (D. Vyukov), messages reused, nothing else: push, pop and a call
+ * through a pointer on one thread; one producer thread to one consumer thread. Metric "messages". */
+void floor_mpsc_one(const floor_params_t *p, bench_run_t *out);
+void floor_mpsc_two(const floor_params_t *p, bench_run_t *out);
+
+/* Two threads on two CPUs wake each other through a futex / through eventfd and epoll. Metric "round_trips", latency. */
+void floor_wake_futex(const floor_params_t *p, bench_run_t *out);
+void floor_wake_eventfd(const floor_params_t *p, bench_run_t *out);
+
+/* One of the above by name (mpsc1, mpsc2, futex, eventfd), once, in a child process. False: no such name. */
+bool floor_run(const char *name, const floor_params_t *p, bench_run_t *out);
+
+#endif
