@@ -1,4 +1,4 @@
-/* The seed's command line, and the same options in a file (-f) -> graph. */
+/* The seed's command line, and the same options in a file (-f) -> graph. After a graph's file they change its values. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -215,7 +215,7 @@ static void set_option(rr_args_t *args, rr_item_t *item, const char *key, const 
         if (list && raw.count == 0)
             rr_graph_error(args->graph, given->place, "%s is empty; give it a value or leave it out", given->arg);
         else
-            rr_graph_set(args->graph, item, key, &raw, NULL, false);
+            rr_graph_set(args->graph, item, key, &raw, NULL, true); /* over a graph's file; give() saw doubles */
     } else {
         rr_graph_error(args->graph, given->place, "out of memory");
     }
@@ -293,6 +293,7 @@ static void set_on_actors(rr_args_t *args, const rr_given_t *given, rr_scope_t s
 }
 
 static void build(rr_args_t *args) {
+    size_t before = rr_graph_actor_count(args->graph); /* of a graph's file */
     add_broker(args);
     add_named(args, "-gate", RR_SCOPE_GATE);
     add_named(args, "-scene", RR_SCOPE_SCENE);
@@ -305,7 +306,7 @@ static void build(rr_args_t *args) {
         else
             set_on_actors(args, given, (rr_scope_t)given->option->scopes);
     }
-    for (size_t i = 0; i < rr_graph_actor_count(args->graph); i++) {
+    for (size_t i = before; i < rr_graph_actor_count(args->graph); i++) {
         rr_item_t *actor = rr_graph_actor(args->graph, i);
         if (actor->scope == RR_SCOPE_SCENE && !rr_item_value(actor, "script") && !find_given(args, "-script"))
             default_script(args, actor);

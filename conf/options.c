@@ -29,7 +29,7 @@ const rr_option_t rr_options[] = {
     {G, "drain", RR_TYPE_DURATION, "10s", 0, DAY, NULL, "-drain_timeout", "How long an orderly stop may take."},
     {G, "log.level", RR_TYPE_CHOICE, "info", 0, 0, "fatal|error|warn|info|debug|trace", "-log_level", "What is logged; 1 to 6 mean the same."},
     {G, "log.classes", RR_TYPE_TEXTS, NULL, 0, 0, NULL, "-log_class", "Only these modules log; all if absent."},
-    {G, "log.screen", RR_TYPE_FLAG, "true", 0, 0, NULL, "-log_print_screen", "Log to standard error."},
+    {G, "log.screen", RR_TYPE_FLAG, "true", 0, 0, NULL, "-log_print_screen", "Log to standard output."},
     {G, "log.to_file", RR_TYPE_FLAG, NULL, 0, 0, NULL, "-log_print_file", "Log to files in log.path; true by itself if log.path is given."},
     {G, "log.path", RR_TYPE_PATH, "log", 0, 0, NULL, "-log_path", "Folder of the log files."},
     {G, "log.name", RR_TYPE_TEXT, "redrabbit", 0, 0, NULL, "-log_filename", "Stem of the log files' names."},

@@ -1,0 +1,159 @@
+/* redrabbit: the program. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/graph.h"
+#include "conf/home.h"
+#include "conf/new.h"
+#include "conf/run.h"
+
+static const char usage[] =
+    "redrabbit GRAPH.yaml [-option value …]   runs a config graph; --node NAME runs that node's share of it\n"
+    "redrabbit -option value …                runs what the options say; -f FILE takes them from a file\n"
+    "redrabbit check GRAPH.yaml               looks for mistakes; check --options lists every option\n"
+    "redrabbit graph GRAPH.yaml [--svg FILE]  draws the graph\n"
+    "redrabbit new NAME                       makes a folder with a graph, a script, a page and a test\n"
+    "redrabbit --version | --help\n"
+    "\n"
+    "A gate, a scene and their broker in one process:\n"
+    "  redrabbit -broker tcp://127.0.0.1:10241 -gate gate@0 -gate_listen tcp://127.0.0.1:10242 -scene scene@0 -python_path ./\n"
+    "The most used options (all of them: redrabbit check --options):\n"
+    "  -gate NAME -gate_listen ADDRESS,…  -scene NAME,…  -script FILE  -python_path DIR,…  -python_venv DIR\n"
+    "  -broker ADDRESS -master_broker ADDRESS -bridge_broker GROUP@ADDRESS,…  -cluster_key FILE  -group NAME\n"
+    "  -heartbeat_timeout SECONDS  -max_packet_size BYTES  -www DIR  -d (in the background)\n"
+    "  -log_level 1..6 -log_class A,B -log_path DIR -log_filename STEM -log_print_screen true -log_print_file true\n"
+    "  -perf_path DIR -perf_timeout SECONDS\n";
+
+/* Errors and warnings, a line each; the exit status. */
+static int report(const rr_graph_t *graph, bool warnings) {
+    for (size_t i = 0; warnings && i < rr_graph_warning_count(graph); i++)
+        fprintf(stderr, "%s (warning)\n", rr_graph_warning_text(graph, i));
+    for (size_t i = 0; i < rr_graph_error_count(graph); i++)
+        fprintf(stderr, "%s\n", rr_graph_error_text(graph, i));
+    return rr_graph_error_count(graph) ? RR_EXIT_USAGE : RR_EXIT_OK;
+}
+
+static int wrong(const char *what) {
+    fprintf(stderr, "redrabbit: %s\n", what);
+    return RR_EXIT_USAGE;
+}
+
+static int run_graph(rr_graph_t *graph, const char *folder, const char *node) {
+    bool sound = rr_graph_check(graph) == RR_OK && rr_graph_check_runnable(graph, node) == RR_OK;
+    int status = report(graph, true);
+    return sound ? rr_run(graph, folder) : status;
+}
+
+/* Takes "--node NAME" out of argv. */
+static const char *take_node(int *argc, char **argv) {
+    for (int i = 0; i + 1 < *argc; i++) {
+        if (strcmp(argv[i], "--node") != 0)
+            continue;
+        const char *node = argv[i + 1];
+        memmove(&argv[i], &argv[i + 2], (size_t)(*argc - i - 2) * sizeof *argv);
+        *argc -= 2;
+        return node;
+    }
+    return NULL;
+}
+
+/* argv[0] is a graph's file, or the first of the seed's options. */
+static int command_run(rr_graph_t *graph, int argc, char **argv) {
+    const char *node = take_node(&argc, argv);
+    bool yaml = argc > 0 && argv[0][0] != '-';
+    char *folder = yaml ? rr__folder_of(argv[0]) : strdup(".");
+    int rc = RR_OK, status;
+    if (yaml) {
+        rc = rr_graph_read_yaml(graph, argv[0]);
+        argv++;
+        argc--;
+    }
+    if (rc == RR_OK && (argc > 0 || !yaml))
+        rc = rr_graph_read_args(graph, argc, argv);
+    if (!folder)
+        status = wrong("out of memory");
+    else
+        status = rc == RR_OK ? run_graph(graph, folder, node) : report(graph, true);
+    free(folder);
+    return status;
+}
+
+static int command_check(rr_graph_t *graph, int argc, char **argv) {
+    if (argc == 1 && strcmp(argv[0], "--options") == 0) {
+        rr_options_print(stdout);
+        return RR_EXIT_OK;
+    }
+    if (argc != 1)
+        return wrong("check needs the path of one graph, or --options");
+    if (rr_graph_read_yaml(graph, argv[0]) != RR_OK || rr_graph_check(graph) != RR_OK)
+        return report(graph, true);
+    report(graph, true);
+    printf("%s: fine, %zu actors\n", argv[0], rr_graph_actor_count(graph));
+    return RR_EXIT_OK;
+}
+
+static int write_svg(rr_graph_t *graph, const char *path) {
+    FILE *out = fopen(path, "we");
+    if (out)
+        rr_graph_draw_svg(graph, out);
+    bool ok = out && !ferror(out);
+    if (out && fclose(out) != 0)
+        ok = false;
+    if (!ok)
+        fprintf(stderr, "redrabbit: cannot write %s; choose another path for --svg\n", path);
+    return ok ? RR_EXIT_OK : RR_EXIT_FAILED;
+}
+
+static int command_graph(rr_graph_t *graph, int argc, char **argv) {
+    bool svg = argc == 3 && strcmp(argv[1], "--svg") == 0;
+    if (argc != 1 && !svg)
+        return wrong("graph needs the path of one graph, and perhaps --svg FILE");
+    if (rr_graph_read_yaml(graph, argv[0]) != RR_OK || rr_graph_check(graph) != RR_OK)
+        return report(graph, true);
+    if (svg)
+        return write_svg(graph, argv[2]);
+    rr_graph_draw_text(graph, stdout);
+    return RR_EXIT_OK;
+}
+
+static int command_new(rr_graph_t *graph, int argc, char **argv) {
+    char why[512];
+    (void)graph;
+    if (argc != 1)
+        return wrong("new needs one name, as in `redrabbit new mygame`");
+    if (rr_new_project(argv[0], why, sizeof why) != RR_OK)
+        return wrong(why);
+    printf("%s/ is ready:\n  redrabbit %s/graph.yaml\n", argv[0], argv[0]);
+    return RR_EXIT_OK;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(rr_graph_t *graph, int argc, char **argv);
+} commands[] = {{"check", command_check}, {"graph", command_graph}, {"new", command_new}};
+
+static int dispatch(rr_graph_t *graph, int argc, char **argv) {
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(commands[i].name, argv[0]) == 0)
+            return commands[i].run(graph, argc - 1, argv + 1);
+    }
+    return command_run(graph, argc, argv);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        fputs(usage, stdout);
+        return RR_EXIT_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("redrabbit %s\n", rr_version());
+        return RR_EXIT_OK;
+    }
+    rr_graph_t *graph = rr_graph_new();
+    if (!graph)
+        return wrong("out of memory");
+    int status = dispatch(graph, argc - 1, argv + 1);
+    rr_graph_free(graph);
+    return status;
+}

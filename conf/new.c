@@ -1,0 +1,73 @@
+#include "conf/new.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "conf/graph.h"
+#include "conf/home.h"
+
+#define MARK "@NAME@"
+#define NAME_BYTES 64
+
+static const char *const files[] = {"graph.yaml", "main.py", "test_main.py", "www/index.html"};
+
+static bool legal(const char *name) {
+    size_t length = strlen(name);
+    return length > 0 && length <= NAME_BYTES && name[0] != '-' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == length;
+}
+
+/* Writes text with every mark replaced. */
+static bool write_filled(FILE *out, const char *text, const char *name) {
+    for (const char *mark; (mark = strstr(text, MARK)); text = mark + sizeof MARK - 1) {
+        if (fwrite(text, 1, (size_t)(mark - text), out) != (size_t)(mark - text) || fputs(name, out) < 0)
+            return false;
+    }
+    return fputs(text, out) >= 0;
+}
+
+static int copy_file(const char *name, const char *file, char *why, size_t why_size) {
+    char part[128], from[PATH_MAX], to[256];
+    size_t size;
+    char *text = NULL;
+    FILE *out = NULL;
+    int rc = RR_EIO;
+    snprintf(part, sizeof part, "conf/template/%s", file);
+    snprintf(to, sizeof to, "%s/%s", name, file);
+    if (!rr_home_path(part, from, sizeof from) || !(text = rr__read_file(from, &size))) {
+        snprintf(why, why_size, "the template %s cannot be read: %s; set REDRABBIT_HOME to the program's folder", part,
+                 strerror(errno));
+        return RR_EIO;
+    }
+    out = fopen(to, "wxe");
+    if (out && write_filled(out, text, name) && !ferror(out))
+        rc = RR_OK;
+    if (out && fclose(out) != 0)
+        rc = RR_EIO;
+    if (rc != RR_OK)
+        snprintf(why, why_size, "cannot write %s: %s", to, strerror(errno));
+    free(text);
+    return rc;
+}
+
+int rr_new_project(const char *name, char *why, size_t why_size) {
+    char www[NAME_BYTES + 8];
+    int rc = RR_OK;
+    if (!legal(name)) {
+        snprintf(why, why_size, "'%.100s' cannot be a project's name; use 1 to %d of A-Z a-z 0-9 _ -", name, NAME_BYTES);
+        return RR_EINVAL;
+    }
+    snprintf(www, sizeof www, "%s/www", name);
+    if (mkdir(name, 0777) != 0 || mkdir(www, 0777) != 0) {
+        rc = errno == EEXIST ? RR_EEXIST : RR_EIO;
+        snprintf(why, why_size, "cannot make the folder %s: %s%s", name, strerror(errno),
+                 errno == EEXIST ? "; choose another name" : "");
+    }
+    for (size_t i = 0; i < sizeof files / sizeof files[0] && rc == RR_OK; i++)
+        rc = copy_file(name, files[i], why, why_size);
+    return rc;
+}

@@ -1,0 +1,241 @@
+#include "conf/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "conf/spawn.h"
+
+#define SPARE_FILES 64 /* beside the clients' sockets: loops, scripts, logs */
+
+/* ---- Signals ---- */
+
+/* The one thing that is global: signals belong to the process. Set before the handlers are installed; the count is touched
+ * by the handler only. */
+static int signal_fd = -1;
+static volatile sig_atomic_t signals_seen;
+
+static void on_signal(int number) {
+    int error = errno;
+    uint64_t one = 1;
+    if (signals_seen++ > 0)
+        _exit(RR_EXIT_CUT); /* the second one: now */
+    if (write(signal_fd, &one, sizeof one) < 0)
+        _exit(RR_EXIT_CUT); /* cannot fail: an eventfd that nobody else writes */
+    errno = error;
+    (void)number;
+}
+
+/* No signal is blocked: what scripts start would inherit that. */
+static bool catch_signals(int fd) {
+    struct sigaction catch = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
+    signal_fd = fd;
+    return sigaction(SIGTERM, &catch, NULL) == 0 && sigaction(SIGINT, &catch, NULL) == 0 &&
+           sigaction(SIGPIPE, &ignore, NULL) == 0;
+}
+
+/* ---- Files ---- */
+
+/* Every client is a file: the soft limit goes up to the hard one. */
+static void raise_file_limit(rr_graph_t *graph) {
+    struct rlimit limit;
+    bool given;
+    size_t wanted = rr_graph_connections(graph, &given) + SPARE_FILES;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    if (limit.rlim_cur < limit.rlim_max) {
+        rlim_t soft = limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            limit.rlim_cur = soft;
+    }
+    if (given && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < wanted)
+        fprintf(stderr, "redrabbit: warning: max_connections needs %zu open files, the limit is %llu; raise it with `ulimit -n` "
+                        "or LimitNOFILE=\n",
+                wanted, (unsigned long long)limit.rlim_cur);
+}
+
+/* ---- Daemon ---- */
+
+/* Forks; the parent waits until the child is ready and ends with the status that the child would have had. Returns in the
+ * child only: the descriptor to say "ready" on, -1 on failure. */
+static int daemonize(void) {
+    int ends[2], status = 0;
+    char ready;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return -1;
+    pid_t child = fork();
+    if (child < 0)
+        return -1;
+    if (child == 0) {
+        close(ends[0]);
+        return setsid() < 0 ? -1 : ends[1];
+    }
+    close(ends[1]);
+    ssize_t got;
+    while ((got = read(ends[0], &ready, 1)) < 0 && errno == EINTR)
+        ;
+    if (got == 1)
+        _exit(RR_EXIT_OK);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : RR_EXIT_FAILED);
+}
+
+/* The terminal is let go, the parent may end. */
+static void detach(int ready_fd) {
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    fflush(NULL);
+    for (int fd = 0; null >= 0 && fd < 3; fd++)
+        dup2(null, fd);
+    if (null > 2)
+        close(null);
+    if (write(ready_fd, "1", 1) != 1)
+        _exit(RR_EXIT_FAILED); /* the parent is gone before it could know */
+    close(ready_fd);
+}
+
+/* ---- Waiting ---- */
+
+typedef struct rr_life {
+    rr_graph_t *graph;
+    rr_running_t *running;
+    int stop_fd, wake_fd; /* eventfds: a signal came; a scene or gate has news */
+    int ready_fd;         /* of a daemon, else -1 */
+    bool ready;
+    uint64_t next_report_ms; /* 0 = no performance report */
+} rr_life_t;
+
+static void wake(void *context) {
+    uint64_t one = 1;
+    rr_life_t *life = context;
+    if (write(life->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        abort(); /* the descriptor is ours and open for as long as the system runs */
+}
+
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void report_if_due(rr_life_t *life) {
+    const rr_item_t *top = rr_graph_top(life->graph);
+    if (!life->next_report_ms || now_ms() < life->next_report_ms)
+        return;
+    int rc = rr_running_report(life->running, rr_item_text(top, "perf.path"));
+    if (rc != RR_OK)
+        rr_log(rr_running_system(life->running), RR_WARN, "CONF", "no performance report in %s: %s", rr_item_text(top, "perf.path"),
+               rr_strerror(rc));
+    life->next_report_ms = now_ms() + (uint64_t)rr_item_number(top, "perf.interval");
+}
+
+static int poll_timeout(const rr_life_t *life) {
+    uint64_t now = now_ms();
+    if (!life->next_report_ms)
+        return -1;
+    return life->next_report_ms <= now ? 0 : (int)(life->next_report_ms - now);
+}
+
+/* Looks at the news: false = it could not start (said so already). */
+static bool look(rr_life_t *life) {
+    char why[1024];
+    if (life->ready)
+        return true;
+    rr_running_state_t state = rr_running_state(life->running, why, sizeof why);
+    if (state == RR_RUNNING_FAILED)
+        fprintf(stderr, "redrabbit: %s\n", why);
+    if (state != RR_RUNNING_READY)
+        return state != RR_RUNNING_FAILED;
+    life->ready = true;
+    rr_running_describe(life->running, true, stdout);
+    printf("redrabbit: ready\n");
+    fflush(stdout);
+    if (life->ready_fd >= 0)
+        detach(life->ready_fd);
+    return true;
+}
+
+/* Until a signal: RR_EXIT_OK, or until it is clear that it does not start: RR_EXIT_FAILED. */
+static int wait_for_end(rr_life_t *life) {
+    struct pollfd fds[2] = {{.fd = life->stop_fd, .events = POLLIN}, {.fd = life->wake_fd, .events = POLLIN}};
+    for (;;) {
+        uint64_t count;
+        int n = poll(fds, 2, poll_timeout(life));
+        if (n < 0 && errno != EINTR)
+            return RR_EXIT_FAILED;
+        if (n > 0 && (fds[0].revents & POLLIN))
+            return RR_EXIT_OK;
+        if (n > 0 && (fds[1].revents & POLLIN) && read(life->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+            return RR_EXIT_FAILED;
+        if (!look(life))
+            return RR_EXIT_FAILED;
+        report_if_due(life);
+    }
+}
+
+/* ---- The whole ---- */
+
+/* Ends what was started; the exit status. Does not return if a thread cannot be ended. */
+static int end(rr_life_t *life, int status) {
+    unsigned deadline = (unsigned)rr_item_number(rr_graph_top(life->graph), "drain");
+    if (life->ready) {
+        printf("redrabbit: draining, %u s at most; a second signal ends it now\n", (deadline + 999) / 1000);
+        fflush(stdout);
+    }
+    int rc = rr_running_drain(life->running, deadline);
+    if (rc != RR_OK) {
+        fprintf(stderr, "redrabbit: the drain was cut short after %u ms: some handler did not end\n", deadline);
+        fflush(NULL);
+        _exit(status == RR_EXIT_OK ? RR_EXIT_CUT : status);
+    }
+    bool clean = rr_running_destroy(life->running);
+    fflush(NULL);
+    if (!clean) /* threads of foreign code live on in CPython: exit handlers would run under them */
+        _exit(status);
+    return status;
+}
+
+static int begin(rr_life_t *life, const char *folder, char *why, size_t why_size) {
+    int rc = rr_running_create(life->graph, folder, wake, life, &life->running, why, why_size);
+    if (rc != RR_OK)
+        return rc;
+    rr_running_describe(life->running, false, stdout);
+    fflush(stdout);
+    if (rr_item_value(rr_graph_top(life->graph), "perf.path"))
+        life->next_report_ms = now_ms() + (uint64_t)rr_item_number(rr_graph_top(life->graph), "perf.interval");
+    return rr_running_start(life->running, why, why_size);
+}
+
+int rr_run(rr_graph_t *graph, const char *folder) {
+    rr_life_t life = {.graph = graph, .ready_fd = -1};
+    char why[1024] = "";
+    if (rr_item_flag(rr_graph_top(graph), "daemon")) {
+        life.ready_fd = daemonize();
+        if (life.ready_fd < 0) {
+            fprintf(stderr, "redrabbit: cannot go to the background: %s; leave -d out\n", strerror(errno));
+            return RR_EXIT_FAILED;
+        }
+    }
+    raise_file_limit(graph);
+    life.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    life.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (life.stop_fd < 0 || life.wake_fd < 0 || !catch_signals(life.stop_fd)) {
+        fprintf(stderr, "redrabbit: cannot start: %s\n", strerror(errno));
+        return RR_EXIT_FAILED;
+    }
+    int rc = begin(&life, folder, why, sizeof why);
+    if (rc != RR_OK)
+        fprintf(stderr, "redrabbit: %s\n", why[0] ? why : rr_strerror(rc));
+    if (!life.running)
+        return RR_EXIT_FAILED;
+    return end(&life, rc == RR_OK ? wait_for_end(&life) : RR_EXIT_FAILED);
+}

@@ -1,0 +1,18 @@
+/* run.h: the life of the process: daemon, file limit, signals, start-up lines, drain, exit status. */
+#ifndef RR_CONF_RUN_H
+#define RR_CONF_RUN_H
+
+#include "conf/graph.h"
+
+enum {
+    RR_EXIT_OK = 0,
+    RR_EXIT_FAILED = 1, /* it did not start */
+    RR_EXIT_USAGE = 2,  /* wrong options or graph */
+    RR_EXIT_CUT = 3,    /* the drain was cut short: by its deadline or a second signal */
+};
+
+/* Runs a checked graph until SIGTERM or SIGINT; returns the exit status. `folder` = the graph's. Main thread, once per
+ * process: it owns the process' signals. */
+int rr_run(rr_graph_t *graph, const char *folder);
+
+#endif

@@ -1,0 +1,50 @@
+/* spawn.h: a checked graph becomes a running system: CPython, threads, broker, scenes under supervisors, gates. */
+#ifndef RR_CONF_SPAWN_H
+#define RR_CONF_SPAWN_H
+
+#include "actors/gate.h"
+#include "conf/graph.h"
+
+typedef struct rr_running rr_running_t;
+
+/* Told when something happened that rr_running_wait would tell. Any thread; must not block. */
+typedef void (*rr_running_wake_fn)(void *context);
+
+/* Builds everything; ports are bound, nothing runs yet. `folder` = the graph's (a .venv is looked for there). The graph must
+ * outlive it. On failure why has one line that says what, where and how to mend it. Main thread, once per process if the
+ * graph has Python scenes. RR_ENOMEM, RR_EINVAL, RR_EIO, RR_EADDRINUSE … */
+RR_MUST_CHECK int rr_running_create(rr_graph_t *graph, const char *folder, rr_running_wake_fn wake, void *context,
+                                    rr_running_t **out, char *why, size_t why_size);
+/* Starts threads, then the actors. Main thread. Errors as above. */
+RR_MUST_CHECK int rr_running_start(rr_running_t *running, char *why, size_t why_size);
+
+typedef enum rr_running_state {
+    RR_RUNNING_STARTING, /* some scene loads, or some gate does not accept yet */
+    RR_RUNNING_READY,
+    RR_RUNNING_FAILED,   /* a scene could not be loaded at the start; why says which and why */
+} rr_running_state_t;
+rr_running_state_t rr_running_state(rr_running_t *running, char *why, size_t why_size);
+
+/* What a person wants to know at the start: which CPython, parallel or not and how to get that, the virtual environment, the
+ * addresses, the page. Before (`late` false) and after the gates accept. */
+void rr_running_describe(rr_running_t *running, bool late, FILE *out);
+
+/* Appends the metrics as text to a file of the day in `folder`. RR_EIO, RR_ENOMEM. */
+RR_MUST_CHECK int rr_running_report(rr_running_t *running, const char *folder);
+
+/* The orderly end. RR_OK, or RR_TIMEOUT: some handler could not be ended, and its thread is still in it: the caller leaves
+ * by _exit, without rr_running_destroy. Main thread. */
+RR_MUST_CHECK int rr_running_drain(rr_running_t *running, unsigned deadline_ms);
+/* Stops the threads and frees everything. False: foreign threads live on in CPython; the caller leaves by _exit. */
+bool rr_running_destroy(rr_running_t *running);
+
+rr_system_t *rr_running_system(rr_running_t *running);
+
+/* The text of an option of this process by the command line's spelling ("-gate_listen", "-gate") or the graph's key
+ * ("login"): of the graph, else of the first actor that has it; else its default. NULL if there is none. Any thread. */
+const char *rr_graph_config(rr_graph_t *graph, const char *option);
+
+/* Sum of the gates' max_connections; *given = some gate sets it. */
+size_t rr_graph_connections(rr_graph_t *graph, bool *given);
+
+#endif
