@@ -361,11 +361,14 @@ static int fill_listen(const rr_item_t *item, rr_gate_listen_t *listen, char *wh
     return rc;
 }
 
+/* Folders that are missing have been complained about (check.c). */
 static void fill_www(const rr_item_t *item, rr_gate_folder_t *www, size_t *count) {
     const rr_value_t *value = rr_item_value(item, "www");
-    *count = value ? value->count : 0;
-    for (size_t i = 0; i < *count; i++)
-        www[i] = (rr_gate_folder_t){value->keys ? value->keys[i] : "/", value->texts[i]};
+    *count = 0;
+    for (size_t i = 0; value && i < value->count; i++) {
+        if (access(value->texts[i], F_OK) == 0)
+            www[(*count)++] = (rr_gate_folder_t){value->keys ? value->keys[i] : "/", value->texts[i]};
+    }
 }
 
 static int create_gate(rr_running_t *running, const rr_item_t *item, rr_gate_t **out, char *why, size_t why_size) {
