@@ -120,20 +120,17 @@ static void check_folders(rr_graph_t *graph, const rr_item_t *item, const char *
 }
 
 /* What stands under a prefix of its own is an extra (a library of the system's, say): its absence stops nothing. */
+/* The pages themselves must be there; what lies under a further prefix may be missing on this machine. */
 static void check_www(rr_graph_t *graph, const rr_item_t *gate) {
     const rr_value_t *www = rr_item_value(gate, "www");
-    if (!www || !www->keys) {
-        check_folders(graph, gate, "www");
-        return;
-    }
-    for (size_t i = 0; i < www->count; i++) {
-        const char *prefix = www->keys[i], *folder = www->texts[i];
+    for (size_t i = 0; www && i < www->count; i++) {
+        const char *prefix = www->keys ? www->keys[i] : "/";
         if (prefix[0] != '/')
             rr_graph_error(graph, www->places[i], "www: the prefix '%.100s' must begin with '/'", prefix);
-        else if (!is_folder(folder) && !prefix[1])
-            rr_graph_error(graph, www->places[i], "www: there is no folder %s; create it or correct the path", folder);
-        else if (!is_folder(folder))
-            rr_graph_warn(graph, www->places[i], "www: there is no folder %s; nothing is served under %.100s", folder, prefix);
+        else if (!is_folder(www->texts[i]))
+            (prefix[1] ? rr_graph_warn : rr_graph_error)(graph, www->places[i],
+                                                         "www: there is no folder %s; create it or correct the path",
+                                                         www->texts[i]);
     }
 }
 

@@ -1,4 +1,5 @@
 /* The seed's command line, and the same options in a file (-f) -> graph. After a graph's file they change its values. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,7 +108,8 @@ static int split_file(rr_graph_t *graph, const char *file, const char *text, siz
 
 /* ---- Words -> given options ---- */
 
-static bool is_option(const char *word) { return word[0] == '-' && word[1] != 0; }
+/* "-5" is a value. */
+static bool is_option(const char *word) { return word[0] == '-' && (isalpha((unsigned char)word[1]) || word[1] == '-'); }
 
 static bool is_flag_word(const char *word) {
     static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "0", "1"};

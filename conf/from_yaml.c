@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "conf/graph.h"
+#include "net/utf8.h"
 
 #define ACTORS_MAX 65536
 #define LIST_MAX 4096
@@ -344,6 +345,25 @@ static int parse_document(const rr_walk_t *walk, struct fy_diag *diag, const cha
     return rr_graph_error_count(walk->graph) ? RR_ESYNTAX : RR_OK;
 }
 
+/* What libfyaml must not see: it can loop for ever in a directive with a bad byte (0.7.12). */
+static bool readable(const rr_walk_t *walk, const char *text, size_t size) {
+    int line = 1;
+    for (size_t at = 0, end; at < size; at = end + 1, line++) {
+        const char *newline = memchr(text + at, '\n', size - at);
+        end = newline ? (size_t)(newline - text) : size;
+        rr_place_t place = {walk->file, line, 1};
+        if (!rr_utf8_valid((const uint8_t *)text + at, end - at)) {
+            rr_graph_error(walk->graph, place, "this line is not UTF-8; save the file as UTF-8");
+            return false;
+        }
+        if (text[at] == '%') {
+            rr_graph_error(walk->graph, place, "YAML directives are not supported; remove this line");
+            return false;
+        }
+    }
+    return true;
+}
+
 int rr_graph_parse_yaml(rr_graph_t *graph, const char *file, const char *text, size_t size) {
     rr_walk_t walk = {graph, rr_graph_intern(graph, file), rr__folder_of(file)};
     struct fy_diag_cfg diag_cfg;
@@ -361,7 +381,7 @@ int rr_graph_parse_yaml(rr_graph_t *graph, const char *file, const char *text, s
         text += 3;
         size -= 3;
     }
-    rc = parse_document(&walk, diag, text, size);
+    rc = readable(&walk, text, size) ? parse_document(&walk, diag, text, size) : RR_ESYNTAX;
 out:
     if (diag)
         fy_diag_destroy(diag);

@@ -12,7 +12,7 @@ static const char usage[] =
     "redrabbit GRAPH.yaml [-option value …]   runs a config graph; --node NAME runs that node's share of it\n"
     "redrabbit -option value …                runs what the options say; -f FILE takes them from a file\n"
     "redrabbit check GRAPH.yaml               looks for mistakes; check --options lists every option\n"
-    "redrabbit graph GRAPH.yaml [--svg FILE]  draws the graph\n"
+    "redrabbit graph GRAPH.yaml [--svg [FILE]] draws it\n"
     "redrabbit new NAME                       makes a folder with a graph, a script, a page and a test\n"
     "redrabbit --version | --help\n"
     "\n"
@@ -106,14 +106,14 @@ static int write_svg(rr_graph_t *graph, const char *path) {
 }
 
 static int command_graph(rr_graph_t *graph, int argc, char **argv) {
-    bool svg = argc == 3 && strcmp(argv[1], "--svg") == 0;
+    bool svg = (argc == 2 || argc == 3) && strcmp(argv[1], "--svg") == 0;
     if (argc != 1 && !svg)
-        return wrong("graph needs the path of one graph, and perhaps --svg FILE");
+        return wrong("graph needs the path of one graph, and perhaps --svg [FILE]");
     if (rr_graph_read_yaml(graph, argv[0]) != RR_OK || rr_graph_check(graph) != RR_OK)
         return report(graph, true);
-    if (svg)
+    if (argc == 3)
         return write_svg(graph, argv[2]);
-    rr_graph_draw_text(graph, stdout);
+    (svg ? rr_graph_draw_svg : rr_graph_draw_text)(graph, stdout);
     return RR_EXIT_OK;
 }
 

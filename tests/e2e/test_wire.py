@@ -280,7 +280,7 @@ class Limits(WireCase):
 
     async def test_login_queue(self) -> None:
         script = "import ffext\n@ffext.session_verify_callback\ndef v(k, t, ip, gate, cb_id):\n    return []\n"
-        _, port = self.scene(script, gate="login_queue: 10")
+        _, port = self.scene(script, gate="login_queue: { messages: 10 }")
         client = await self.client(port, "waiting", "ws")
         for _ in range(11):
             await client.send(1, "x")

@@ -97,6 +97,8 @@ END_TEST
 
 START_TEST(yaml_errors) {
     expect_error(yaml("actors: [\n"), "2:1", "not valid YAML", "check indentation");
+    expect_error(yaml("group: a\n%;\x9d"), "2:1", "not UTF-8", "save");
+    expect_error(yaml("%YAML 1.2\n---\n"), "1:1", "directives", "remove");
     expect_error(yaml(""), "1:1", "no graph", "actors:");
     expect_error(yaml("- a\n"), "1:1", "no graph", "actors:");
     expect_error(yaml("group: a\n"), "1:1", "no actors", "add");
