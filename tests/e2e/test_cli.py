@@ -227,9 +227,11 @@ class Commands(Case):
             self.assertEqual(result.status, 0, result)
             for name in ("gate@0", "scene@0", "broker@0"):
                 self.assertIn(name, result.out)
-        result = run("graph", str(ROOT / "conf/chat/chat.yaml"), "--svg")
-        if result.status == 0:
-            self.assertIn("<svg", result.out)
+        result = run(
+            "graph", str(ROOT / "conf/chat/chat.yaml"), "--svg", str(self.folder / "graph.svg")
+        )
+        self.assertEqual(result.status, 0, result)
+        self.assertIn("<svg", (self.folder / "graph.svg").read_text(encoding="utf-8"))
         self.write("bad.yaml", "actors:\n  a@0: { role: gate, listen: 'tcp://1.2.3.4:x' }\n")
         result = run("check", "bad.yaml", cwd=self.folder)
         self.assertGreater(result.status, 0)

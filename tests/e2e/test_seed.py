@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import signal
@@ -144,7 +145,7 @@ class Seed(Case):
     async def test_sigterm_drains_and_exits_0(self) -> None:
         server, port = self.launch()
         alice, web = await self.enter(port, "alice"), await self.enter(port, "web", "ws")
-        self.assertEqual(server.stop(10, signal.SIGTERM), 0, server.output)
+        self.assertEqual(await asyncio.to_thread(server.stop, 10, signal.SIGTERM), 0, server.output)
         await self.expect_closed(alice)
         await self.expect_closed(web, 1001)
         self.clean(server)
