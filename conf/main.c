@@ -14,7 +14,7 @@ static const char usage[] =
     "redrabbit check GRAPH.yaml               looks for mistakes; check --options lists every option\n"
     "redrabbit graph GRAPH.yaml [--svg [FILE]] draws it\n"
     "redrabbit new NAME                       makes a folder with a graph, a script, a page and a test\n"
-    "redrabbit --version | --help\n"
+    "redrabbit --version | --help | --home   (the folder of its Python package and JavaScript client)\n"
     "\n"
     "A gate, a scene and their broker in one process:\n"
     "  redrabbit -broker tcp://127.0.0.1:10241 -gate gate@0 -gate_listen tcp://127.0.0.1:10242 -scene scene@0 -python_path ./\n"
@@ -141,6 +141,15 @@ static int dispatch(rr_graph_t *graph, int argc, char **argv) {
     return command_run(graph, argc, argv);
 }
 
+/* Where the Python package and the JavaScript client lie: python/ and net/www/ below it. */
+static int print_home(void) {
+    char path[4096];
+    if (!rr_home_path("", path, sizeof path))
+        return wrong("the program's folder has too long a path; move it");
+    printf("%s\n", path);
+    return RR_EXIT_OK;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(usage, stdout);
@@ -150,6 +159,8 @@ int main(int argc, char **argv) {
         printf("redrabbit %s\n", rr_version());
         return RR_EXIT_OK;
     }
+    if (strcmp(argv[1], "--home") == 0)
+        return print_home();
     rr_graph_t *graph = rr_graph_new();
     if (!graph)
         return wrong("out of memory");

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "conf/graph.h"
 #include "conf/home.h"
 
-#define MARK "@NAME@"
 #define NAME_BYTES 64
 
 static const char *const files[] = {"graph.yaml", "main.py", "test_main.py", "www/index.html"};
@@ -21,21 +21,32 @@ static bool legal(const char *name) {
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == length;
 }
 
-/* Writes text with every mark replaced. */
-static bool write_filled(FILE *out, const char *text, const char *name) {
-    for (const char *mark; (mark = strstr(text, MARK)); text = mark + sizeof MARK - 1) {
-        if (fwrite(text, 1, (size_t)(mark - text), out) != (size_t)(mark - text) || fputs(name, out) < 0)
+typedef struct rr_mark {
+    const char *mark, *value;
+} rr_mark_t;
+
+/* Writes text with @NAME@ and @PROGRAM@ replaced. */
+static bool write_filled(FILE *out, const char *text, const rr_mark_t *marks) {
+    while (*text) {
+        const rr_mark_t *mark = marks;
+        while (mark->mark && strncmp(text, mark->mark, strlen(mark->mark)) != 0)
+            mark++;
+        if ((mark->mark ? fputs(mark->value, out) : putc(*text, out)) < 0)
             return false;
+        text += mark->mark ? strlen(mark->mark) : 1;
     }
-    return fputs(text, out) >= 0;
+    return true;
 }
 
 static int copy_file(const char *name, const char *file, char *why, size_t why_size) {
-    char part[128], from[PATH_MAX], to[256];
+    char part[128], from[PATH_MAX], to[256], program[PATH_MAX];
     size_t size;
     char *text = NULL;
     FILE *out = NULL;
     int rc = RR_EIO;
+    const rr_mark_t marks[] = {{"@NAME@", name}, {"@PROGRAM@", program}, {NULL, NULL}};
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[length > 0 ? length : 0] = 0;
     snprintf(part, sizeof part, "conf/template/%s", file);
     snprintf(to, sizeof to, "%s/%s", name, file);
     if (!rr_home_path(part, from, sizeof from) || !(text = rr__read_file(from, &size))) {
@@ -44,7 +55,7 @@ static int copy_file(const char *name, const char *file, char *why, size_t why_s
         return RR_EIO;
     }
     out = fopen(to, "wxe");
-    if (out && write_filled(out, text, name) && !ferror(out))
+    if (out && write_filled(out, text, marks) && !ferror(out))
         rc = RR_OK;
     if (out && fclose(out) != 0)
         rc = RR_EIO;
