@@ -29,6 +29,7 @@ typedef struct rr_connection rr_connection_t;
     X(RR_CLOSE_SLOW_READER, 4008, "slow_reader")                                                                       \
     X(RR_CLOSE_SCENE_GONE, 4009, "scene_gone")                                                                         \
     X(RR_CLOSE_LIMIT, 1013, "limit")          /* too many connections, of one address or at all */                     \
+    X(RR_CLOSE_STALLED, 1002, "stalled")      /* a frame or request that was begun and not finished in time */         \
     X(RR_CLOSE_IO, 1006, "io")                /* the connection broke */
 
 typedef enum rr_close_reason {
@@ -48,12 +49,14 @@ typedef enum rr_wire { /* what the client's latest frame was: decides what it is
 } rr_wire_t;
 
 typedef struct rr_connection_options {
-    size_t max_packet;    /* body bytes; default 1,000,000 */
+    size_t max_packet;    /* body bytes; default 1,000,000; below 512 MiB, so that words like "GET " are no sizes */
     size_t send_limit;    /* output bytes; default 4 MiB, never below max_packet + 64 KiB */
     bool big_endian;      /* the 8-byte header in network order */
     bool tcp, websocket;  /* what this listener speaks; HTTP goes with websocket */
-    unsigned handshake_ms; /* the first whole message or HTTP request must arrive within; default 10,000 */
-    unsigned partial_ms;   /* a begun frame must be complete within (slow loris); default 30,000 */
+    unsigned handshake_ms; /* the first whole message or HTTP request must arrive within; default 10,000; 0 = no limit */
+    unsigned partial_ms;   /* a begun frame must be complete within (slow loris), a kept-alive HTTP client must ask again
+                              within; default 30,000; 0 = no limit */
+    size_t http_body;      /* bytes of an HTTP request's body; default 1 MiB, above it 413 */
     const rr_http_handler_t *http; /* answers plain HTTP requests; NULL = 404 */
     const char *const *subprotocols; /* NULL-terminated; the first that the client offers is chosen; NULL = none */
 } rr_connection_options_t;

@@ -8,13 +8,13 @@
 
 typedef struct rr_http_request {
     const char *method; /* "GET" */
-    const char *path;   /* decoded, normalised, without query; begins with '/' and never contains ".." */
+    const char *path;   /* decoded, normalised, without query; begins with '/', has no empty, "." or ".." segment */
     const char *query;  /* undecoded, "" if none */
     const char *peer_ip;
     const uint8_t *body;
     size_t body_size;
     void *headers; /* for rr_http_header */
-} rr_http_request_t;
+} rr_http_request_t; /* valid during the handler's call only */
 
 /* The value of a header, case-insensitive name, NULL if absent; valid while the request is. */
 const char *rr_http_header(const rr_http_request_t *request, const char *name);
@@ -34,13 +34,15 @@ typedef struct rr_http_handler {
     void *context;
 } rr_http_handler_t;
 
-/* Static files of a folder (no listing, index.html for '/', no dot files, no way out of it through links or ..; ETag,
- * If-None-Match, HEAD, content types, small files cached with their mtime; reading happens off the loop through libuv's
- * pool). Files of `extra` (NULL-terminated pairs path, file) come first. NULL when out of memory. */
+/* Static files of a folder (no listing, index.html for folders, no dot files, no way out of it through links or ..; ETag,
+ * If-None-Match, HEAD, content types, small files cached with their mtime; files are opened and read off the loop, in
+ * libuv's pool). folder may be NULL. `extra` (NULL-terminated pairs path, file; may be NULL) is for paths that the folder
+ * does not have. Strings are copied. NULL when out of memory. Any thread. */
 typedef struct rr_http_files rr_http_files_t;
 rr_http_files_t *rr_http_files_new(rr_system_t *system, const char *folder, const char *const *extra);
 void rr_http_files_free(rr_http_files_t *files);
-/* True if it answers (or will answer) the request; false = no such file: the caller answers. */
+/* True if it will answer the request, with 404 if the file turns out to be missing; false = nothing it could have (another
+ * method than GET and HEAD, a dot file, no folder and no such extra): the caller answers. */
 bool rr_http_files_serve(rr_http_files_t *files, const rr_http_request_t *request, rr_http_reply_t *reply);
 
 #endif

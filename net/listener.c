@@ -118,8 +118,11 @@ static int explain(const char *address, int error, int resolver, char *why, size
     if (why && size) {
         snprintf(why, size, "cannot listen on %s: %s", address, text);
     }
-    int code = resolver ? RR_EINVAL : rr_error_from_errno(error);
-    return code == RR_EADDRINUSE || code == RR_EACCES || code == RR_ENOMEM ? code : resolver || error == -EADDRNOTAVAIL ? RR_EINVAL : RR_EIO;
+    if (resolver || error == -EADDRNOTAVAIL) {
+        return RR_EINVAL;
+    }
+    int code = rr_error_from_errno(error);
+    return code == RR_EADDRINUSE || code == RR_EACCES || code == RR_ENOMEM ? code : RR_EIO;
 }
 
 int rr_listener_open(rr_loop_t *const *loops, size_t loop_count, const rr_address_t *address, rr_accept_fn accept,
@@ -259,6 +262,10 @@ static void do_stop(void *context) {
         rr__loop_end_remove(listener->loops[0], &listener->acceptor->end);
         acceptor_end(listener->acceptor);
     }
+    if (listener->fd >= 0) { /* who connects from now on is refused at once instead of waiting in the backlog */
+        close(listener->fd);
+        listener->fd = -1;
+    }
 }
 
 static void nothing(void *context) {
@@ -280,10 +287,6 @@ void rr_listener_pause(rr_listener_t *listener) {
 void rr_listener_stop(rr_listener_t *listener) {
     for (size_t i = 0; i < listener->loop_count; i++) { /* posts are in order: behind these no hand-over is left */
         rr__loop_call(listener->loops[i], i == 0 ? do_stop : nothing, listener);
-    }
-    if (listener->fd >= 0) {
-        close(listener->fd);
-        listener->fd = -1;
     }
 }
 

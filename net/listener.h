@@ -24,7 +24,8 @@ unsigned rr_listener_port(const rr_listener_t *listener);
 /* Accepting ends soon (for a drain that an actor leads); rr_listener_stop is still needed. Any thread. */
 void rr_listener_pause(rr_listener_t *listener);
 
-/* Stops accepting; when it returns no accept call is running or will run. Then destroy frees. Not on a loop thread. */
+/* Stops accepting; when it returns no accept call is running or will run. Then destroy frees. Not on a loop
+ * thread; before rr_system_destroy. */
 void rr_listener_stop(rr_listener_t *listener);
 void rr_listener_destroy(rr_listener_t *listener);
 
