@@ -18,13 +18,17 @@ typedef struct rr_executor_ops {
     void (*post)(rr_executor_t *executor, rr_actor_t *actor);
     /* Threads start / are told to stop and joined; from rr_system_start / rr_system_stop, in order of adding / reverse. */
     int (*start)(rr_executor_t *executor);
-    void (*stop)(rr_executor_t *executor);
+    /* False: a thread did not come back within 2 s and was left behind. */
+    bool (*stop)(rr_executor_t *executor);
     /* Frees the executor; from rr_system_destroy. */
     void (*destroy)(rr_executor_t *executor);
     /* A timer of one of its workers is now due at at_ns, earlier than all before: only called on that worker's thread
      * between turns or inside a turn; the executor looks at rr_worker_next_timer_ns before it sleeps anyway, so most
      * leave this NULL. */
     void (*timer)(rr_executor_t *executor, rr_worker_t *worker, uint64_t at_ns);
+    /* A worker has been inside one turn for at least `ms` (called about every 10 ms, by the overseer's thread); may be
+     * NULL. Must not block. */
+    void (*stuck)(rr_executor_t *executor, rr_worker_t *worker, unsigned ms);
 } rr_executor_ops_t;
 
 /* Embed as the first member. The maker sets ops, name and pinned; rr_executor_add sets the rest. */
@@ -35,7 +39,8 @@ struct rr_executor {
     char name[24];
     bool pinned; /* one thread only (loops): its actors are never muted */
     unsigned turn_messages; /* budget of a turn; 0 = 256 */
-    unsigned turn_us;       /* and in time, looked at every 32 messages; 0 = 500 */
+    unsigned turn_us;       /* and in time; 0 = 500 */
+    unsigned clock_every;   /* look at the time every so many messages (a power of two); 0 = 32 */
 };
 
 /* Hands the executor to the system, which starts, stops and destroys it. Before rr_system_start, or later: then it is

@@ -78,11 +78,12 @@ typedef struct rr_behavior {
     int (*start)(rr_actor_t *self, void *state, const void *arg);
     /* Every message. The runtime frees msg afterwards, unless taken. Required. */
     void (*receive)(rr_actor_t *self, void *state, rr_message_t *msg);
-    /* Around every turn (a batch of messages). turn_end runs before the actor can move to another thread. Optional. */
+    /* Around every turn (a batch of messages), the first (start) and the last (finish) included. turn_end runs before the
+     * actor can move to another thread: flush here what the turn produced. Optional. */
     void (*turn_begin)(rr_actor_t *self, void *state);
     void (*turn_end)(rr_actor_t *self, void *state);
-    /* Drain began (rr_system_drain): finish what you can, then rr_exit, or do nothing and be ended when the mailbox is
-     * empty. Optional; NULL = ends when its mailbox is empty. Runs inside a turn. */
+    /* Drain reached this actor (rr_system_drain): finish what you can, now or over later turns, then rr_exit. Optional;
+     * NULL = ends when its mailbox is empty. Runs inside a turn. */
     void (*drain)(rr_actor_t *self, void *state);
     /* The end. self can still send, not receive. State is freed afterwards. Optional. */
     void (*finish)(rr_actor_t *self, void *state, int reason);
@@ -195,8 +196,8 @@ RR_MUST_CHECK int rr_timer_start(rr_actor_t *self, uint64_t delay_ms, uint64_t r
 /* After it returns no RR_TIMER of that id arrives, even one already in the mailbox. False if it is over already. */
 bool rr_timer_cancel(rr_actor_t *self, uint64_t id);
 
-/* Nanoseconds of the system's monotonic clock (virtual in replay builds). _coarse is the time of the turn's last clock
- * reading: free, at most one turn old. */
+/* Nanoseconds of the system's monotonic clock (virtual in replay). _coarse is the worker's last clock reading: free, a
+ * few turns old at most. */
 uint64_t rr_now_ns(rr_actor_t *self);
 uint64_t rr_now_coarse_ns(rr_actor_t *self);
 
@@ -258,7 +259,8 @@ typedef struct rr_options {
     bool log_screen;       /* default true */
     const char *log_path;  /* a folder; NULL = no file */
     const char *log_file;  /* stem; default "redrabbit" */
-    bool virtual_time;     /* replay builds only: the clock jumps to the next timer when all is quiet */
+    bool replay; /* no threads: all pools run on the thread that calls rr_replay_run (replay.h), in an order drawn from
+                    the seed, under virtual time. Default false; true in builds with RR_REPLAY */
 } rr_options_t;
 
 void rr_options_init(rr_options_t *options);
@@ -271,8 +273,11 @@ RR_MUST_CHECK int rr_system_start(rr_system_t *system);
  * order of spawning. RR_OK, or RR_TIMEOUT when the deadline came first (what is left is killed). */
 RR_MUST_CHECK int rr_system_drain(rr_system_t *system, unsigned deadline_ms);
 
-/* Stops and joins all threads; actors still alive are finished without their turn. Then rr_system_destroy frees. */
-void rr_system_stop(rr_system_t *system);
+/* Stops and joins all threads; actors still alive are then finished on the calling thread (finish and turn_end run, with
+ * RR_CANCELLED). False: a thread that did not come back (stuck in foreign code) was left behind; then do not destroy, leave
+ * by _exit. */
+bool rr_system_stop(rr_system_t *system);
+/* Frees everything; stops first if need be. NULL is allowed. */
 void rr_system_destroy(rr_system_t *system);
 
 /* Blocks the calling (non-worker) thread until no actor is left or timeout_ms passed (0 = for ever): true if none. For

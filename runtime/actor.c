@@ -1,0 +1,740 @@
+#include "runtime/actor.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "runtime/alloc.h"
+#include "runtime/overseer.h"
+#include "runtime/system.h"
+
+#define DEFAULT_TURN_MESSAGES 256
+#define DEFAULT_TURN_US 500
+#define DEFAULT_CLOCK_EVERY 32
+
+_Thread_local rr_worker_t *rr__current;
+
+rr__side_t *rr__actor_side(rr_actor_t *actor) {
+    if (!actor->side) {
+        actor->side = rr__calloc(1, sizeof *actor->side);
+        if (actor->side)
+            actor->side->call_timer_ns = UINT64_MAX;
+    }
+    return actor->side;
+}
+
+static rr_system_t *system_of(const rr_actor_t *actor) {
+    return atomic_load_explicit(&((rr_actor_t *)actor)->executor, memory_order_relaxed)->system;
+}
+
+rr_system_t *rr_system_of(rr_actor_t *self) { return system_of(self); }
+rr_executor_t *rr_executor_of(rr_actor_t *self) {
+    return atomic_load_explicit(&self->executor, memory_order_relaxed);
+}
+rr_addr_t rr_self(const rr_actor_t *self) { return self->addr; }
+void *rr_state(rr_actor_t *self) { return self->state; }
+const char *rr_name(rr_actor_t *self) { return self->side && self->side->name_count ? self->side->names[0] : ""; }
+void rr_trap_exits(rr_actor_t *self, bool on) { self->trap_exits = on; }
+uint64_t rr_now_ns(rr_actor_t *self) { return rr_clock_now(&system_of(self)->clock); }
+uint64_t rr_now_coarse_ns(rr_actor_t *self) { return rr__current ? rr__current->now_ns : rr_now_ns(self); }
+
+void rr_exit(rr_actor_t *self, int reason) {
+    if (self->phase == RR__PHASE_ENDING)
+        return;
+    self->phase = RR__PHASE_ENDING;
+    self->reason = reason;
+}
+
+/* ---- Names ------------------------------------------------------------------------------------------------------ */
+
+int rr_register(rr_actor_t *self, const char *name) {
+    rr__side_t *side = rr__actor_side(self);
+    if (!side)
+        return RR_ENOMEM;
+    char **names = rr__realloc(side->names, (side->name_count + 1) * sizeof *names);
+    if (!names)
+        return RR_ENOMEM;
+    side->names = names;
+    char *copy = rr__strdup(name);
+    if (!copy)
+        return RR_ENOMEM;
+    int rc = rr__names_add(&system_of(self)->directory, name, self->addr);
+    if (rc == RR_OK)
+        names[side->name_count++] = copy;
+    else
+        rr__free(copy);
+    return rc;
+}
+
+int rr_unregister(rr_actor_t *self, const char *name) {
+    if (!rr__names_remove(&system_of(self)->directory, name, self->addr))
+        return RR_ENOENT;
+    rr__side_t *side = self->side;
+    for (uint32_t i = 0; i < side->name_count; i++)
+        if (!strcmp(side->names[i], name)) {
+            rr__free(side->names[i]);
+            memmove(&side->names[i], &side->names[i + 1], (--side->name_count - i) * sizeof *side->names);
+            break;
+        }
+    return RR_OK;
+}
+
+rr_addr_t rr_lookup(rr_system_t *system, const char *name) { return rr__names_find(&system->directory, name); }
+
+static void names_end(rr_actor_t *actor) {
+    rr__side_t *side = actor->side;
+    for (uint32_t i = 0; side && i < side->name_count; i++) {
+        rr__names_remove(&system_of(actor)->directory, side->names[i], actor->addr);
+        rr__free(side->names[i]);
+    }
+    if (side) {
+        rr__free(side->names);
+        side->names = NULL;
+        side->name_count = 0;
+    }
+}
+
+/* ---- Spawning --------------------------------------------------------------------------------------------------- */
+
+static int copy_arg(const rr_spawn_t *spec, const void **arg) {
+    *arg = spec->arg;
+    if (!spec->arg_size)
+        return RR_OK;
+    void *copy = rr__malloc(spec->arg_size);
+    if (!copy)
+        return RR_ENOMEM;
+    memcpy(copy, spec->arg, spec->arg_size);
+    *arg = copy;
+    return RR_OK;
+}
+
+static void set_limits(rr_actor_t *actor, const rr_spawn_t *spec) {
+    uint32_t count = spec->mailbox_messages ? spec->mailbox_messages : RR_MAILBOX_MESSAGES;
+    uint32_t bytes = spec->mailbox_bytes ? spec->mailbox_bytes : RR_MAILBOX_BYTES;
+    if (count > RR__COUNT_MASK / 4)
+        count = RR__COUNT_MASK / 4;
+    atomic_store_explicit(&actor->limit_count, count, memory_order_relaxed);
+    /* A message counts at least one unit: a limit in bytes must not undercut the one in messages. */
+    uint32_t units = bytes / 64 > count ? bytes / 64 : count;
+    atomic_store_explicit(&actor->limit_units, units, memory_order_relaxed);
+    atomic_store_explicit(&actor->policy, (uint8_t)spec->policy, memory_order_relaxed);
+}
+
+/* Everything but the address, the word and being found. */
+static void init_header(rr_actor_t *actor, const rr_spawn_t *spec, rr_executor_t *executor) {
+    atomic_store_explicit(&actor->stub, NULL, memory_order_relaxed);
+    actor->tail = (rr_message_t *)(void *)&actor->stub;
+    atomic_store_explicit(&actor->head, actor->tail, memory_order_relaxed);
+    atomic_store_explicit(&actor->executor, executor, memory_order_relaxed);
+    atomic_store_explicit(&actor->muted, 0, memory_order_relaxed);
+    actor->trap_exits = spec->trap_exits;
+    actor->run_next = NULL;
+    actor->behavior = spec->behavior;
+    actor->state = NULL;
+    actor->side = NULL;
+    actor->reason = RR_OK;
+    actor->bits = 0;
+    set_limits(actor, spec);
+}
+
+static int link_parent(rr_actor_t *parent, rr_actor_t *child) {
+    int rc = rr__link_here(child, parent->addr);
+    return rc == RR_OK ? rr__link_here(parent, child->addr) : rc;
+}
+
+/* The parts of an actor that need memory. All or nothing. */
+static int equip(rr_actor_t *actor, rr_actor_t *parent, const rr_spawn_t *spec) {
+    if (spec->behavior->state_size) {
+        actor->state = rr__calloc(1, spec->behavior->state_size);
+        if (!actor->state)
+            return RR_ENOMEM;
+    }
+    int rc = copy_arg(spec, &actor->arg);
+    if (rc != RR_OK)
+        return rc;
+    if (spec->arg_size)
+        actor->bits |= RR__ARG_OWNED;
+    if (parent && spec->link)
+        rc = link_parent(parent, actor);
+    return rc;
+}
+
+static void free_parts(rr_actor_t *actor) {
+    if (actor->bits & RR__ARG_OWNED)
+        rr__free((void *)actor->arg);
+    rr__free(actor->state);
+    if (actor->side) {
+        rr__free(actor->side->watchers.items);
+        rr__free(actor->side->links.items);
+        rr__free(actor->side->muted.items);
+        rr__free(actor->side);
+    }
+    actor->state = NULL;
+    actor->side = NULL;
+    actor->bits = 0;
+}
+
+static rr_executor_t *executor_for(rr_system_t *system, rr_actor_t *parent, const rr_spawn_t *spec) {
+    if (spec->executor)
+        return spec->executor;
+    return parent ? rr_executor_of(parent) : system->core;
+}
+
+int rr__spawn(rr_system_t *system, rr_actor_t *parent, const rr_spawn_t *spec, rr_addr_t *out) {
+    if (!spec->behavior || !spec->behavior->receive)
+        return RR_EINVAL;
+    rr__directory_cache_t *cache = rr__my_pool(system) ? &rr__current->cache : NULL;
+    rr_actor_t *actor;
+    rr_addr_t addr;
+    int rc = rr__directory_claim(&system->directory, cache, &actor, &addr);
+    if (rc != RR_OK)
+        return rc;
+    init_header(actor, spec, executor_for(system, parent, spec));
+    actor->addr = addr;
+    rc = equip(actor, parent, spec);
+    if (rc != RR_OK)
+        goto fail;
+    uint64_t serial = atomic_fetch_add_explicit(&system->serial, 1, memory_order_relaxed) + 1;
+    atomic_store_explicit(&actor->serial, serial, memory_order_relaxed);
+    atomic_fetch_add_explicit(&system->actors, 1, memory_order_relaxed);
+    actor->phase = RR__PHASE_NEW;
+    atomic_store_explicit(&actor->word, 1, memory_order_release); /* the first turn itself counts one */
+    rr__directory_publish(&system->directory, actor);
+    /* Named last: who finds the name must find the actor. A failure then ends it as an actor that never started. */
+    if (spec->name && (rc = rr_register(actor, spec->name)) != RR_OK)
+        goto unpublish;
+    if (out)
+        *out = addr;
+    rr__post(actor);
+    return RR_OK;
+unpublish:
+    if (parent && spec->link) {
+        rr__unlink_here(parent, addr);
+        rr__unlink_here(actor, parent->addr);
+    }
+    rr__directory_withdraw(&system->directory, addr);
+    rr__abandon(system, actor);
+    return rc;
+fail:
+    if (parent && spec->link)
+        rr__unlink_here(parent, addr);
+    free_parts(actor);
+    rr__directory_release(&system->directory, cache, actor, addr);
+    return rc;
+}
+
+int rr_spawn(rr_actor_t *self, const rr_spawn_t *spec, rr_addr_t *out) {
+    return rr__spawn(system_of(self), self, spec, out);
+}
+
+int rr_system_spawn(rr_system_t *system, const rr_spawn_t *spec, rr_addr_t *out) {
+    if (atomic_load_explicit(&system->draining, memory_order_relaxed))
+        return RR_ESTOPPING;
+    return rr__spawn(system, NULL, spec, out);
+}
+
+/* ---- Delivering ------------------------------------------------------------------------------------------------- */
+
+static void count_dead_letter(rr_system_t *system, const rr_message_t *msg, int reason) {
+    rr_count_shared(&system->dead_letters, 1);
+    rr_addr_t to = atomic_load_explicit(&system->dead_letters_to, memory_order_relaxed);
+    if (to == RR_NOBODY || msg->type == RR_TYPE_DEAD_LETTER)
+        return;
+    rr_dead_letter_t letter = {msg->from, msg->to, msg->type, msg->size, reason, msg->kind};
+    if (rr_system_send(system, to, RR_TYPE_DEAD_LETTER, &letter, sizeof letter) != RR_OK)
+        return; /* counted above; the subscriber is full or gone */
+}
+
+void rr__undeliverable(rr_system_t *system, const rr_message_t *msg, int reason) {
+    switch (msg->kind) {
+    case RR_CALL:
+        if (rr__reply_code(system, msg->from, msg->request, reason) != RR_OK)
+            count_dead_letter(system, msg, reason);
+        break;
+    case RR_SEND:
+        count_dead_letter(system, msg, reason);
+        break;
+    case RR_REPLY:
+        rr_count_shared(&system->late_replies, 1);
+        break;
+    case RR__MONITOR:
+    case RR__LINK:
+        rr__relation_refused(system, msg, reason == RR_DIED ? RR_NOROUTE : reason);
+        break;
+    default: /* fired timers, downs and exits of those who are no more */
+        break;
+    }
+}
+
+static int fail(rr_system_t *system, rr_message_t *msg, int reason) {
+    bool call = msg->kind == RR_CALL;
+    if (call || reason == RR_NOROUTE)
+        rr__undeliverable(system, msg, reason);
+    rr__message_free(system, rr__my_pool(system), msg);
+    return call ? RR_OK : reason;
+}
+
+static bool over_limit(const rr_actor_t *actor, uint64_t word, unsigned times) {
+    return rr__word_count(word) >= (uint64_t)times * atomic_load_explicit(&actor->limit_count, memory_order_relaxed) ||
+           rr__word_units(word) >= (uint64_t)times * atomic_load_explicit(&actor->limit_units, memory_order_relaxed);
+}
+
+/* The receiver is over its limit. RR_OK = deliver all the same; RR_EFULL; RR_CANCELLED = drop and say nothing. */
+static int apply_policy(rr_actor_t *to, uint64_t word, rr_actor_t *sender, const rr_message_t *msg) {
+    switch (atomic_load_explicit(&to->policy, memory_order_relaxed)) {
+    case RR_POLICY_DROP_NEWEST:
+        return msg->kind == RR_CALL ? RR_EFULL : RR_CANCELLED;
+    case RR_POLICY_DROP_OLDEST:
+        return over_limit(to, word, 2) ? RR_EFULL : RR_OK;
+    case RR_POLICY_PAUSE_SOURCE:
+        if (over_limit(to, word, 2))
+            return RR_EFULL;
+        if (sender && sender != to && !rr_executor_of(sender)->pinned && rr__actor_side(sender))
+            sender->side->mute_on = msg->to;
+        return RR_OK;
+    default:
+        return RR_EFULL;
+    }
+}
+
+static int refuse(rr_system_t *system, rr_message_t *msg, int rc) {
+    rr_count_shared(&system->refused, 1);
+    if (rc == RR_EFULL)
+        return fail(system, msg, msg->kind == RR_CALL ? RR_OVERLOAD : RR_EFULL);
+    rr__message_free(system, rr__my_pool(system), msg);
+    return RR_OK;
+}
+
+int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
+    rr_actor_t *to = rr__directory_find(&system->directory, msg->to);
+    if (__builtin_expect(!to, 0))
+        return fail(system, msg, RR_NOROUTE);
+    uint64_t word = atomic_load_explicit(&to->word, memory_order_relaxed);
+    if (__builtin_expect(over_limit(to, word, 1), 0) && !(msg->flags & RR__UNSHEDDABLE)) {
+        int rc = apply_policy(to, word, sender, msg);
+        if (rc != RR_OK)
+            return refuse(system, msg, rc);
+    }
+    uint64_t add = msg->weight + rr__message_units(msg) * RR__UNIT;
+    word = atomic_fetch_add_explicit(&to->word, add, memory_order_acq_rel);
+    if (__builtin_expect((word & RR__DEAD) != 0, 0))
+        return fail(system, msg, RR_NOROUTE);
+    rr_message_t *previous = atomic_exchange_explicit(&to->head, msg, memory_order_acq_rel);
+    atomic_store_explicit(&previous->next, msg, memory_order_release);
+    if (!rr__word_count(word))
+        rr__post(to);
+    return RR_OK;
+}
+
+/* ---- The control lane ------------------------------------------------------------------------------------------- */
+
+bool rr__control_send(rr_system_t *system, rr_addr_t to, rr_addr_t from, int op, int reason) {
+    rr_actor_t *actor = rr__directory_find(&system->directory, to);
+    rr__control_t *control = actor ? rr__malloc(sizeof *control) : NULL;
+    if (!control)
+        return false;
+    *control = (rr__control_t){.to = to, .from = from, .op = op, .reason = reason};
+    uint64_t word = atomic_fetch_add_explicit(&actor->word, 1, memory_order_acq_rel);
+    if (word & RR__DEAD) {
+        rr__free(control);
+        return false;
+    }
+    control->next = atomic_load_explicit(&actor->control, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak(&actor->control, &control->next, control))
+        ;
+    /* Nobody else posts a muted actor, and nobody may wait for one that is muted. */
+    if (!rr__word_count(word) || (atomic_load(&actor->muted) && atomic_exchange(&actor->muted, 0)))
+        rr__post(actor);
+    return true;
+}
+
+void rr_kill(rr_system_t *system, rr_addr_t target, int reason) {
+    /* False: it is gone already, which is what was asked for. (Without memory for 32 bytes nothing else works either.) */
+    (void)rr__control_send(system, target, RR_NOBODY, RR__KILL, reason);
+}
+
+static rr__control_t *take_control(rr_actor_t *actor) {
+    rr__control_t *list = atomic_exchange_explicit(&actor->control, NULL, memory_order_acquire), *oldest = NULL;
+    while (list) {
+        rr__control_t *next = list->next;
+        list->next = oldest;
+        oldest = list;
+        list = next;
+    }
+    return oldest;
+}
+
+static void on_drain(rr_actor_t *actor) {
+    actor->bits |= RR__DRAINING;
+    if (actor->behavior->drain && actor->phase == RR__PHASE_LIVE)
+        actor->behavior->drain(actor, actor->state);
+}
+
+static void add_muted(rr_system_t *system, rr_actor_t *actor, rr_addr_t sender) {
+    rr__side_t *side = rr__actor_side(actor);
+    if (!side || rr__list_add(&side->muted, sender, 0) != RR_OK)
+        rr__unmute(system, sender); /* without memory to remember it, it must not wait */
+}
+
+/* Returns how many counts it consumed. */
+static uint64_t handle_control(rr_system_t *system, rr_actor_t *actor) {
+    uint64_t consumed = 0;
+    for (rr__control_t *item = take_control(actor), *next; item; item = next) {
+        next = item->next;
+        consumed++;
+        if (item->to == actor->addr) {
+            if (item->op == RR__KILL)
+                rr_exit(actor, item->reason);
+            else if (item->op == RR__DRAIN)
+                on_drain(actor);
+            else
+                add_muted(system, actor, item->from);
+        } else if (item->op == RR__WAIT_ROOM) {
+            rr__unmute(system, item->from);
+        }
+        rr__free(item);
+    }
+    return consumed;
+}
+
+/* ---- Muted senders (RR_POLICY_PAUSE_SOURCE) ---------------------------------------------------------------------- */
+
+void rr__unmute(rr_system_t *system, rr_addr_t sender) {
+    rr_actor_t *actor = rr__directory_find(&system->directory, sender);
+    if (actor && atomic_load(&actor->muted) && atomic_exchange(&actor->muted, 0))
+        rr__post(actor);
+}
+
+static void resume_senders(rr_system_t *system, rr_actor_t *actor, uint64_t word) {
+    uint32_t limit = atomic_load_explicit(&actor->limit_count, memory_order_relaxed);
+    uint32_t units = atomic_load_explicit(&actor->limit_units, memory_order_relaxed);
+    if (actor->phase == RR__PHASE_LIVE && (rr__word_count(word) > limit / 2 || rr__word_units(word) > units / 2))
+        return;
+    rr__list_t *muted = &actor->side->muted;
+    while (muted->count)
+        rr__unmute(system, muted->items[--muted->count].addr);
+}
+
+/* The end of a turn that sent to a full receiver: true if the actor is muted now, and then no longer the caller's.
+ * Who is over its own limit, or is waited for by others, goes on: so no cycle of waiters can close. */
+static bool mute(rr_system_t *system, rr_actor_t *actor, uint64_t consumed, bool *runnable) {
+    rr_addr_t target = actor->side->mute_on, self = actor->addr;
+    actor->side->mute_on = RR_NOBODY;
+    uint64_t word = atomic_load_explicit(&actor->word, memory_order_relaxed);
+    rr_actor_t *to = rr__directory_find(&system->directory, target);
+    if (!to || !over_limit(to, atomic_load_explicit(&to->word, memory_order_relaxed), 1) ||
+        over_limit(actor, word - consumed, 1) || actor->side->muted.count || !rr__word_count(consumed))
+        return false;
+    actor->bits |= RR__CARRY;
+    atomic_fetch_sub_explicit(&actor->word, consumed - 1, memory_order_acq_rel);
+    atomic_store(&actor->muted, 1);
+    bool waits = rr__control_send(system, target, self, RR__WAIT_ROOM, 0);
+    *runnable = (!waits || atomic_load(&actor->control)) && atomic_exchange(&actor->muted, 0);
+    return true;
+}
+
+/* ---- The end of an actor ---------------------------------------------------------------------------------------- */
+
+static rr_message_t *pop(rr_system_t *system, rr_actor_t *actor) {
+    rr_message_t *tail = actor->tail;
+    rr_message_t *next = atomic_load_explicit(&tail->next, memory_order_acquire);
+    if (!next)
+        return NULL;
+    actor->tail = next;
+    next->flags |= RR__QUEUED;
+    if ((void *)tail != (void *)&actor->stub) {
+        tail->flags &= (uint8_t)~RR__QUEUED;
+        if (!(tail->flags & RR__TAKEN))
+            rr__message_free(system, rr__my_pool(system), tail);
+    }
+    return next;
+}
+
+/* Ends everything that was counted before DEAD was set: messages may still be on their way into the queue. */
+static void drain_mailbox(rr_system_t *system, rr_actor_t *actor, uint64_t left) {
+    while (left) {
+        rr_message_t *msg = pop(system, actor);
+        if (msg) {
+            left -= msg->weight;
+            rr__undeliverable(system, msg, msg->to == actor->addr ? RR_DIED : RR_NOROUTE);
+            rr__message_drop_payload(msg);
+        } else if (atomic_load_explicit(&actor->control, memory_order_relaxed)) {
+            left -= handle_control(system, actor);
+        } else {
+            rr__relax();
+        }
+    }
+    rr_message_t *dummy = actor->tail;
+    if ((void *)dummy != (void *)&actor->stub) {
+        dummy->flags &= (uint8_t)~RR__QUEUED;
+        if (!(dummy->flags & RR__TAKEN))
+            rr__message_free(system, rr__my_pool(system), dummy);
+        actor->tail = (rr_message_t *)(void *)&actor->stub;
+    }
+}
+
+/* From here on nobody finds the actor. Its last turn has consumed `consumed` of the word. */
+static void bury(rr_system_t *system, rr_actor_t *actor, uint64_t consumed) {
+    rr_addr_t addr = actor->addr;
+    int reason = actor->reason;
+    names_end(actor);
+    rr__directory_withdraw(&system->directory, addr);
+    uint64_t word = atomic_fetch_or_explicit(&actor->word, RR__DEAD, memory_order_acq_rel);
+    drain_mailbox(system, actor, rr__word_count(word) - rr__word_count(consumed));
+    if (actor->side) {
+        rr__calls_end(actor);
+        rr__timers_end(actor);
+        rr__relations_end(actor, reason);
+        resume_senders(system, actor, 0);
+    }
+    free_parts(actor);
+    actor->phase = RR__PHASE_DEAD;
+    rr__directory_release(&system->directory, rr__my_pool(system) ? &rr__current->cache : NULL, actor, addr);
+    rr__actor_gone(system);
+}
+
+void rr__abandon(rr_system_t *system, rr_actor_t *actor) {
+    actor->reason = RR_CANCELLED;
+    actor->phase = RR__PHASE_ENDING;
+    bury(system, actor, 1);
+}
+
+void rr__finish_now(rr_system_t *system, rr_actor_t *actor, int reason) {
+    rr_exit(actor, reason);
+    if (actor->behavior->turn_begin)
+        actor->behavior->turn_begin(actor, actor->state);
+    if ((actor->bits & RR__STARTED) && actor->behavior->finish)
+        actor->behavior->finish(actor, actor->state, actor->reason);
+    if (actor->behavior->turn_end)
+        actor->behavior->turn_end(actor, actor->state);
+    bury(system, actor, actor->bits & RR__CARRY ? 1 : 0);
+}
+
+/* ---- A turn ----------------------------------------------------------------------------------------------------- */
+
+static bool shed(rr_actor_t *actor, const rr_message_t *msg, uint64_t consumed) {
+    if (atomic_load_explicit(&actor->policy, memory_order_relaxed) != RR_POLICY_DROP_OLDEST ||
+        (msg->flags & RR__UNSHEDDABLE))
+        return false;
+    return over_limit(actor, atomic_load_explicit(&actor->word, memory_order_relaxed) - consumed, 1);
+}
+
+static void receive(rr_actor_t *actor, rr_message_t *msg) {
+    actor->behavior->receive(actor, actor->state, msg);
+    if (msg->kind == RR_CALL && !(msg->flags & (RR__TAKEN | RR__ANSWERED)))
+        rr__auto_reply(actor, msg);
+}
+
+static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, uint64_t consumed) {
+    if (__builtin_expect(msg->to != actor->addr, 0)) {
+        rr__undeliverable(worker->system, msg, RR_NOROUTE);
+    } else if (__builtin_expect(msg->kind <= RR_CALL, 1)) {
+        if (__builtin_expect(shed(actor, msg, consumed), 0)) {
+            rr_count_shared(&worker->system->refused, 1);
+            rr__undeliverable(worker->system, msg, RR_OVERLOAD);
+        } else {
+            receive(actor, msg);
+        }
+    } else if (msg->kind == RR_REPLY) {
+        rr__on_reply(actor, msg);
+    } else if (msg->kind == RR_TIMER) {
+        if (rr__on_timer(actor, worker, msg->request))
+            receive(actor, msg);
+    } else if (msg->kind == RR__CALL_TIMER) {
+        rr__on_call_timer(actor, worker);
+    } else if (rr__on_relation(actor, msg)) {
+        receive(actor, msg);
+    }
+    if (!(msg->flags & RR__TAKEN))
+        rr__message_drop_payload(msg);
+}
+
+static void first_turn(rr_actor_t *actor) {
+    int rc = actor->behavior->start ? actor->behavior->start(actor, actor->state, actor->arg) : RR_OK;
+    if (actor->bits & RR__ARG_OWNED)
+        rr__free((void *)actor->arg);
+    actor->bits &= (uint8_t)~RR__ARG_OWNED;
+    actor->arg = NULL;
+    if (rc != RR_OK) {
+        rr_exit(actor, rc);
+        return;
+    }
+    actor->bits |= RR__STARTED;
+    if (actor->phase == RR__PHASE_NEW)
+        actor->phase = RR__PHASE_LIVE;
+    if (actor->bits & RR__DRAINING)
+        on_drain(actor); /* it was asked to before it began */
+}
+
+/* Time is looked at rarely: a reading costs as much as a short message. */
+static bool time_over(rr_worker_t *worker, uint64_t *since) {
+    worker->now_ns = rr_clock_now(&worker->system->clock);
+    if (!*since)
+        *since = worker->now_ns;
+    unsigned us = worker->executor->turn_us ? worker->executor->turn_us : DEFAULT_TURN_US;
+    return worker->now_ns - *since > us * 1000ull;
+}
+
+static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) {
+    const rr_executor_t *executor = worker->executor;
+    unsigned budget = executor->turn_messages ? executor->turn_messages : DEFAULT_TURN_MESSAGES;
+    unsigned every = executor->clock_every ? executor->clock_every : DEFAULT_CLOCK_EVERY;
+    unsigned done = 0;
+    uint64_t since = 0;
+    if (every < DEFAULT_CLOCK_EVERY)
+        (void)time_over(worker, &since);
+    while (done < budget) {
+        if (__builtin_expect(atomic_load_explicit(&actor->control, memory_order_relaxed) != NULL, 0))
+            consumed += handle_control(worker->system, actor);
+        if (__builtin_expect(actor->phase == RR__PHASE_ENDING, 0))
+            break;
+        rr_message_t *msg = pop(worker->system, actor);
+        if (!msg)
+            break;
+        consumed += msg->weight + rr__message_units(msg) * RR__UNIT;
+        dispatch(worker, actor, msg, consumed);
+        if ((++done & (every - 1)) == 0 && time_over(worker, &since))
+            break;
+    }
+    rr_count(&worker->messages, done);
+    return consumed;
+}
+
+static void check_single(rr_actor_t *actor, bool enter) {
+#ifndef NDEBUG
+    uint8_t was = atomic_exchange_explicit(&actor->running, enter, memory_order_relaxed);
+    assert(was == !enter && "an actor runs on two threads");
+#else
+    (void)actor;
+    (void)enter;
+#endif
+}
+
+/* A draining actor without a drain() of its own ends when all is handled. */
+static void drained(rr_actor_t *actor, uint64_t consumed) {
+    if (!(actor->bits & RR__DRAINING) || actor->behavior->drain || actor->phase != RR__PHASE_LIVE ||
+        (actor->side && (actor->side->calls.count || actor->side->taken.count)))
+        return;
+    uint64_t word = atomic_load_explicit(&actor->word, memory_order_relaxed);
+    if (rr__word_count(word) == rr__word_count(consumed))
+        rr_exit(actor, RR_OK);
+}
+
+static void last_words(rr_actor_t *actor) {
+    if (!(actor->bits & RR__STARTED) || !actor->behavior->finish)
+        return;
+    actor->bits &= (uint8_t)~RR__STARTED; /* once */
+    actor->behavior->finish(actor, actor->state, actor->reason);
+}
+
+static bool end_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) {
+    drained(actor, consumed);
+    if (__builtin_expect(actor->phase == RR__PHASE_ENDING, 0))
+        last_words(actor);
+    if (actor->behavior->turn_end)
+        actor->behavior->turn_end(actor, actor->state);
+    check_single(actor, false);
+    if (__builtin_expect(actor->phase == RR__PHASE_ENDING, 0)) {
+        last_words(actor); /* turn_end itself may have asked for the end */
+        bury(worker->system, actor, consumed);
+        return false;
+    }
+    if (__builtin_expect(actor->side != NULL, 0)) {
+        bool runnable = false;
+        if (actor->side->mute_on && mute(worker->system, actor, consumed, &runnable))
+            return runnable;
+        if (actor->side->muted.count) {
+            uint64_t word = atomic_load_explicit(&actor->word, memory_order_relaxed);
+            resume_senders(worker->system, actor, word - consumed);
+        }
+    }
+    uint64_t word = atomic_fetch_sub_explicit(&actor->word, consumed, memory_order_acq_rel) - consumed;
+    return rr__word_count(word) != 0;
+}
+
+bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
+    uint64_t seq = atomic_load_explicit(&worker->turn_seq, memory_order_relaxed);
+    atomic_store_explicit(&worker->turn_seq, seq + 1, memory_order_release);
+    if (__builtin_expect(atomic_load_explicit(&worker->system->overseer.asleep, memory_order_relaxed), 0))
+        rr__overseer_wake(worker->system);
+    worker->current = actor;
+    if (worker->executor->pinned) /* a loop may have slept since the last reading */
+        worker->now_ns = rr_clock_now(&worker->system->clock);
+    check_single(actor, true);
+    uint64_t consumed = 0;
+    if (__builtin_expect(actor->bits & RR__CARRY, 0)) {
+        actor->bits &= (uint8_t)~RR__CARRY;
+        consumed = 1;
+    }
+    if (actor->behavior->turn_begin)
+        actor->behavior->turn_begin(actor, actor->state);
+    if (__builtin_expect(actor->phase == RR__PHASE_NEW, 0)) {
+        if (atomic_load_explicit(&actor->control, memory_order_relaxed))
+            consumed += handle_control(worker->system, actor);
+        consumed += 1;
+        if (actor->phase == RR__PHASE_NEW)
+            first_turn(actor);
+    }
+    consumed = run_messages(worker, actor, consumed);
+    bool runnable = end_turn(worker, actor, consumed);
+    worker->current = NULL;
+    rr_count(&worker->turns, 1);
+    atomic_store_explicit(&worker->turn_seq, seq + 2, memory_order_release);
+    return runnable;
+}
+
+/* ---- Sending ---------------------------------------------------------------------------------------------------- */
+
+static int send_message(rr_system_t *system, rr_actor_t *self, rr_message_t *msg, rr_addr_t to, uint32_t type) {
+    if (!msg)
+        return RR_ENOMEM;
+    msg->to = to;
+    msg->type = type;
+    if (self)
+        msg->from = self->addr;
+    return rr__deliver(system, self, msg);
+}
+
+#define TOO_BIG (1ull << 30)
+
+int rr_send(rr_actor_t *self, rr_addr_t to, uint32_t type, const void *data, size_t size) {
+    if (size > TOO_BIG)
+        return RR_ETOOBIG;
+    return send_message(system_of(self), self, rr__message_copy(rr__current->pool, data, size), to, type);
+}
+
+int rr_system_send(rr_system_t *system, rr_addr_t to, uint32_t type, const void *data, size_t size) {
+    if (size > TOO_BIG)
+        return RR_ETOOBIG;
+    return send_message(system, NULL, rr__message_copy(rr__my_pool(system), data, size), to, type);
+}
+
+static int send_wrapped(rr_system_t *system, rr_actor_t *self, rr_addr_t to, uint32_t type, rr_buffer_t *buffer,
+                        unsigned weight, uint8_t flags) {
+    bool weight_ok = weight >= 1 && weight <= UINT16_MAX;
+    if (!weight_ok || rr_buffer_size(buffer) > TOO_BIG) {
+        rr_buffer_unref(buffer);
+        return weight_ok ? RR_ETOOBIG : RR_EINVAL;
+    }
+    rr_message_t *msg = rr__message_wrap(rr__my_pool(system), buffer);
+    if (msg) {
+        msg->weight = (uint16_t)weight;
+        msg->flags |= flags;
+    }
+    return send_message(system, self, msg, to, type);
+}
+
+int rr_send_buffer(rr_actor_t *self, rr_addr_t to, uint32_t type, rr_buffer_t *buffer) {
+    return send_wrapped(system_of(self), self, to, type, buffer, 1, 0);
+}
+
+int rr_send_batch(rr_actor_t *self, rr_addr_t to, uint32_t type, rr_buffer_t *buffer, unsigned weight) {
+    return send_wrapped(system_of(self), self, to, type, buffer, weight, 0);
+}
+
+int rr_send_unsheddable(rr_actor_t *self, rr_addr_t to, uint32_t type, rr_buffer_t *buffer, unsigned weight) {
+    return send_wrapped(system_of(self), self, to, type, buffer, weight, RR__UNSHEDDABLE);
+}
+
+int rr_system_send_buffer(rr_system_t *system, rr_addr_t to, uint32_t type, rr_buffer_t *buffer) {
+    return send_wrapped(system, NULL, to, type, buffer, 1, 0);
+}

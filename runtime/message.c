@@ -1,0 +1,202 @@
+#include "runtime/message.h"
+
+#include "runtime/alloc.h"
+#include <string.h>
+
+#include "runtime/system.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RR__POOLS 0 /* every message its own allocation, so that the sanitizers see each one's life */
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define RR__POOLS 0
+#endif
+#endif
+#ifndef RR__POOLS
+#define RR__POOLS 1
+#endif
+
+#define SLAB_SIZE (64u << 10)
+#define CHAIN_MAX 64
+
+static const uint16_t class_size[RR__CLASSES] = {64, 128, 256, 512, 1024};
+
+static unsigned class_of(size_t payload) {
+    size_t need = payload + offsetof(struct rr_message, payload);
+    if (need <= 64)
+        return 0;
+    return 64 - (unsigned)__builtin_clzll((unsigned long long)(need - 1)) - 6;
+}
+
+rr__pool_t *rr__pool_new(unsigned number) {
+    rr__pool_t *pool = rr__aligned_alloc(64, (sizeof *pool + 63) & ~(size_t)63);
+    if (!pool)
+        return NULL;
+    memset(pool, 0, sizeof *pool);
+    pool->number = (uint16_t)number;
+    return pool;
+}
+
+void rr__pool_destroy(rr__pool_t *pool) {
+    if (!pool)
+        return;
+    for (void *slab = pool->slabs; slab;) {
+        void *next = *(void **)slab;
+        rr__free(slab);
+        slab = next;
+    }
+    rr__free(pool);
+}
+
+static void send_home(rr_system_t *system, rr__chain_t *chain) {
+    if (!chain->count)
+        return;
+    rr__pool_t *home = atomic_load_explicit(&system->pools[chain->origin - 1], memory_order_acquire);
+    rr_message_t *old = atomic_load_explicit(&home->inbound, memory_order_relaxed);
+    do
+        atomic_store_explicit(&chain->last->next, old, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&home->inbound, &old, chain->first, memory_order_release,
+                                                  memory_order_relaxed));
+    chain->count = 0;
+}
+
+void rr__pool_flush(rr_system_t *system, rr__pool_t *pool) {
+    for (unsigned i = 0; i < 16; i++)
+        send_home(system, &pool->out[i]);
+}
+
+static void push_free(rr__pool_t *pool, rr_message_t *msg) {
+    atomic_store_explicit(&msg->next, pool->free[msg->size_class], memory_order_relaxed);
+    pool->free[msg->size_class] = msg;
+}
+
+static void take_inbound(rr__pool_t *pool) {
+    rr_message_t *msg = atomic_exchange_explicit(&pool->inbound, NULL, memory_order_acquire);
+    while (msg) {
+        rr_message_t *next = atomic_load_explicit(&msg->next, memory_order_relaxed);
+        push_free(pool, msg);
+        msg = next;
+    }
+}
+
+static rr_message_t *carve(rr__pool_t *pool, unsigned size_class) {
+    size_t size = class_size[size_class];
+    if (pool->slab_left < size) {
+        char *slab = rr__aligned_alloc(64, SLAB_SIZE);
+        if (!slab)
+            return NULL;
+        *(void **)slab = pool->slabs; /* the rest of the old slab is given up: at most 1 KiB in 64 */
+        pool->slabs = slab;
+        pool->slab = slab + 64;
+        pool->slab_left = SLAB_SIZE - 64;
+    }
+    rr_message_t *msg = (rr_message_t *)(void *)pool->slab;
+    pool->slab += size;
+    pool->slab_left -= size;
+    return msg;
+}
+
+static rr_message_t *pool_get(rr__pool_t *pool, unsigned size_class) {
+    rr_message_t *msg = pool->free[size_class];
+    if (!msg && atomic_load_explicit(&pool->inbound, memory_order_relaxed)) {
+        take_inbound(pool);
+        msg = pool->free[size_class];
+    }
+    if (msg) {
+        pool->free[size_class] = atomic_load_explicit(&msg->next, memory_order_relaxed);
+        return msg;
+    }
+    return carve(pool, size_class);
+}
+
+rr_message_t *rr__message_new(rr__pool_t *pool, size_t size) {
+    unsigned size_class = class_of(size);
+    bool pooled = RR__POOLS && pool;
+    rr_message_t *msg = pooled ? pool_get(pool, size_class) : rr__malloc(class_size[size_class]);
+    if (!msg)
+        return NULL;
+    atomic_store_explicit(&msg->next, NULL, memory_order_relaxed);
+    msg->from = RR_NOBODY;
+    msg->request = 0;
+    msg->size = (uint32_t)size;
+    msg->origin = pooled ? (uint16_t)(pool->number + 1) : 0;
+    msg->weight = 1;
+    msg->kind = RR_SEND;
+    msg->flags = 0;
+    msg->size_class = (uint8_t)size_class;
+    return msg;
+}
+
+rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size) {
+    if (size <= RR__INLINE_MAX) {
+        rr_message_t *msg = rr__message_new(pool, size);
+        if (msg && size)
+            memcpy(msg->payload.data, data, size);
+        return msg;
+    }
+    rr_buffer_t *buffer = rr_buffer_copy(data, size);
+    return buffer ? rr__message_wrap(pool, buffer) : NULL;
+}
+
+rr_message_t *rr__message_wrap(rr__pool_t *pool, rr_buffer_t *buffer) {
+    rr_message_t *msg = rr__message_new(pool, sizeof buffer);
+    if (!msg) {
+        rr_buffer_unref(buffer);
+        return NULL;
+    }
+    msg->size = (uint32_t)rr_buffer_size(buffer);
+    msg->flags = RR__BUFFERED;
+    msg->payload.buffer = buffer;
+    return msg;
+}
+
+void rr__message_drop_payload(rr_message_t *msg) {
+    if (msg->flags & RR__BUFFERED) {
+        rr_buffer_unref(msg->payload.buffer);
+        msg->flags &= (uint8_t)~RR__BUFFERED;
+        msg->size = 0;
+    }
+}
+
+static void free_remote(rr_system_t *system, rr__pool_t *pool, rr_message_t *msg) {
+    rr__chain_t single = {.origin = msg->origin, .count = 1, .first = msg, .last = msg};
+    if (!pool) {
+        send_home(system, &single);
+        return;
+    }
+    rr__chain_t *chain = &pool->out[msg->origin & 15];
+    if (chain->count && chain->origin != msg->origin)
+        send_home(system, chain);
+    if (!chain->count) {
+        *chain = single;
+        return;
+    }
+    atomic_store_explicit(&msg->next, chain->first, memory_order_relaxed);
+    chain->first = msg;
+    if (++chain->count >= CHAIN_MAX)
+        send_home(system, chain);
+}
+
+void rr__message_free(rr_system_t *system, rr__pool_t *pool, rr_message_t *msg) {
+    rr__message_drop_payload(msg);
+    if (!msg->origin)
+        rr__free(msg);
+    else if (pool && msg->origin == pool->number + 1)
+        push_free(pool, msg);
+    else
+        free_remote(system, pool, msg);
+}
+
+rr_kind_t rr_message_kind(const rr_message_t *msg) { return (rr_kind_t)msg->kind; }
+uint32_t rr_message_type(const rr_message_t *msg) { return msg->type; }
+rr_addr_t rr_message_from(const rr_message_t *msg) { return msg->from; }
+uint64_t rr_message_request(const rr_message_t *msg) { return msg->request; }
+size_t rr_message_size(const rr_message_t *msg) { return msg->size; }
+
+const void *rr_message_data(const rr_message_t *msg) {
+    return msg->flags & RR__BUFFERED ? rr_buffer_data(msg->payload.buffer) : msg->payload.data;
+}
+
+rr_buffer_t *rr_message_buffer(const rr_message_t *msg) {
+    return msg->flags & RR__BUFFERED ? msg->payload.buffer : NULL;
+}

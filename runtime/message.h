@@ -1,0 +1,94 @@
+/* message.h: the envelope and its pools. Private to runtime/.
+ *
+ * Small payloads stand inline behind a 48-byte header; larger ones are a referenced buffer. Messages come from the pool of
+ * the worker that makes them and go home to it: a worker frees its own by a plain push, and returns others' in chains of
+ * up to 64 by one compare-and-swap, so that a producer on one core and a consumer on another share one cache line per
+ * chain, not per message. Threads that are no workers use malloc. Sanitizer builds use malloc for every message. */
+#ifndef RR_RUNTIME_MESSAGE_H
+#define RR_RUNTIME_MESSAGE_H
+
+#include <stdatomic.h>
+
+#include "runtime/executor.h"
+
+enum { /* kinds behind the public ones: never seen by receive() */
+    RR__MONITOR = 16,
+    RR__DEMONITOR,
+    RR__LINK,
+    RR__UNLINK,
+    RR__CALL_TIMER,
+};
+
+enum {
+    RR__BUFFERED = 1,    /* payload.buffer holds a reference */
+    RR__UNSHEDDABLE = 2, /* never refused or shed for fullness */
+    RR__ANSWERED = 4,    /* a call that was replied to */
+    RR__TAKEN = 8,       /* owned by its handler; `to` is then its id in the actor's table of taken messages */
+    RR__QUEUED = 16,     /* stands in a mailbox as its dummy: freed when the next one is popped */
+};
+
+struct rr_message {
+    /* Written once by the producer that came next (release), read by the consumer (acquire): publishes that message. In
+     * pools: the free list. */
+    _Atomic(rr_message_t *) next;
+    rr_addr_t to;
+    rr_addr_t from;
+    uint64_t request;
+    uint32_t type;
+    uint32_t size;
+    uint16_t origin; /* the owning pool's number + 1; 0 = malloc */
+    uint16_t weight; /* what it counts in the mailbox */
+    uint8_t kind;
+    uint8_t flags;
+    uint8_t size_class;
+    uint8_t unused;
+    union {
+        rr_buffer_t *buffer;
+        uint8_t data[16];
+    } payload;
+};
+_Static_assert(offsetof(struct rr_message, payload) == 48, "a 16-byte payload shares the header's cache line");
+
+#define RR__CLASSES 5
+#define RR__INLINE_MAX 976u /* 1024 - header */
+
+typedef struct rr__chain {
+    uint16_t origin, count;
+    rr_message_t *first, *last;
+} rr__chain_t;
+
+/* One worker's messages. It outlives the worker: the next one with the same number takes it over. */
+typedef struct rr__pool {
+    rr_message_t *free[RR__CLASSES]; /* owner only, from here ... */
+    char *slab;
+    size_t slab_left;
+    void *slabs; /* chain of all, for the end */
+    rr__chain_t out[16]; /* freed here, not yet sent home */
+    uint16_t number;     /* ... to here */
+    /* Chains that came home. Others push (CAS release), the owner takes all (exchange acquire); never popped one by one,
+     * so no ABA. On its own line: the owner's allocations must not share it. */
+    _Alignas(64) _Atomic(rr_message_t *) inbound;
+} rr__pool_t;
+
+rr__pool_t *rr__pool_new(unsigned number);
+/* Frees the pool and all its messages, wherever they are. */
+void rr__pool_destroy(rr__pool_t *pool);
+/* Sends everything freed here home. Owner only. */
+void rr__pool_flush(rr_system_t *system, rr__pool_t *pool);
+
+/* A message with room for `size` inline bytes (<= RR__INLINE_MAX), header fields zero but size and origin. pool may be NULL.
+ * NULL when out of memory. */
+rr_message_t *rr__message_new(rr__pool_t *pool, size_t size);
+/* A message with a copy of data: inline, or as a buffer of its own above RR__INLINE_MAX. */
+rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size);
+/* A message around a buffer, whose reference it takes over also on failure. */
+rr_message_t *rr__message_wrap(rr__pool_t *pool, rr_buffer_t *buffer);
+/* Drops the payload now, keeps the node. */
+void rr__message_drop_payload(rr_message_t *msg);
+/* Payload and node. pool: the calling thread's, or NULL. */
+void rr__message_free(rr_system_t *system, rr__pool_t *pool, rr_message_t *msg);
+
+/* Mailbox accounting in units of 64 bytes, at least one. */
+static inline uint32_t rr__message_units(const rr_message_t *msg) { return (msg->size >> 6) + 1; }
+
+#endif

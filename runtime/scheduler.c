@@ -1,0 +1,691 @@
+/* The worker pools. Per worker a slot for the actor it woke last (run next: its message is still in the cache), a stack of
+ * new actors, a ring of woken ones; a queue of the pool for what comes from outside. Idle workers steal, then sleep.
+ *
+ * Who wakes whom: a worker that goes on to run a turn while more than one other actor waits wakes one sleeper, if nobody
+ * searches already; a searcher that finds work does the same. A single waiting actor is left to its worker: taking the
+ * only runnable partner of a ping-pong away costs a factor of ten. If that worker then sits in one long turn, searchers
+ * and the overseer notice it by its turn's number and take the actor after all. */
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/alloc.h"
+#include "runtime/deque.h"
+#include "runtime/overseer.h"
+#include "runtime/replay_run.h"
+#include "runtime/system.h"
+
+#define SLOT_TURNS   16     /* in a row out of the slot, while others wait */
+#define FAIR_PICK    61     /* every so many picks the oldest first */
+#define CLOCK_PICK   64     /* every so many picks the timers */
+#define SPIN_NS      50000  /* before sleeping; about what a wake-up costs */
+#define LONG_TURN_NS 50000  /* after which even a worker's single waiting actor may be taken */
+#define STEAL_MAX    128
+#define STOP_WAIT_S  2
+
+typedef struct pool pool_t;
+
+typedef enum mode { MODE_NONE = 0, MODE_ACTIVE, MODE_IDLE, MODE_SURPLUS } worker_mode_t;
+
+typedef struct sighting { /* how long a victim has been in its present turn, as a thief saw it */
+    uint64_t seq, since_ns;
+} sighting_t;
+
+typedef struct member {
+    /* The actor to run next. Owner and thieves exchange (acq_rel). */
+    _Alignas(64) _Atomic(rr_actor_t *) slot;
+    rr__stack_t fresh;
+    rr__ring_t woken;
+    pool_t *pool;
+    /* Set at the thread's start (release), read by thieves and the overseer. */
+    _Atomic(rr_worker_t *) worker;
+    pthread_t thread;
+    unsigned index, slot_turns, picks; /* owner */
+    sighting_t seen[64];               /* owner; by victim's index modulo 64: a collision only forgets */
+    worker_mode_t mode;                /* under pool->lock */
+    bool stuck;                        /* under pool->lock */
+    /* The overseer saw it stuck: look at the pool's needs after this turn. Set under pool->lock, read relaxed by the owner. */
+    _Atomic(bool) check_in;
+    struct member *next_idle;  /* under pool->lock */
+    _Atomic(uint32_t) awake;   /* futex: 0 = sleeps; set under pool->lock, waited for by the owner */
+    rr_counter_t steals, parks;
+    bool joined;
+} member_t;
+
+struct pool {
+    rr_executor_t executor;
+    rr_pool_options_t options;
+    unsigned target, capacity;
+    size_t stack_size;
+
+    pthread_mutex_t lock;
+    rr_actor_t *first, *last;      /* the pool's queue; under lock */
+    _Atomic(uint32_t) queued;      /* its length; written under lock, read without it to skip the lock */
+    member_t *idle, *surplus;      /* under lock */
+    unsigned alive, stuck_now, surplus_now, ended; /* under lock */
+    /* Sleeping members: written under lock, read by wakers (seq_cst: see sleep_until_woken). */
+    _Atomic(int) idle_count;
+    /* 1 while a member has been woken or has run dry and looks for work (seq_cst). */
+    _Atomic(int) searching;
+    _Atomic(bool) stopping;
+    pthread_cond_t ended_one;
+    rr_counter_t wakes, stucks, spare_hits; /* under lock */
+    member_t *members[];           /* capacity; NULL until started; under lock, then constant */
+};
+
+static pool_t *pool_of(rr_executor_t *executor) { return (pool_t *)(void *)executor; }
+
+static _Thread_local member_t *current_member __attribute__((tls_model("initial-exec")));
+
+static unsigned cpus(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set))
+        return 1;
+    int count = CPU_COUNT(&set);
+    return count > 0 ? (unsigned)count : 1;
+}
+
+/* ---- Waking ----------------------------------------------------------------------------------------------------- */
+
+static void futex_wake(_Atomic(uint32_t) *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
+
+static void futex_wait(_Atomic(uint32_t) *word, uint64_t ns) {
+    struct timespec ts = {.tv_sec = (time_t)(ns / RR_NS_PER_S), .tv_nsec = (long)(ns % RR_NS_PER_S)};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, ns == UINT64_MAX ? NULL : &ts, NULL, 0);
+}
+
+/* Under the lock. */
+static void rouse(pool_t *pool, member_t *member) {
+    member->mode = MODE_ACTIVE;
+    rr_count(&pool->wakes, 1);
+    atomic_store_explicit(&member->awake, 1, memory_order_release);
+    futex_wake(&member->awake);
+}
+
+/* The caller has set `searching`: the woken one inherits it. */
+static void wake_searcher(pool_t *pool) {
+    pthread_mutex_lock(&pool->lock);
+    member_t *member = pool->idle;
+    if (member) {
+        pool->idle = member->next_idle;
+        atomic_fetch_sub(&pool->idle_count, 1);
+        rouse(pool, member);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!member)
+        atomic_store(&pool->searching, 0);
+}
+
+static void wake_one(pool_t *pool) {
+    int none = 0;
+    if (atomic_load_explicit(&pool->idle_count, memory_order_relaxed) > 0 &&
+        !atomic_load_explicit(&pool->searching, memory_order_relaxed) &&
+        atomic_compare_exchange_strong(&pool->searching, &none, 1))
+        wake_searcher(pool);
+}
+
+/* ---- The pool's queue ------------------------------------------------------------------------------------------- */
+
+static void queue_push(pool_t *pool, rr_actor_t *actor) {
+    actor->run_next = NULL;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->last)
+        pool->last->run_next = actor;
+    else
+        pool->first = actor;
+    pool->last = actor;
+    uint32_t queued = atomic_load_explicit(&pool->queued, memory_order_relaxed);
+    atomic_store(&pool->queued, queued + 1);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* One to run; a fair share of the rest goes to the member's own ring. */
+static rr_actor_t *queue_take(member_t *member) {
+    pool_t *pool = member->pool;
+    if (!atomic_load_explicit(&pool->queued, memory_order_relaxed))
+        return NULL;
+    pthread_mutex_lock(&pool->lock);
+    uint32_t queued = atomic_load_explicit(&pool->queued, memory_order_relaxed);
+    uint32_t share = queued / pool->target + 1, taken = 0;
+    rr_actor_t *result = NULL;
+    if (share > STEAL_MAX)
+        share = STEAL_MAX;
+    while (pool->first && taken < share) {
+        rr_actor_t *actor = pool->first, *next = actor->run_next; /* once in the ring it may run elsewhere */
+        if (result && !rr__ring_push(&member->woken, actor))
+            break;
+        if (!result)
+            result = actor;
+        pool->first = next;
+        taken++;
+    }
+    if (!pool->first)
+        pool->last = NULL;
+    atomic_store_explicit(&pool->queued, queued - taken, memory_order_relaxed);
+    pthread_mutex_unlock(&pool->lock);
+    return result;
+}
+
+/* ---- Posting ---------------------------------------------------------------------------------------------------- */
+
+static void push_woken(member_t *member, rr_actor_t *actor) {
+    if (!rr__ring_push(&member->woken, actor))
+        queue_push(member->pool, actor);
+}
+
+static void post_local(member_t *member, rr_actor_t *actor) {
+    if (actor->phase == RR__PHASE_NEW) {
+        if (!rr__stack_push(&member->fresh, actor))
+            queue_push(member->pool, actor);
+        return;
+    }
+    rr_actor_t *before = atomic_exchange_explicit(&member->slot, actor, memory_order_acq_rel);
+    if (before)
+        push_woken(member, before);
+}
+
+static void pool_post(rr_executor_t *executor, rr_actor_t *actor) {
+    pool_t *pool = pool_of(executor);
+    member_t *member = current_member;
+    if (member && member->pool == pool) {
+        post_local(member, actor);
+        return;
+    }
+    queue_push(pool, actor); /* seq_cst inside: whoever goes to sleep after this sees it */
+    wake_one(pool);
+}
+
+/* ---- Picking ---------------------------------------------------------------------------------------------------- */
+
+static rr_actor_t *take_slot(member_t *member) {
+    if (!atomic_load_explicit(&member->slot, memory_order_relaxed))
+        return NULL;
+    return atomic_exchange_explicit(&member->slot, NULL, memory_order_acq_rel);
+}
+
+static rr_actor_t *take_oldest(member_t *member) {
+    rr_actor_t *actor = NULL;
+    if (rr__ring_take(&member->woken, &actor, 1))
+        return actor;
+    return queue_take(member);
+}
+
+static bool others_wait(member_t *member) {
+    return rr__ring_count(&member->woken) || !rr__stack_empty(&member->fresh) ||
+           atomic_load_explicit(&member->pool->queued, memory_order_relaxed);
+}
+
+static rr_actor_t *pick_slot(member_t *member) {
+    if (member->slot_turns >= SLOT_TURNS && others_wait(member)) {
+        member->slot_turns = 0;
+        rr_actor_t *actor = take_slot(member);
+        if (actor)
+            push_woken(member, actor);
+        return NULL;
+    }
+    rr_actor_t *actor = take_slot(member);
+    if (actor)
+        member->slot_turns++;
+    return actor;
+}
+
+static rr_actor_t *pick_own(member_t *member) {
+    rr_actor_t *actor = NULL;
+    if (++member->picks % FAIR_PICK == 0 && (actor = take_oldest(member)))
+        return actor;
+    if ((actor = pick_slot(member)))
+        return actor;
+    member->slot_turns = 0;
+    if ((actor = rr__stack_pop(&member->fresh)))
+        return actor;
+    return take_oldest(member);
+}
+
+/* ---- Stealing --------------------------------------------------------------------------------------------------- */
+
+static bool in_long_turn(member_t *victim, sighting_t *seen, uint64_t now) {
+    rr_worker_t *worker = atomic_load_explicit(&victim->worker, memory_order_acquire);
+    if (!worker)
+        return false;
+    uint64_t seq = atomic_load_explicit(&worker->turn_seq, memory_order_acquire);
+    if (seq != seen->seq || !(seq & 1)) {
+        *seen = (sighting_t){seq, now};
+        return false;
+    }
+    return now - seen->since_ns > LONG_TURN_NS;
+}
+
+static rr_actor_t *steal_from(member_t *thief, member_t *victim, bool long_turn) {
+    uint32_t count = rr__ring_count(&victim->woken);
+    if (count >= 2 || (count && long_turn)) {
+        rr_actor_t *loot[STEAL_MAX];
+        uint32_t taken = rr__ring_take(&victim->woken, loot, STEAL_MAX);
+        for (uint32_t i = 1; i < taken; i++)
+            push_woken(thief, loot[i]);
+        if (taken)
+            return loot[0];
+    }
+    rr_actor_t *actor = rr__stack_steal(&victim->fresh);
+    if (!actor && long_turn)
+        actor = take_slot(victim);
+    return actor;
+}
+
+static rr_actor_t *steal(member_t *thief, uint64_t now) {
+    pool_t *pool = thief->pool;
+    rr_actor_t *actor = queue_take(thief);
+    for (unsigned i = 1; i <= pool->capacity && !actor; i++) {
+        unsigned index = (thief->index + i) % pool->capacity;
+        member_t *victim = __atomic_load_n(&pool->members[index], __ATOMIC_ACQUIRE);
+        if (!victim || victim == thief)
+            continue;
+        actor = steal_from(thief, victim, in_long_turn(victim, &thief->seen[index % 64], now));
+        if (actor)
+            rr_count(&thief->steals, 1);
+    }
+    return actor;
+}
+
+/* Spinning pays only where a CPU would idle otherwise, and one spinner per process is enough. */
+static bool may_spin(rr_system_t *system) {
+    int none = 0;
+    return atomic_load_explicit(&system->running_threads, memory_order_relaxed) <= (int)system->cpus &&
+           atomic_compare_exchange_strong_explicit(&system->spinner, &none, 1, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
+static rr_actor_t *search(member_t *member) {
+    rr_system_t *system = member->pool->executor.system;
+    uint64_t start = rr_clock_now(&system->clock), now = start;
+    rr_actor_t *actor = steal(member, now);
+    if (actor || !may_spin(system))
+        return actor;
+    do {
+        for (int i = 0; i < 20; i++)
+            rr__relax();
+        now = rr_clock_now(&system->clock);
+        actor = steal(member, now);
+    } while (!actor && now - start < SPIN_NS && !atomic_load_explicit(&member->pool->stopping, memory_order_relaxed) &&
+             atomic_load_explicit(&system->running_threads, memory_order_relaxed) <= (int)system->cpus);
+    atomic_store_explicit(&system->spinner, 0, memory_order_relaxed);
+    return actor;
+}
+
+/* ---- Sleeping --------------------------------------------------------------------------------------------------- */
+
+/* Anything that a sleeper would have to be woken for? */
+static bool work_in_sight(pool_t *pool) {
+    if (atomic_load(&pool->queued))
+        return true;
+    for (unsigned i = 0; i < pool->capacity; i++) {
+        member_t *member = __atomic_load_n(&pool->members[i], __ATOMIC_ACQUIRE);
+        if (member && (rr__ring_count(&member->woken) >= 2 || !rr__stack_empty(&member->fresh)))
+            return true;
+    }
+    return false;
+}
+
+static void go_idle(pool_t *pool, member_t *member) {
+    pthread_mutex_lock(&pool->lock);
+    member->mode = MODE_IDLE;
+    member->next_idle = pool->idle;
+    pool->idle = member;
+    atomic_store_explicit(&member->awake, 0, memory_order_relaxed);
+    atomic_fetch_add(&pool->idle_count, 1);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* Takes itself off the idle list; false if somebody has woken it meanwhile. */
+static bool leave_idle(pool_t *pool, member_t *member) {
+    pthread_mutex_lock(&pool->lock);
+    bool still_idle = member->mode == MODE_IDLE;
+    if (still_idle) {
+        member_t **link = &pool->idle;
+        while (*link != member)
+            link = &(*link)->next_idle;
+        *link = member->next_idle;
+        atomic_fetch_sub(&pool->idle_count, 1);
+        member->mode = MODE_ACTIVE;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return still_idle;
+}
+
+/* Order: announced idle (seq_cst), then no longer searching, then one more look. A producer pushes, then looks for
+ * sleepers; so either it sees this one, or this one sees its push. */
+static void sleep_until_woken(member_t *member) {
+    pool_t *pool = member->pool;
+    rr_system_t *system = pool->executor.system;
+    rr_worker_t *worker = atomic_load_explicit(&member->worker, memory_order_relaxed);
+    go_idle(pool, member);
+    atomic_store(&pool->searching, 0);
+    bool woken = false;
+    if (!work_in_sight(pool) && !atomic_load(&pool->stopping)) {
+        rr_worker_idle(worker);
+        rr_count(&member->parks, 1);
+        atomic_fetch_sub_explicit(&system->running_threads, 1, memory_order_relaxed);
+        uint64_t next = atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed);
+        uint64_t now = rr_clock_now(&system->clock);
+        uint64_t wait = next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 0;
+        if (wait)
+            futex_wait(&member->awake, wait);
+        atomic_fetch_add_explicit(&system->running_threads, 1, memory_order_relaxed);
+    }
+    woken = !leave_idle(pool, member);
+    if (!woken) { /* by itself: it searches only if nobody else does */
+        int none = 0;
+        (void)atomic_compare_exchange_strong(&pool->searching, &none, 1);
+    }
+    (void)rr_worker_timers(worker);
+}
+
+/* ---- Spares ----------------------------------------------------------------------------------------------------- */
+
+static bool start_member(pool_t *pool);
+
+/* Under the lock: workers that are neither stuck nor set aside. */
+static unsigned available(const pool_t *pool) { return pool->alive - pool->stuck_now - pool->surplus_now; }
+
+static void bring_spare(pool_t *pool) {
+    if (available(pool) >= pool->target)
+        return;
+    member_t *member = pool->surplus;
+    if (member) {
+        pool->surplus = member->next_idle;
+        pool->surplus_now--;
+        rouse(pool, member);
+    } else if (pool->alive >= pool->capacity || !start_member(pool)) {
+        rr_count(&pool->spare_hits, 1);
+    }
+}
+
+static member_t *member_of(pool_t *pool, rr_worker_t *worker) {
+    for (unsigned i = 0; i < pool->capacity; i++)
+        if (pool->members[i] &&
+            atomic_load_explicit(&pool->members[i]->worker, memory_order_relaxed) == worker)
+            return pool->members[i];
+    return NULL;
+}
+
+/* Overseer's thread. What waits behind the stuck worker is stolen by the others: have one look. */
+static void pool_stuck(rr_executor_t *executor, rr_worker_t *worker, unsigned ms) {
+    pool_t *pool = pool_of(executor);
+    pthread_mutex_lock(&pool->lock);
+    member_t *member = member_of(pool, worker);
+    if (member && pool->options.stuck_ms && ms >= pool->options.stuck_ms) {
+        if (!member->stuck) {
+            member->stuck = true;
+            pool->stuck_now++;
+            rr_count(&pool->stucks, 1);
+            atomic_store_explicit(&member->check_in, true, memory_order_relaxed);
+        }
+        bring_spare(pool);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (member && (others_wait(member) || atomic_load_explicit(&member->slot, memory_order_relaxed)))
+        wake_one(pool);
+}
+
+static void hand_over(member_t *member) {
+    rr_actor_t *actor;
+    while ((actor = take_slot(member)) || (actor = rr__stack_pop(&member->fresh)) ||
+           rr__ring_take(&member->woken, &actor, 1))
+        queue_push(member->pool, actor);
+}
+
+/* Back from a long turn: its place may have been filled meanwhile. */
+static void check_in(member_t *member) {
+    pool_t *pool = member->pool;
+    pthread_mutex_lock(&pool->lock);
+    atomic_store_explicit(&member->check_in, false, memory_order_relaxed);
+    member->stuck = false;
+    pool->stuck_now--;
+    bool surplus = available(pool) > pool->target && !atomic_load(&pool->stopping);
+    if (surplus) {
+        member->mode = MODE_SURPLUS;
+        member->next_idle = pool->surplus;
+        pool->surplus = member;
+        pool->surplus_now++;
+        atomic_store_explicit(&member->awake, 0, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!surplus)
+        return;
+    rr_system_t *system = pool->executor.system;
+    rr_worker_t *worker = atomic_load_explicit(&member->worker, memory_order_relaxed);
+    hand_over(member);
+    wake_one(pool);
+    rr_worker_idle(worker);
+    atomic_fetch_sub_explicit(&system->running_threads, 1, memory_order_relaxed);
+    while (!atomic_load_explicit(&member->awake, memory_order_acquire)) {
+        uint64_t next = rr_worker_timers(worker), now = worker->now_ns;
+        hand_over(member); /* what its timers woke */
+        futex_wait(&member->awake, next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 1);
+    }
+    atomic_fetch_add_explicit(&system->running_threads, 1, memory_order_relaxed);
+}
+
+/* ---- A worker's life -------------------------------------------------------------------------------------------- */
+
+/* The next actor, or NULL when the pool stops. */
+static rr_actor_t *next_actor(member_t *member) {
+    pool_t *pool = member->pool;
+    rr_actor_t *actor = pick_own(member);
+    if (__builtin_expect(actor != NULL, 1))
+        return actor;
+    int none = 0;
+    (void)atomic_compare_exchange_strong(&pool->searching, &none, 1);
+    while (!atomic_load_explicit(&pool->stopping, memory_order_relaxed)) {
+        actor = pick_own(member);
+        if (!actor)
+            actor = search(member);
+        if (actor) {
+            atomic_store(&pool->searching, 0);
+            return actor;
+        }
+        sleep_until_woken(member);
+    }
+    return NULL;
+}
+
+static void run_turns(member_t *member, rr_worker_t *worker) {
+    pool_t *pool = member->pool;
+    rr_actor_t *actor;
+    while ((actor = next_actor(member))) {
+        if (rr__ring_count(&member->woken) >= 2 || !rr__stack_empty(&member->fresh) ||
+            atomic_load_explicit(&pool->queued, memory_order_relaxed))
+            wake_one(pool);
+        if (rr_worker_run(worker, actor))
+            push_woken(member, actor);
+        if (__builtin_expect(atomic_load_explicit(&member->check_in, memory_order_relaxed), 0))
+            check_in(member);
+        if (member->picks % CLOCK_PICK == 0 ||
+            worker->now_ns >= atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed))
+            (void)rr_worker_timers(worker);
+        if (__builtin_expect(atomic_load_explicit(&pool->stopping, memory_order_relaxed), 0))
+            break;
+    }
+    hand_over(member);
+}
+
+static void *member_main(void *context) {
+    member_t *member = context;
+    pool_t *pool = member->pool;
+    rr_system_t *system = pool->executor.system;
+    char name[32];
+    snprintf(name, sizeof name, "%.10s/%u", pool->executor.name, member->index);
+    pthread_setname_np(pthread_self(), name);
+    rr_worker_t *worker = rr_worker_attach(&pool->executor);
+    if (!worker) {
+        rr_log(system, RR_ERROR, "RUNTIME", "worker %s: no memory, or more than %d workers", name, RR__MAX_WORKERS);
+        goto out;
+    }
+    current_member = member;
+    atomic_store_explicit(&member->worker, worker, memory_order_release);
+    atomic_fetch_add_explicit(&system->running_threads, 1, memory_order_relaxed);
+    if (pool->options.thread_begin)
+        pool->options.thread_begin(pool->options.context, worker);
+    run_turns(member, worker);
+    if (pool->options.thread_end)
+        pool->options.thread_end(pool->options.context, worker);
+    atomic_fetch_sub_explicit(&system->running_threads, 1, memory_order_relaxed);
+    current_member = NULL;
+    atomic_store_explicit(&member->worker, NULL, memory_order_release);
+    rr_worker_detach(worker);
+out:
+    pthread_mutex_lock(&pool->lock);
+    pool->ended++;
+    pthread_cond_broadcast(&pool->ended_one);
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+/* Under the lock. */
+static bool start_member(pool_t *pool) {
+    member_t *member = rr__aligned_alloc(64, (sizeof *member + 63) & ~(size_t)63);
+    if (!member)
+        return false;
+    memset(member, 0, sizeof *member);
+    member->pool = pool;
+    member->index = pool->alive;
+    member->mode = MODE_ACTIVE;
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    if (pool->stack_size)
+        pthread_attr_setstacksize(&attr, pool->stack_size);
+    int rc = pthread_create(&member->thread, &attr, member_main, member);
+    pthread_attr_destroy(&attr);
+    if (rc) {
+        rr__free(member);
+        return false;
+    }
+    __atomic_store_n(&pool->members[pool->alive], member, __ATOMIC_RELEASE);
+    pool->alive++;
+    return true;
+}
+
+static int pool_start(rr_executor_t *executor) {
+    pool_t *pool = pool_of(executor);
+    bool ok = true;
+    pthread_mutex_lock(&pool->lock);
+    while (ok && pool->alive < pool->target)
+        ok = start_member(pool);
+    pthread_mutex_unlock(&pool->lock);
+    return ok ? RR_OK : RR_ENOMEM;
+}
+
+/* ---- The end ---------------------------------------------------------------------------------------------------- */
+
+static bool wait_ended(pool_t *pool) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STOP_WAIT_S;
+    int rc = 0;
+    pthread_mutex_lock(&pool->lock);
+    while (pool->ended < pool->alive && !rc)
+        rc = pthread_cond_timedwait(&pool->ended_one, &pool->lock, &until);
+    bool all = pool->ended == pool->alive;
+    pthread_mutex_unlock(&pool->lock);
+    return all;
+}
+
+static bool pool_stop(rr_executor_t *executor) {
+    pool_t *pool = pool_of(executor);
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&pool->stopping, true);
+    for (unsigned i = 0; i < pool->alive; i++) {
+        atomic_store_explicit(&pool->members[i]->awake, 1, memory_order_release);
+        futex_wake(&pool->members[i]->awake);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!wait_ended(pool))
+        return false;
+    for (unsigned i = 0; i < pool->alive; i++) {
+        if (!pool->members[i]->joined)
+            pthread_join(pool->members[i]->thread, NULL);
+        pool->members[i]->joined = true;
+    }
+    return true;
+}
+
+static void pool_destroy(rr_executor_t *executor) {
+    pool_t *pool = pool_of(executor);
+    for (unsigned i = 0; i < pool->alive; i++)
+        rr__free(pool->members[i]);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->ended_one);
+    rr__free(pool);
+}
+
+static const rr_executor_ops_t pool_ops = {
+    .name = "pool",
+    .post = pool_post,
+    .start = pool_start,
+    .stop = pool_stop,
+    .destroy = pool_destroy,
+    .stuck = pool_stuck,
+};
+
+/* ---- Making one ------------------------------------------------------------------------------------------------- */
+
+static pool_t *new_pool(const rr_pool_options_t *options) {
+    unsigned target = options->threads ? options->threads : cpus();
+    unsigned spares = !options->stuck_ms ? 0 : options->max_spares ? options->max_spares : 4 * target + 8;
+    unsigned capacity = target + spares;
+    pool_t *pool = rr__calloc(1, sizeof *pool + capacity * sizeof pool->members[0]);
+    if (!pool)
+        return NULL;
+    pool->options = *options;
+    pool->target = target;
+    pool->capacity = capacity;
+    pool->stack_size = options->stack_size;
+    pool->executor.ops = &pool_ops;
+    pool->executor.turn_messages = options->turn_messages;
+    pool->executor.turn_us = options->turn_us;
+    pool->executor.clock_every = options->stuck_ms ? 1 : 0; /* handlers that may block are worth a look at the time */
+    snprintf(pool->executor.name, sizeof pool->executor.name, "%s", options->name ? options->name : "pool");
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->ended_one, &attr);
+    pthread_condattr_destroy(&attr);
+    return pool;
+}
+
+int rr_pool_create(rr_system_t *system, const rr_pool_options_t *options, rr_executor_t **out) {
+    if (system->replay)
+        return rr__replay_executor(system, options, out);
+    pool_t *pool = new_pool(options);
+    if (!pool)
+        return RR_ENOMEM;
+    *out = &pool->executor;
+    return rr_executor_add(system, &pool->executor);
+}
+
+void rr_pool_stats(rr_executor_t *executor, rr_pool_stats_t *out) {
+    *out = (rr_pool_stats_t){0};
+    if (executor->ops != &pool_ops)
+        return;
+    pool_t *pool = pool_of(executor);
+    pthread_mutex_lock(&pool->lock);
+    out->threads = pool->target;
+    out->parked = (unsigned)atomic_load(&pool->idle_count);
+    out->spares = pool->alive - pool->target;
+    out->spares_max = pool->capacity - pool->target;
+    out->wakes = rr_counted(&pool->wakes);
+    out->stuck = rr_counted(&pool->stucks);
+    out->spare_limit_hits = rr_counted(&pool->spare_hits);
+    for (unsigned i = 0; i < pool->alive; i++) {
+        out->steals += rr_counted(&pool->members[i]->steals);
+        out->parks += rr_counted(&pool->members[i]->parks);
+        rr_worker_t *worker = atomic_load_explicit(&pool->members[i]->worker, memory_order_acquire);
+        out->turns += worker ? rr_counted(&worker->turns) : 0;
+        out->messages += worker ? rr_counted(&worker->messages) : 0;
+    }
+    pthread_mutex_unlock(&pool->lock);
+}

@@ -1,0 +1,87 @@
+/* system.h: one runtime instance. Private to runtime/. */
+#ifndef RR_RUNTIME_SYSTEM_H
+#define RR_RUNTIME_SYSTEM_H
+
+#include <pthread.h>
+
+#include "runtime/actor.h"
+#include "runtime/clock.h"
+#include "runtime/directory.h"
+#include "runtime/metrics.h"
+#include "runtime/metrics_registry.h"
+#include "runtime/overseer.h"
+#include "runtime/random.h"
+
+#define RR__MAX_WORKERS 1024
+
+struct rr_worker {
+    rr_system_t *system;
+    rr_executor_t *executor;
+    rr__pool_t *pool;
+    rr_actor_t *current; /* in a turn; NULL between */
+    uint64_t now_ns;     /* the last clock reading */
+    unsigned id;
+    rr__directory_cache_t cache; /* free slots and headers */
+    rr_counter_t turns, messages; /* written by this worker, read by metrics */
+    /* Odd while in a turn. Written by this worker (release), read by thieves and the monitor, who compare two readings:
+     * the same odd value means one long turn. */
+    _Atomic(uint64_t) turn_seq;
+
+    /* Timers: armed and fired by this worker, cancelled by any, fired by the monitor when this one sits in a long turn. */
+    pthread_mutex_t timer_lock;
+    rr_wheel_t wheel; /* under timer_lock */
+    rr_worker_t *next_retired; /* of system->retired */
+    /* The wheel's next expiry; written under timer_lock, read without it to skip the lock (relaxed: the worker itself
+     * always sees its own writes; a stale value costs the monitor a needless look). */
+    _Atomic(uint64_t) timer_next_ns;
+};
+
+struct rr_system {
+    rr_options_t options;
+    rr_clock_t clock;
+    unsigned node;
+    struct rr__log *log;
+    rr__metrics_t *metrics;
+    rr__directory_t directory;
+    rr_executor_t *core;
+
+    /* Number -> pool. Set once by the first worker of that number (release), never unset before destroy. */
+    _Atomic(rr__pool_t *) pools[RR__MAX_WORKERS];
+    pthread_mutex_t lock; /* workers[], executors, seeds, phase */
+    pthread_cond_t changed; /* an actor ended while somebody waits */
+    rr_worker_t *workers[RR__MAX_WORKERS]; /* under lock */
+    rr_executor_t *executors;              /* newest first, under lock */
+    rr_random_t random;                    /* under lock */
+    rr_worker_t *retired;                  /* detached; their wheels may still hold timers; under lock */
+    rr_counter_t retired_turns, retired_messages;
+    bool started, stopped, has_directory;
+
+    _Atomic(uint64_t) serial;       /* spawns so far; relaxed: only order matters */
+    _Atomic(uint64_t) actors;       /* living; relaxed count, waiters re-check under lock */
+    _Atomic(uint32_t) waiters;      /* threads in wait_idle or drain; seq_cst against actors */
+    _Atomic(bool) draining;         /* set once by drain; relaxed reads */
+    _Atomic(rr_addr_t) dead_letters_to;
+    rr_counter_t dead_letters, late_replies, refused; /* shared counters */
+
+    rr__overseer_t overseer;
+    unsigned cpus;
+    /* Workers of all pools that are not asleep; relaxed, a hint for spinning. */
+    _Atomic(int) running_threads;
+    /* 1 while a worker spins: one per system; relaxed, it guards nothing but CPU time. */
+    _Atomic(int) spinner;
+    struct rr__replay *replay;   /* NULL unless this instance runs from a seed */
+};
+
+/* The calling thread's pool if it is a worker of this system, else NULL. */
+rr__pool_t *rr__my_pool(rr_system_t *system);
+extern _Thread_local rr_worker_t *rr__current __attribute__((tls_model("initial-exec")));
+
+/* rr_worker_attach, and the same for a worker whose executor changes from turn to turn (replay). */
+rr_worker_t *rr__worker_attach(rr_system_t *system, rr_executor_t *executor);
+
+/* Drain or stop has begun: nothing is to be restarted. */
+bool rr__system_draining(rr_system_t *system);
+
+void rr__actor_gone(rr_system_t *system); /* counts one actor less, wakes waiters */
+
+#endif
