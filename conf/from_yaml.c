@@ -345,7 +345,17 @@ static int parse_document(const rr_walk_t *walk, struct fy_diag *diag, const cha
     return rr_graph_error_count(walk->graph) ? RR_ESYNTAX : RR_OK;
 }
 
-/* What libfyaml must not see: it can loop for ever in a directive with a bad byte (0.7.12). */
+/* The first control character that YAML forbids, size if there is none. */
+static size_t find_control(const char *text, size_t size) {
+    size_t at = 0;
+    while (at < size && ((unsigned char)text[at] >= 0x20 || text[at] == '\t' || (text[at] == '\r' && at + 1 == size)) &&
+           text[at] != 0x7f)
+        at++;
+    return at;
+}
+
+/* What libfyaml must not see: it can loop for ever in a directive with a bad byte, and free twice after some errors
+ * (0.7.12). */
 static bool readable(const rr_walk_t *walk, const char *text, size_t size) {
     int line = 1;
     for (size_t at = 0, end; at < size; at = end + 1, line++) {
@@ -354,6 +364,12 @@ static bool readable(const rr_walk_t *walk, const char *text, size_t size) {
         rr_place_t place = {walk->file, line, 1};
         if (!rr_utf8_valid((const uint8_t *)text + at, end - at)) {
             rr_graph_error(walk->graph, place, "this line is not UTF-8; save the file as UTF-8");
+            return false;
+        }
+        size_t control = find_control(text + at, end - at);
+        if (control < end - at) {
+            place.column += (int)control;
+            rr_graph_error(walk->graph, place, "a control character (0x%02x); remove it", (unsigned char)text[at + control]);
             return false;
         }
         if (text[at] == '%') {
