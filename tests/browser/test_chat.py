@@ -6,6 +6,7 @@ Screenshots go to build/screenshots (or $RR_SCREENSHOTS), to be looked at.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pathlib
 import re
@@ -47,6 +48,15 @@ class ChatPage(Case):
         await page.press("Enter")
         await page.wait("document.querySelector('#line').value === ''")
 
+    async def rewrite(self, page: Page, line: int, text: str) -> None:
+        """Types over a line of the script."""
+        await page.run(
+            f"{CODE}.focus(), {CODE}.setSelection({{line: {line}, ch: 0}}, {{line: {line}, ch: 99}})"
+        )
+        await page.call("Input.insertText", text=text)
+        await page.wait(f"{CODE}.getValue().includes({json.dumps(text)})")
+        await page.wait("!document.querySelector('#dirty').hidden")
+
     async def people(self, page: Page, *names: str) -> None:
         want = list(names)
         await page.wait(
@@ -82,11 +92,7 @@ class ChatPage(Case):
             # A new version, typed into the editor, serves without a reconnect.
             line = await alice.run(f"{CODE}.getValue().split('\\n').indexOf('    return text')")
             self.assertGreater(line, 0)
-            await alice.run(
-                f"{CODE}.focus(), {CODE}.setSelection({{line: {line}, ch: 0}}, {{line: {line}, ch: 99}})"
-            )
-            await alice.call("Input.insertText", text="    return text.upper() + '!'")
-            await alice.wait("!document.querySelector('#dirty').hidden")
+            await self.rewrite(alice, line, "    return text.upper() + '!'")
             await alice.click("#save")
             await alice.wait(f"{VERDICT}.dataset.kind === 'good'")
             self.assertIn(
@@ -102,10 +108,7 @@ class ChatPage(Case):
             await alice.screenshot(SHOTS / "reloaded.png")
 
             # A broken one is shown where it breaks, and the old one goes on serving.
-            await alice.run(
-                f"{CODE}.focus(), {CODE}.setSelection({{line: {line}, ch: 0}}, {{line: {line}, ch: 99}})"
-            )
-            await alice.call("Input.insertText", text="    return txet.upper(")
+            await self.rewrite(alice, line, "    return txet.upper(")
             await alice.press("s", control=True)
             await alice.wait(f"{VERDICT}.dataset.kind === 'good'")
             await alice.click("#reload")
@@ -126,10 +129,7 @@ class ChatPage(Case):
             await self.expect(tcp, re.compile("WE STILL TALK!"), cmd=1)
 
             # An error at run time of the new module's body: the innermost line of the script is marked.
-            await alice.run(
-                f"{CODE}.focus(), {CODE}.setSelection({{line: {line}, ch: 0}}, {{line: {line}, ch: 99}})"
-            )
-            await alice.call("Input.insertText", text="    return text\n\n\nundefined_name\n")
+            await self.rewrite(alice, line, "    return text\n\n\nundefined_name\n")
             await alice.click("#reload")
             await alice.wait(
                 "document.querySelector('.wrong-note').innerText.includes('NameError')"

@@ -183,6 +183,9 @@ class Case(unittest.IsolatedAsyncioTestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rr-e2e-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
+    async def asyncSetUp(self) -> None:
+        asyncio.get_running_loop().set_debug(False)  # unittest turns it on: slow, and it prints
+
     def write(self, name: str, text: str) -> pathlib.Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
