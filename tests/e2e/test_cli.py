@@ -7,9 +7,10 @@ import os
 import pathlib
 import re
 import socket
+import sys
 import unittest
 
-from harness import BINARY, READY, ROOT, Case, Result, Server, free_port, run
+from harness import BINARY, READY, ROOT, SLOW, Case, Result, Server, free_port, run
 
 SCRIPT = "import ffext\n@ffext.session_call(1, 'raw')\ndef e(s, b):\n    ffext.send_msg_session(s, 1, b)\n"
 
@@ -255,6 +256,12 @@ class Commands(Case):
         status, _, body = await self.http(port, "/")
         self.assertEqual(status, 200)
         self.assertIn(b"<html", body.lower())
+        own = await asyncio.create_subprocess_exec(
+            sys.executable, "test_main.py", cwd=folder, env={**os.environ, "REDRABBIT": str(BINARY)},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await asyncio.wait_for(own.communicate(), 60 * SLOW)
+        self.assertEqual(own.returncode, 0, said.decode())
         again = run("new", "game", cwd=self.folder)
         self.assertGreater(again.status, 0)
         self.assertIn("game", again.err)
