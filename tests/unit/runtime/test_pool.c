@@ -1,0 +1,264 @@
+/* Pools of workers: begin and end of threads, spare threads for stuck ones, stealing, run queues of pinned executors. */
+#include "tests/unit/runtime/rig.h"
+
+static latch_t begun = LATCH_INIT, ended = LATCH_INIT, inside = LATCH_INIT, gate = LATCH_INIT, done = LATCH_INIT;
+
+static void on_begin(void *context, rr_worker_t *worker) {
+    MUST(rr_worker_current() == worker && strcmp(context, "context") == 0);
+    latch_add(&begun, 1);
+}
+static void on_end(void *context, rr_worker_t *worker) {
+    MUST(rr_worker_current() == worker);
+    latch_add(&ended, 1);
+}
+
+static rr_executor_t *make_pool(rr_system_t *system, rr_pool_options_t options) {
+    options.thread_begin = on_begin;
+    options.thread_end = on_end;
+    options.context = "context";
+    rr_executor_t *pool = NULL;
+    ck_assert_int_eq(rr_pool_create(system, &options, &pool), RR_OK);
+    return pool;
+}
+
+static rr_executor_t *expected_pool;
+static void where(rr_actor_t *self, void *state, rr_message_t *msg) {
+    MUST(rr_executor_of(self) == expected_pool);
+    MUST(rr_worker_executor(rr_worker_current()) == expected_pool);
+    latch_add(&done, 1);
+}
+static const rr_behavior_t whereabouts = {.name = "where", .receive = where};
+
+START_TEST(threads_begin_and_end) {
+    rr_system_t *system = rig_start(1);
+    expected_pool = make_pool(system, (rr_pool_options_t){.name = "extra", .threads = 3, .stack_size = 4 << 20});
+    rr_addr_t addr = rig_spawn(system, &(rr_spawn_t){.behavior = &whereabouts, .executor = expected_pool});
+    for (int i = 0; i < 100; i++)
+        rig_send(system, addr, 0);
+    latch_wait(&done, 100);
+    latch_wait(&begun, 3);
+    rr_pool_stats_t stats;
+    rr_pool_stats(expected_pool, &stats);
+    ck_assert_uint_eq(stats.threads, 3);
+    ck_assert_uint_ge(stats.messages, 100);
+    ck_assert_uint_ge(stats.turns, 1);
+    expected_pool = rr_system_core(system);
+    rig_send(system, rig_spawn_behavior(system, &whereabouts), 0);
+    latch_wait(&done, 101);
+    rig_end(system);
+    ck_assert_uint_eq(latch_count(&ended), latch_count(&begun));
+}
+END_TEST
+
+static void hold(rr_actor_t *self, void *state, rr_message_t *msg) {
+    latch_add(&inside, 1);
+    latch_hold(&gate, 1);
+    latch_add(&done, 1);
+}
+static const rr_behavior_t holder = {.name = "holder", .receive = hold};
+static void count_only(rr_actor_t *self, void *state, rr_message_t *msg) { latch_add(&done, 1); }
+static const rr_behavior_t counter = {.name = "counter", .receive = count_only};
+
+START_TEST(spares_replace_stuck_workers) {
+    rr_system_t *system = rig_start(1);
+    rr_executor_t *pool = make_pool(system, (rr_pool_options_t){.name = "py", .threads = 2, .stuck_ms = 20, .max_spares = 6});
+    for (int i = 0; i < 5; i++)
+        rig_send(system, rig_spawn(system, &(rr_spawn_t){.behavior = &holder, .executor = pool}), 0);
+    latch_wait(&inside, 5); /* more blocked handlers than threads */
+    rr_addr_t addr = rig_spawn(system, &(rr_spawn_t){.behavior = &counter, .executor = pool});
+    for (int i = 0; i < 1000; i++)
+        rig_send(system, addr, 0);
+    latch_wait(&done, 1000); /* and another is still served */
+    rr_pool_stats_t stats;
+    rr_pool_stats(pool, &stats);
+    ck_assert_uint_ge(stats.stuck, 5);
+    ck_assert_uint_ge(stats.spares_max, 4);
+    ck_assert_uint_le(stats.spares_max, 6);
+    latch_add(&gate, 1);
+    latch_wait(&done, 1005);
+    rig_end(system);
+    ck_assert_uint_eq(latch_count(&ended), latch_count(&begun));
+}
+END_TEST
+
+START_TEST(spares_are_limited) {
+    rr_system_t *system = rig_start(1);
+    rr_executor_t *pool = make_pool(system, (rr_pool_options_t){.name = "py", .threads = 1, .stuck_ms = 20, .max_spares = 2});
+    for (int i = 0; i < 10; i++)
+        rig_send(system, rig_spawn(system, &(rr_spawn_t){.behavior = &holder, .executor = pool}), 0);
+    latch_wait(&inside, 3);
+    ck_assert(!latch_reached(&inside, 4, 200)); /* one thread and two spares: no more */
+    rr_pool_stats_t stats;
+    rr_pool_stats(pool, &stats);
+    ck_assert_uint_eq(stats.spares_max, 2);
+    ck_assert_uint_ge(stats.spare_limit_hits, 1);
+    latch_add(&gate, 1);
+    latch_wait(&done, 10);
+    rig_end(system);
+}
+END_TEST
+
+/* All actors are made on one worker: the others must come and take some. */
+static _Atomic(int) left;
+static void burn(rr_actor_t *self, void *state, rr_message_t *msg) {
+    volatile unsigned x = 0;
+    for (int i = 0; i < 20000; i++)
+        x++;
+    if (atomic_fetch_sub(&left, 1) == 1)
+        latch_add(&done, 1);
+    rr_exit(self, RR_OK);
+}
+static const rr_behavior_t burner = {.name = "burner", .receive = burn};
+static void spawn_burners(rr_actor_t *self, void *state, rr_message_t *msg) {
+    rr_spawn_t spec = {.behavior = &burner};
+    rr_addr_t addr;
+    for (int i = 0; i < 3000; i++) {
+        MUST(rr_spawn(self, &spec, &addr) == RR_OK);
+        MUST(rr_send(self, addr, 0, NULL, 0) == RR_OK);
+    }
+}
+static const rr_behavior_t spawner = {.name = "spawner", .receive = spawn_burners};
+
+START_TEST(work_is_stolen) {
+    rr_system_t *system = rig_start(2);
+    left = 3000;
+    rig_send(system, rig_spawn_behavior(system, &spawner), 0);
+    latch_wait(&done, 1);
+    rr_pool_stats_t stats;
+    rr_pool_stats(rr_system_core(system), &stats);
+    ck_assert_uint_gt(stats.steals, 0);
+    rig_end(system);
+}
+END_TEST
+
+/* One stuck core worker does not hold back actors that sit behind it. */
+START_TEST(stuck_core_worker_is_robbed) {
+    rr_system_t *system = rig_start(2);
+    rig_send(system, rig_spawn_behavior(system, &holder), 0);
+    latch_wait(&inside, 1);
+    for (int i = 0; i < 100; i++)
+        rig_send(system, rig_spawn_behavior(system, &counter), 0);
+    latch_wait(&done, 100);
+    latch_add(&gate, 1);
+    rig_end(system);
+}
+END_TEST
+
+/* ---- A pinned executor of one thread, as a network loop is one --------------------------------------------------------- */
+
+typedef struct loop {
+    rr_executor_t base;
+    rr_runqueue_t queue;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stop, woken;
+} loop_t;
+
+static void loop_wake(loop_t *loop) {
+    pthread_mutex_lock(&loop->lock);
+    loop->woken = true;
+    pthread_cond_signal(&loop->wake);
+    pthread_mutex_unlock(&loop->lock);
+}
+
+static void loop_post(rr_executor_t *executor, rr_actor_t *actor) {
+    if (rr_runqueue_push(&((loop_t *)executor)->queue, actor))
+        loop_wake((loop_t *)executor);
+}
+
+static void *loop_run(void *context) {
+    loop_t *loop = context;
+    rr_worker_t *worker = rr_worker_attach(&loop->base);
+    MUST(worker);
+    for (bool stop = false; !stop;) {
+        rr_actor_t *actor;
+        while ((actor = rr_runqueue_pop(&loop->queue)))
+            if (rr_worker_run(worker, actor))
+                rr_runqueue_push(&loop->queue, actor);
+        uint64_t next = rr_worker_timers(worker);
+        rr_worker_idle(worker);
+        pthread_mutex_lock(&loop->lock);
+        if (!loop->woken && !loop->stop && rr_runqueue_empty(&loop->queue)) {
+            struct timespec until;
+            clock_gettime(CLOCK_REALTIME, &until);
+            uint64_t now = rr_system_now_ns(loop->base.system);
+            uint64_t wait = next > now ? next - now : 0;
+            wait = wait > 50000000 ? 50000000 : wait;
+            until.tv_nsec += (long)wait;
+            until.tv_sec += until.tv_nsec / 1000000000;
+            until.tv_nsec %= 1000000000;
+            pthread_cond_timedwait(&loop->wake, &loop->lock, &until);
+        }
+        loop->woken = false;
+        stop = loop->stop;
+        pthread_mutex_unlock(&loop->lock);
+    }
+    rr_worker_detach(worker);
+    return NULL;
+}
+
+static int loop_start(rr_executor_t *executor) {
+    loop_t *loop = (loop_t *)executor;
+    return pthread_create(&loop->thread, NULL, loop_run, loop) == 0 ? RR_OK : RR_ELIMIT;
+}
+
+static bool loop_stop(rr_executor_t *executor) {
+    loop_t *loop = (loop_t *)executor;
+    pthread_mutex_lock(&loop->lock);
+    loop->stop = true;
+    pthread_cond_signal(&loop->wake);
+    pthread_mutex_unlock(&loop->lock);
+    pthread_join(loop->thread, NULL);
+    return true;
+}
+
+static void loop_destroy(rr_executor_t *executor) { free(executor); }
+
+static const rr_executor_ops_t loop_ops = {
+    .name = "loop", .post = loop_post, .start = loop_start, .stop = loop_stop, .destroy = loop_destroy};
+
+static pthread_t loop_thread;
+static bool thread_known;
+static rr_addr_t partner;
+
+static void bounce(rr_actor_t *self, void *state, rr_message_t *msg) {
+    uint32_t n = rr_message_type(msg);
+    if (rr_executor_of(self) == expected_pool) { /* on the loop: always the same thread */
+        MUST(!thread_known || pthread_equal(loop_thread, pthread_self()));
+        loop_thread = pthread_self();
+        thread_known = true;
+    }
+    if (rr_message_kind(msg) == RR_TIMER) {
+        latch_add(&done, 1);
+        return;
+    }
+    rr_addr_t to = rr_message_from(msg) ? rr_message_from(msg) : partner;
+    if (n > 0)
+        MUST(rr_send(self, to, n - 1, NULL, 0) == RR_OK);
+    else
+        MUST(rr_timer_start(self, 5, 0, 1, NULL) == RR_OK);
+}
+static const rr_behavior_t bouncer = {.name = "bouncer", .receive = bounce};
+
+START_TEST(pinned_executor) {
+    rr_system_t *system = rig_start(2);
+    loop_t *loop = calloc(1, sizeof *loop);
+    loop->base.ops = &loop_ops;
+    strcpy(loop->base.name, "loop/0");
+    loop->base.pinned = true;
+    pthread_mutex_init(&loop->lock, NULL);
+    pthread_cond_init(&loop->wake, NULL);
+    ck_assert_int_eq(rr_executor_add(system, &loop->base), RR_OK); /* after the start: started at once */
+    expected_pool = &loop->base;
+    rr_addr_t pinned = rig_spawn(system, &(rr_spawn_t){.behavior = &bouncer, .executor = &loop->base});
+    partner = rig_spawn_behavior(system, &bouncer); /* on the core workers */
+    for (int i = 0; i < 20; i++)
+        rig_send(system, pinned, 500 + (uint32_t)i % 2);
+    latch_wait(&done, 20);
+    rig_end(system);
+}
+END_TEST
+
+CHECK_MAIN("pool", threads_begin_and_end, spares_replace_stuck_workers, spares_are_limited, work_is_stolen,
+           stuck_core_worker_is_robbed, pinned_executor)
