@@ -130,7 +130,9 @@ rr_message_t *rr__message_new(rr__pool_t *pool, size_t size) {
 rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size) {
     if (size <= RR__INLINE_MAX) {
         rr_message_t *msg = rr__message_new(pool, size);
-        if (msg && size)
+        if (msg && size == sizeof(uint64_t)) /* the commonest, without a call */
+            memcpy(msg->payload.data, data, sizeof(uint64_t));
+        else if (msg && size)
             memcpy(msg->payload.data, data, size);
         return msg;
     }
