@@ -247,6 +247,16 @@ typedef enum rr_level { RR_FATAL = 1, RR_ERROR, RR_WARN, RR_INFO, RR_DEBUG, RR_T
 void rr_log(rr_system_t *system, rr_level_t level, const char *class, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* Bytes as they are (whole lines, with their ends), whatever the level: what scripts print. Bounded and counted like
+ * rr_log, never blocks. Any thread. */
+void rr_print(rr_system_t *system, const void *bytes, size_t size);
+
+/* Waits until what the calling thread has logged is written. Not for workers. */
+void rr_log_flush(rr_system_t *system);
+
+/* Opens the log file anew (it was moved away). Any thread. */
+void rr_log_reopen(rr_system_t *system);
+
 /* ---- The system ------------------------------------------------------------------------------------------------- */
 
 typedef struct rr_options {
