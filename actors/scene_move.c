@@ -1,0 +1,365 @@
+/* scene_move.c: a session's move from one scene to another; the protocol stands in protocol.h. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "actors/scene_impl.h"
+
+/* ---- Away ---- */
+
+static void move_free(rr__move_t *move) {
+    if (move->session)
+        move->session->transit->move = NULL;
+    *move->prev = move->next;
+    if (move->next)
+        move->next->prev = move->prev;
+    free(move->extra);
+    free(move);
+}
+
+void rr__moves_free(rr_scene_t *scene) {
+    while (scene->moves)
+        move_free(scene->moves);
+}
+
+static rr__move_t *move_new(rr_session_t *session, const char *to, const void *extra, size_t size, uint64_t token) {
+    rr_scene_t *scene = session->scene;
+    rr__move_t *move = calloc(1, sizeof(*move) + strlen(to) + 1);
+    void *copy = size ? malloc(size) : NULL;
+    if (!move || (size && !copy) || !rr__transit(session)) {
+        free(move);
+        free(copy);
+        return NULL;
+    }
+    *move = (rr__move_t){.scene = scene, .session = session, .peer = session->peer, .slot = session->slot,
+                         .incarnation = session->incarnation, .token = token, .extra = copy, .extra_size = size};
+    if (size)
+        memcpy(copy, extra, size);
+    strcpy(move->to, to);
+    move->next = scene->moves;
+    move->prev = &scene->moves;
+    if (move->next)
+        move->next->prev = &move->next;
+    scene->moves = move;
+    session->transit->move = move;
+    return move;
+}
+
+int rr_scene_change(rr_scene_t *scene, const rr_sid_t *id, const char *to, const void *extra, size_t size,
+                    uint64_t token) {
+    rr_session_t *session = rr_scene_find(scene, id);
+    if (!session) {
+        rr_count(&scene->count.unknown_sessions, 1);
+        return RR_ENOENT;
+    }
+    if (session->state == RR__MOVING || (session->transit && session->transit->move) || scene->stopping)
+        return RR_ESTATE;
+    rr__move_t *move = move_new(session, to, extra, size, token);
+    if (!move)
+        return RR_ENOMEM;
+    move->late = session->state == RR__ENTERING;
+    if (!move->late)
+        rr__move_start(session);
+    return RR_OK;
+}
+
+static void fail_move(rr__move_t *move, const char *why) {
+    rr_scene_t *scene = move->scene;
+    rr_count(&scene->count.move_failures, 1);
+    rr__scene_fail(scene, move->token, why);
+    move_free(move);
+}
+
+/* The state is READY, or becomes so. */
+void rr__move_start(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    rr__move_t *move = session->transit->move;
+    char why[200];
+    move->late = false;
+    move->target = rr__scene_lookup(scene, move->to);
+    if (move->target == RR_NOBODY || move->target == scene->addr) {
+        snprintf(why, sizeof(why), move->target ? "STATE: the session is in %s already" : "NOROUTE: there is no scene %s",
+                 move->to);
+        fail_move(move, why);
+        return;
+    }
+    session->state = RR__MOVING;
+    move->hop = ++session->hop;
+    rr__tell_session(session, RR_REC_MOVE, move->hop);
+}
+
+void rr__move_abort(rr_session_t *session, const char *why) {
+    rr__move_t *move = session->transit ? session->transit->move : NULL;
+    if (!move || move->fenced)
+        return;
+    session->state = RR__READY;
+    char text[200];
+    snprintf(text, sizeof(text), "CANCELLED: %s", why);
+    fail_move(move, text);
+}
+
+static rr_buffer_t *enter_encode(const rr_session_t *session, const rr__move_t *move) {
+    rr_scene_t *scene = session->scene;
+    uint8_t sid[RR_SID_MAX];
+    const char *gate = session->peer->gate ? session->peer->gate : "";
+    rr_enter_head_t head = {.shard = session->peer->addr,
+                            .login = session->flags & RR__LOGIN ? scene->addr : 0,
+                            .incarnation = session->incarnation,
+                            .online_time = session->online_time,
+                            .slot = session->slot,
+                            .hop = move->hop,
+                            .gate_size = (uint32_t)strlen(gate),
+                            .from_size = (uint32_t)strlen(scene->options->name),
+                            .sid_size = (uint32_t)rr_sid_encode(&session->id, sid),
+                            .extra_size = (uint32_t)move->extra_size};
+    rr_buffer_t *buffer = rr_buffer_new(sizeof(head) + head.gate_size + head.from_size + head.sid_size + head.extra_size);
+    if (!buffer)
+        return NULL;
+    uint8_t *p = rr_buffer_data(buffer);
+    memcpy(p, &head, sizeof(head));
+    p += sizeof(head);
+    memcpy(p, gate, head.gate_size);
+    p += head.gate_size;
+    memcpy(p, scene->options->name, head.from_size);
+    p += head.from_size;
+    memcpy(p, sid, head.sid_size);
+    if (move->extra_size)
+        memcpy(p + head.sid_size, move->extra, move->extra_size);
+    return buffer;
+}
+
+static void stay(rr_session_t *session, rr__move_t *move, const char *why) {
+    rr__tell_session(session, RR_REC_STAY, move->hop);
+    session->state = RR__READY;
+    fail_move(move, why);
+    rr__transit_free(session);
+    rr__session_advance(session);
+}
+
+static void on_leave_called(rr_session_t *session, const char *to) {
+    rr_scene_t *scene = session->scene;
+    if (!scene->logic->leave)
+        return;
+    uint64_t token = ++scene->next_token;
+    rr__logic_begin(scene);
+    int rc = scene->logic->leave(scene->state, session, to, token);
+    rr__logic_end(scene);
+    if (rc == RR_SCRIPT_PENDING)
+        session->running += rr__op_add(scene, session, RR__OP_LEAVE, token);
+    else if (rc != RR_OK && rc != RR_ENOENT)
+        rr_count(&scene->count.handler_errors, 1);
+}
+
+static void tell_moved(rr__move_t *move, bool left, unsigned reason) {
+    uint8_t body[12];
+    rr_put64(body, move->target);
+    rr_put32(body + 8, left ? 1 + reason : 0);
+    rr__tell(move->peer, move->scene, RR_REC_MOVED, 0, move->slot, move->incarnation, move->hop, body, sizeof(body), NULL, 0);
+}
+
+static void moved(rr_session_t *session, rr__move_t *move) {
+    rr_scene_t *scene = session->scene;
+    rr_count(&scene->count.moves_out, 1);
+    on_leave_called(session, move->to);
+    for (rr__queued_t *item = session->first; item; item = item->next)
+        rr__tell(session->peer, scene, RR_REC_RETURN, item->cmd, session->slot, session->incarnation, 0, NULL, 0,
+                 item->body, item->size);
+    tell_moved(move, session->flags & RR__LEFT, session->reason);
+    if (move->token && scene->logic->answer) {
+        rr__logic_begin(scene);
+        scene->logic->answer(scene->state, move->token, NULL, NULL, 0);
+        rr__logic_end(scene);
+    }
+    move_free(move);
+    rr__session_depart(session);
+}
+
+/* How the other scene's enter ended. */
+static void on_entered(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    rr__move_t *move = context;
+    rr_session_t *session = move->session;
+    rr_scene_t *scene = move->scene;
+    if (!session) { /* forced out meanwhile: whoever has it now must hear that it is gone */
+        if (status == RR_OK)
+            tell_moved(move, true, RR_CLOSE_REPLACED);
+        move_free(move);
+    } else if (status == RR_OK) {
+        moved(session, move);
+    } else {
+        char why[300];
+        if (status == RR_EHANDLER && msg)
+            snprintf(why, sizeof(why), "%.*s", (int)rr_message_size(msg), (const char *)rr_message_data(msg));
+        else
+            snprintf(why, sizeof(why), "%s: %s: %s", rr_error_name(status), move->to, rr_strerror(status));
+        stay(session, move, why);
+    }
+    rr__scene_settle(scene);
+    rr__scene_idle(scene);
+}
+
+void rr__on_fence(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record) {
+    rr_session_t *session = rr__session_at(peer, record->slot, record->incarnation);
+    rr__move_t *move = session && session->state == RR__MOVING ? session->transit->move : NULL;
+    if (!move || move->fenced || move->hop != record->arg)
+        return;
+    rr_buffer_t *buffer = enter_encode(session, move);
+    int rc = buffer ? rr_call_buffer(scene->self, move->target, RR_TYPE_ENTER, buffer, scene->options->move_timeout_ms,
+                                     on_entered, move, NULL)
+                    : RR_ENOMEM;
+    if (rc == RR_OK)
+        move->fenced = true;
+    else
+        stay(session, move, rr_strerror(rc));
+}
+
+/* ---- Here ---- */
+
+typedef struct enter_request {
+    rr_enter_head_t head;
+    rr_sid_t id;
+    char gate[RR_SID_MAX], from[RR_SID_MAX];
+    const void *extra;
+} enter_request_t;
+
+static int enter_decode(const rr_message_t *msg, enter_request_t *out) {
+    const uint8_t *p = rr_message_data(msg);
+    size_t size = rr_message_size(msg);
+    if (size < sizeof(out->head))
+        return RR_EPROTO;
+    rr_enter_head_t *head = &out->head;
+    memcpy(head, p, sizeof(*head));
+    p += sizeof(*head);
+    uint64_t need = (uint64_t)sizeof(*head) + head->gate_size + head->from_size + head->sid_size + head->extra_size;
+    if (need != size || head->gate_size >= sizeof(out->gate) || head->from_size >= sizeof(out->from))
+        return RR_EPROTO;
+    memcpy(out->gate, p, head->gate_size);
+    out->gate[head->gate_size] = 0;
+    p += head->gate_size;
+    memcpy(out->from, p, head->from_size);
+    out->from[head->from_size] = 0;
+    p += head->from_size;
+    out->extra = p + head->sid_size;
+    return rr_sid_decode(p, head->sid_size, &out->id);
+}
+
+static void name_gate(rr__peer_t *peer, const char *gate) {
+    if (!peer->gate)
+        peer->gate = strdup(gate);
+}
+
+/* The session object for an ENTER: the one that we know already as its login scene, or a new one. NULL: *error says why. */
+static rr_session_t *adopt(rr_scene_t *scene, const enter_request_t *request, int *error) {
+    const rr_enter_head_t *head = &request->head;
+    rr__peer_t *peer = rr__peer(scene, head->shard, true);
+    rr_session_t *older = rr__session_by_id(scene, &request->id);
+    *error = RR_ENOMEM;
+    if (!peer)
+        return NULL;
+    name_gate(peer, request->gate);
+    if (older && older->incarnation == head->incarnation && older->state == RR__AWAY) {
+        rr__count_down(&scene->count.away);
+        older->hop = head->hop;
+        return older;
+    }
+    if (older && (older->flags & RR__LOGIN)) { /* the id is registered here, by a later login */
+        *error = RR_STALE;
+        return NULL;
+    }
+    rr_session_t *session = rr__session_new(scene, peer, head->slot, head->incarnation);
+    if (!session)
+        return NULL;
+    session->online_time = head->online_time;
+    session->hop = head->hop;
+    session->flags |= head->login == scene->addr ? RR__LOGIN : 0;
+    if (!rr__session_set_id(session, &request->id) || !rr__transit(session)) {
+        rr__session_free(session);
+        return NULL;
+    }
+    return session;
+}
+
+void rr__enter_start(rr_session_t *session) {
+    enter_request_t request;
+    rr_scene_t *scene = session->scene;
+    rr_message_t *msg = session->transit->enter;
+    if (enter_decode(msg, &request) != RR_OK) /* it was decoded before: cannot be */
+        return;
+    rr_count(&scene->count.moves_in, 1);
+    rr__session_enter(session, request.from, request.extra, request.head.extra_size);
+}
+
+void rr__on_enter(rr_scene_t *scene, rr_message_t *msg) {
+    enter_request_t request;
+    int rc = enter_decode(msg, &request);
+    if (rc == RR_OK && scene->stopping)
+        rc = RR_ESTOPPING;
+    rr_session_t *session = rc == RR_OK ? adopt(scene, &request, &rc) : NULL;
+    if (!session || !rr__transit(session)) {
+        rr_reply_error(scene->self, msg, RR_EHANDLER, rr_strerror(rc));
+        return;
+    }
+    session->transit->enter = msg;
+    rr_session_t *older = rr__session_by_id(scene, &request.id);
+    if (older && older != session) {
+        rr__session_wait_for(session, older);
+    } else if (!older && !rr__session_table(session)) {
+        rr__session_free(session);
+    } else {
+        rr__enter_start(session);
+    }
+}
+
+/* It does not stay here: back to being registered only, or forgotten. */
+static void forget(rr_session_t *session) {
+    if (session->flags & RR__JOINED)
+        rr__tell_session(session, RR_REC_PART, session->hop);
+    session->flags &= (uint16_t)~(RR__DROPPED | (session->flags & RR__LOGIN_LEFT ? 0 : RR__LEFT));
+    rr__session_depart(session);
+}
+
+static void enter_failed(rr_session_t *session, int status) {
+    rr_scene_t *scene = session->scene;
+    char why[160];
+    snprintf(why, sizeof(why), "HANDLER: enter failed in %s: %s", scene->options->name, rr_strerror(status));
+    rr_reply_error(scene->self, session->transit->enter, RR_EHANDLER, why);
+    session->transit->enter = NULL;
+    forget(session);
+}
+
+void rr__enter_over(rr_session_t *session, int status) {
+    rr_scene_t *scene = session->scene;
+    bool moved_here = session->transit && session->transit->enter;
+    if (moved_here && status != RR_OK && status != RR_ENOENT) {
+        enter_failed(session, status);
+        return;
+    }
+    if (moved_here) {
+        rr_reply(scene->self, session->transit->enter, NULL, 0);
+        session->transit->enter = NULL;
+    }
+    session->state = RR__READY;
+    if (session->flags & RR__DROPPED) {
+        forget(session);
+        return;
+    }
+    if (session->transit && session->transit->move) {
+        if (rr__session_held(session))
+            rr__move_start(session);
+        else
+            rr__move_abort(session, "the client left");
+    } else {
+        rr__transit_free(session);
+    }
+    if (session->flags & RR__LOGIN_LEFT)
+        rr__watch(session, scene->options->offline_wait_ms);
+    rr__session_advance(session);
+}
+
+void rr__on_drop(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record) {
+    rr_session_t *session = rr__session_at(peer, record->slot, record->incarnation);
+    if (!session || session->hop != record->arg)
+        return;
+    if (session->state == RR__ENTERING)
+        session->flags |= RR__DROPPED;
+    else if (session->state == RR__READY)
+        forget(session);
+}

@@ -1,0 +1,928 @@
+/* scene_session.c: a session's life in a scene: login, registry, enter, messages, offline (spec.md section 5). The states
+ * stand in scene_impl.h. */
+#include <stdlib.h>
+
+#include "actors/scene_impl.h"
+
+#define WATCH_MS 100
+
+enum { TAG_WATCH = 2 }; /* see scene.c */
+
+/* ---- Accessors ---- */
+
+rr_scene_t *rr_session_scene(const rr_session_t *session) { return session->scene; }
+const rr_sid_t *rr_session_id(const rr_session_t *session) { return &session->id; }
+int64_t rr_session_online_time(const rr_session_t *session) { return session->online_time; }
+void *rr_session_user(const rr_session_t *session) { return session->user; }
+void rr_session_set_user(rr_session_t *session, void *user) { session->user = user; }
+
+bool rr__session_held(const rr_session_t *session) {
+    return (session->state == RR__READY || session->state == RR__ENTERING || session->state == RR__MOVING) &&
+           !(session->flags & (RR__LEFT | RR__CLOSING));
+}
+
+static bool is_id(const void *item, const void *key) { return rr_sid_equal(&((const rr_session_t *)item)->id, key); }
+
+rr_session_t *rr__session_by_id(rr_scene_t *scene, const rr_sid_t *id) {
+    return rr_set_find(&scene->ids, rr_sid_hash(id), is_id, id);
+}
+
+rr_session_t *rr_scene_find(rr_scene_t *scene, const rr_sid_t *id) {
+    rr_session_t *session = rr__session_by_id(scene, id);
+    return session && rr__session_held(session) ? session : NULL;
+}
+
+void rr_scene_sessions(rr_scene_t *scene, void (*each)(void *context, const rr_sid_t *id), void *context) {
+    for (uint32_t i = 0; scene->ids.cells && i <= scene->ids.mask; i++) {
+        rr_session_t *session = scene->ids.cells[i].item;
+        if (session && rr__session_held(session))
+            each(context, &session->id);
+    }
+}
+
+rr_session_t *rr__session_at(rr__peer_t *peer, uint32_t slot, uint64_t incarnation) {
+    rr_session_t *session = slot < peer->slot_capacity ? peer->slots[slot] : NULL;
+    return session && session->incarnation == incarnation ? session : NULL;
+}
+
+/* ---- Making and freeing ---- */
+
+#define MAX_SLOTS (1u << 24)
+
+static bool map_slot(rr__peer_t *peer, uint32_t slot, rr_session_t *session) {
+    if (slot >= peer->slot_capacity) {
+        uint32_t capacity = peer->slot_capacity ? peer->slot_capacity : 64;
+        while (capacity <= slot)
+            capacity *= 2;
+        rr_session_t **slots = slot < MAX_SLOTS ? realloc(peer->slots, capacity * sizeof(*slots)) : NULL;
+        if (!slots)
+            return false;
+        memset(slots + peer->slot_capacity, 0, (capacity - peer->slot_capacity) * sizeof(*slots));
+        peer->slots = slots;
+        peer->slot_capacity = capacity;
+    }
+    peer->slots[slot] = session;
+    return true;
+}
+
+rr_session_t *rr__session_new(rr_scene_t *scene, rr__peer_t *peer, uint32_t slot, uint64_t incarnation) {
+    rr_session_t *session = calloc(1, sizeof(*session));
+    if (!session)
+        return NULL;
+    *session = (rr_session_t){.scene = scene, .peer = peer, .slot = slot, .incarnation = incarnation};
+    session->last = &session->first;
+    rr_session_t *former = slot < peer->slot_capacity ? peer->slots[slot] : NULL;
+    if (former) /* the shard gave the slot away: that one is gone, and its LEFT is not to come */
+        rr__session_unmap(former);
+    if (!map_slot(peer, slot, session)) {
+        free(session);
+        return NULL;
+    }
+    session->flags |= RR__MAPPED;
+    session->all_next = scene->all;
+    session->all_prev = &scene->all;
+    if (scene->all)
+        scene->all->all_prev = &session->all_next;
+    scene->all = session;
+    return session;
+}
+
+void rr__session_unmap(rr_session_t *session) {
+    if (!(session->flags & RR__MAPPED))
+        return;
+    session->flags &= (uint16_t)~RR__MAPPED;
+    session->peer->slots[session->slot] = NULL;
+}
+
+void rr__session_join(rr_session_t *session) {
+    if (session->flags & RR__JOINED)
+        return;
+    session->flags |= RR__JOINED;
+    session->peer->held++;
+    rr_count(&session->scene->count.sessions, 1);
+    rr__tell_session(session, RR_REC_JOIN, session->hop);
+}
+
+void rr__session_part(rr_session_t *session) {
+    if (!(session->flags & RR__JOINED))
+        return;
+    session->flags &= (uint16_t)~RR__JOINED;
+    session->peer->held--;
+    rr__count_down(&session->scene->count.sessions);
+}
+
+bool rr__session_set_id(rr_session_t *session, const rr_sid_t *id) {
+    rr_sid_t copy = *id;
+    if (id->text) {
+        char *text = malloc(id->size + 1);
+        if (!text)
+            return false;
+        memcpy(text, id->text, id->size);
+        text[id->size] = 0;
+        copy.text = text;
+    }
+    free((char *)session->id.text);
+    session->id = copy;
+    return true;
+}
+
+bool rr__session_table(rr_session_t *session) {
+    if (!rr_set_add(&session->scene->ids, rr_sid_hash(&session->id), session))
+        return false;
+    session->flags |= RR__TABLED;
+    return true;
+}
+
+static void untable(rr_session_t *session) {
+    if (session->flags & RR__TABLED)
+        rr_set_remove(&session->scene->ids, rr_sid_hash(&session->id), session);
+    session->flags &= (uint16_t)~RR__TABLED;
+}
+
+rr__transit_t *rr__transit(rr_session_t *session) {
+    if (!session->transit)
+        session->transit = calloc(1, sizeof(*session->transit));
+    return session->transit;
+}
+
+void rr__transit_free(rr_session_t *session) {
+    if (session->transit)
+        free(session->transit->extra);
+    free(session->transit);
+    session->transit = NULL;
+}
+
+int rr__session_set_user(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    if (session->flags & RR__USER)
+        return RR_OK;
+    int rc = RR_OK;
+    if (scene->logic->session_new) {
+        rr__logic_begin(scene);
+        rc = scene->logic->session_new(scene->state, session);
+        rr__logic_end(scene);
+    }
+    session->flags |= rc == RR_OK ? RR__USER : 0;
+    return rc;
+}
+
+static void unset_user(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    if ((session->flags & RR__USER) && scene->logic->session_free) {
+        rr__logic_begin(scene);
+        scene->logic->session_free(scene->state, session);
+        rr__logic_end(scene);
+    }
+    session->flags &= (uint16_t)~RR__USER;
+}
+
+void rr__queue_drop(rr_session_t *session) {
+    rr_count(&session->scene->count.queued, (uint64_t)0 - session->queued);
+    for (rr__queued_t *item = session->first, *next; item; item = next) {
+        next = item->next;
+        rr_buffer_unref(item->owner);
+        free(item);
+    }
+    session->first = NULL;
+    session->last = &session->first;
+    session->queued = session->queued_bytes = 0;
+}
+
+/* Handlers that still run end for nobody. */
+static void orphan_ops(rr_session_t *session) {
+    for (rr__op_t *op = session->ops, *next; op; op = next) {
+        next = op->next;
+        op->session = NULL;
+        op->next = NULL;
+        op->prev = NULL;
+    }
+    session->ops = NULL;
+    session->running = 0;
+}
+
+void rr__session_free(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    rr__session_unmap(session);
+    rr__session_part(session);
+    untable(session);
+    rr__unwatch(session);
+    orphan_ops(session);
+    rr__queue_drop(session);
+    unset_user(session);
+    if (session->state == RR__AWAY)
+        rr__count_down(&scene->count.away);
+    if (session->transit) {
+        if (session->transit->cb_id)
+            rr_map_take(&scene->verdicts, session->transit->cb_id);
+        if (session->transit->move)
+            session->transit->move->session = NULL;
+        if (session->transit->enter)
+            rr_reply_error(scene->self, session->transit->enter, RR_CANCELLED, "the session left");
+    }
+    rr__transit_free(session);
+    *session->all_prev = session->all_next;
+    if (session->all_next)
+        session->all_next->all_prev = session->all_prev;
+    free((char *)session->id.text);
+    free(session);
+}
+
+/* ---- Deadlines ---- */
+
+void rr__watch(rr_session_t *session, uint64_t ms) {
+    rr_scene_t *scene = session->scene;
+    session->deadline_ns = rr_now_coarse_ns(scene->self) + ms * 1000000;
+    if (session->flags & RR__WATCHED)
+        return;
+    session->flags |= RR__WATCHED;
+    session->watch_next = scene->watched;
+    session->watch_prev = &scene->watched;
+    if (scene->watched)
+        scene->watched->watch_prev = &session->watch_next;
+    scene->watched = session;
+    if (!scene->watching && rr_timer_start(scene->self, WATCH_MS, 0, TAG_WATCH, NULL) == RR_OK)
+        scene->watching = true;
+}
+
+void rr__unwatch(rr_session_t *session) {
+    if (!(session->flags & RR__WATCHED))
+        return;
+    session->flags &= (uint16_t)~RR__WATCHED;
+    *session->watch_prev = session->watch_next;
+    if (session->watch_next)
+        session->watch_next->watch_prev = session->watch_prev;
+}
+
+/* ---- Pending handlers ---- */
+
+bool rr__op_add(rr_scene_t *scene, rr_session_t *session, rr__op_kind_t kind, uint64_t token) {
+    rr__op_t *op = malloc(sizeof(*op));
+    if (!op || !rr_map_put(&scene->ops, token, op)) {
+        free(op);
+        rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a handler's end will not be noticed",
+               scene->options->name);
+        return false;
+    }
+    *op = (rr__op_t){.session = session, .token = token, .kind = kind};
+    if (session) {
+        op->next = session->ops;
+        op->prev = &session->ops;
+        if (op->next)
+            op->next->prev = &op->next;
+        session->ops = op;
+    }
+    rr_count(&scene->count.pending_handlers, 1);
+    return true;
+}
+
+static void finish(rr_session_t *session);
+
+static void op_over(rr_session_t *session, rr__op_kind_t kind, int status) {
+    rr_scene_t *scene = session->scene;
+    if (status != RR_OK && status != RR_CANCELLED)
+        rr_count(&scene->count.handler_errors, 1);
+    switch (kind) {
+    case RR__OP_ENTER:
+        rr__enter_over(session, status);
+        return;
+    case RR__OP_OFFLINE:
+        finish(session);
+        return;
+    default:
+        session->running--;
+        if (session->state == RR__GONE && session->running == 0)
+            rr__session_free(session);
+        else
+            rr__session_advance(session);
+    }
+}
+
+void rr__on_done(rr_scene_t *scene, uint64_t token, int status) {
+    rr__op_t *op = rr_map_take(&scene->ops, token);
+    if (!op)
+        return;
+    rr__count_down(&scene->count.pending_handlers);
+    rr_session_t *session = op->session;
+    rr__op_kind_t kind = op->kind;
+    if (session) {
+        *op->prev = op->next;
+        if (op->next)
+            op->next->prev = op->prev;
+    }
+    free(op);
+    if (kind == RR__OP_LOAD)
+        rr__scene_loaded(scene, status, rr_strerror(status));
+    else if (kind == RR__OP_CLEANUP)
+        rr__scene_cleaned(scene);
+    else if (session)
+        op_over(session, kind, status);
+}
+
+static void cancel_ops(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    session->flags |= RR__CANCELLED;
+    rr_count(&scene->count.cancelled, session->ops != NULL);
+    for (rr__op_t *op = session->ops; op && scene->logic->cancel; op = op->next) {
+        rr__logic_begin(scene);
+        scene->logic->cancel(scene->state, op->token);
+        rr__logic_end(scene);
+    }
+}
+
+/* ---- Login ---- */
+
+static void refuse(rr_session_t *session, const void *extra, size_t size, bool has_extra) {
+    rr_count(&session->scene->count.refused, 1);
+    if (!(session->flags & RR__LEFT))
+        rr__tell(session->peer, session->scene, RR_REC_REFUSE, 0, session->slot, session->incarnation,
+                 has_extra ? RR_ACCEPT_EXTRA : 0, NULL, 0, extra, size);
+    rr__session_free(session);
+}
+
+/* What a scene without a verifier does: the key is the id. */
+static int default_verify(const rr_login_t *login, rr_verdict_t *verdict) {
+    *verdict = (rr_verdict_t){.code = RR_EREFUSED};
+    if (login->key_size > 0 && login->key_size < RR_SID_MAX)
+        *verdict = (rr_verdict_t){.id = {.text = login->key, .size = (uint32_t)login->key_size}};
+    return RR_OK;
+}
+
+static void verify(rr_session_t *session, const rr_login_t *login) {
+    rr_scene_t *scene = session->scene;
+    rr_verdict_t verdict = {.code = RR_EREFUSED};
+    int rc = RR_OK;
+    rr__logic_begin(scene);
+    if (scene->logic->verify)
+        rc = scene->logic->verify(scene->state, login, &verdict);
+    else
+        rc = default_verify(login, &verdict);
+    rr__logic_end(scene);
+    if (rc == RR_SCRIPT_PENDING) {
+        rr__watch(session, scene->options->verify_timeout_ms);
+        return;
+    }
+    if (!rr_map_take(&scene->verdicts, login->cb_id))
+        return; /* answered from inside: that verdict is in todo, and holds */
+    session->transit->cb_id = 0;
+    if (rc != RR_OK)
+        verdict = (rr_verdict_t){.code = RR_EREFUSED};
+    rr__on_verdict(session, &verdict);
+}
+
+void rr__on_verify(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *key, size_t size) {
+    rr_login_head_t head;
+    char ip[64] = "";
+    if (record->size < sizeof(head)) {
+        rr_count(&scene->count.bad_records, 1);
+        return;
+    }
+    memcpy(&head, record->body, sizeof(head));
+    if (head.ip_size >= sizeof(ip) || head.ip_size > record->size - sizeof(head)) {
+        rr_count(&scene->count.bad_records, 1);
+        return;
+    }
+    memcpy(ip, record->body + sizeof(head), head.ip_size);
+    if (!record->follows) { /* else key is the message that followed */
+        key = record->body + sizeof(head) + head.ip_size;
+        size = record->size - sizeof(head) - head.ip_size;
+    }
+    rr_session_t *session = rr__session_new(scene, peer, record->slot, record->incarnation);
+    rr__transit_t *transit = session ? rr__transit(session) : NULL;
+    uint64_t cb_id = ++scene->next_token;
+    if (!transit || scene->stopping || !rr_map_put(&scene->verdicts, cb_id, session)) {
+        rr__tell(peer, scene, RR_REC_REFUSE, 0, record->slot, record->incarnation, 0, NULL, 0, NULL, 0);
+        if (session)
+            rr__session_free(session);
+        return;
+    }
+    transit->cb_id = cb_id;
+    transit->login_flags = head.flags;
+    session->online_time = head.online_time;
+    session->flags |= RR__LOGIN;
+    rr_login_t login = {.key = key,
+                        .key_size = size,
+                        .online_time = head.online_time,
+                        .ip = ip,
+                        .gate = peer->gate ? peer->gate : "",
+                        .cb_id = cb_id};
+    verify(session, &login);
+}
+
+/* Verified, and nobody else has the id: the login is done. */
+static void admit(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    rr__transit_t *transit = session->transit;
+    rr_count(&scene->count.logins, 1);
+    session->state = RR__ENTERING;
+    if (session->flags & (RR__LEFT | RR__CLOSING)) { /* not here any more: offline, never enter */
+        rr__session_offline(session);
+        return;
+    }
+    uint8_t head[4 + RR_SID_MAX];
+    size_t sid_size = rr_sid_encode(&session->id, head + 4);
+    rr_put32(head, (uint32_t)sid_size);
+    rr__tell(session->peer, scene, RR_REC_ACCEPT, 0, session->slot, session->incarnation,
+             transit && transit->has_extra ? RR_ACCEPT_EXTRA : 0, head, 4 + sid_size, transit ? transit->extra : NULL,
+             transit ? transit->extra_size : 0);
+    rr__transit_free(session);
+    rr__session_enter(session, "", NULL, 0);
+}
+
+static bool keep_extra(rr_session_t *session, const rr_verdict_t *verdict) {
+    if (!verdict->extra)
+        return true;
+    session->transit->extra = malloc(verdict->extra_size ? verdict->extra_size : 1);
+    if (!session->transit->extra)
+        return false;
+    memcpy(session->transit->extra, verdict->extra, verdict->extra_size);
+    session->transit->extra_size = verdict->extra_size;
+    session->transit->has_extra = true;
+    return true;
+}
+
+static bool acceptable(rr_session_t *session, const rr_verdict_t *verdict) {
+    rr_sid_t id = verdict->id;
+    if (verdict->code != RR_OK)
+        return false;
+    if (session->transit->login_flags & RR_LOGIN_INT)
+        rr_sid_to_int(&id);
+    if (id.text ? id.size == 0 || id.size >= RR_SID_MAX : id.number == 0) {
+        rr_log(session->scene->system, RR_WARN, "SCENE", "%s: verify returned an id that is none (1-255 bytes, or an int other than 0): refused",
+               session->scene->options->name);
+        return false;
+    }
+    return keep_extra(session, verdict) && rr__session_set_id(session, &id);
+}
+
+void rr__on_verdict(rr_session_t *session, const rr_verdict_t *verdict) {
+    rr_scene_t *scene = session->scene;
+    rr__unwatch(session);
+    if (!acceptable(session, verdict) || scene->stopping) {
+        refuse(session, verdict->extra, verdict->extra_size, verdict->extra && verdict->code != RR_OK);
+        return;
+    }
+    rr_session_t *older = rr__session_by_id(scene, &session->id);
+    if (older) {
+        if (session->flags & RR__LEFT) /* it left before the answer, and another has the id now: no offline of theirs */
+            rr__session_free(session);
+        else
+            rr__session_wait_for(session, older);
+        return;
+    }
+    if (!rr__session_table(session)) {
+        refuse(session, NULL, 0, false);
+        return;
+    }
+    admit(session);
+}
+
+/* ---- One id, several sessions: the newest wins, one after the other ---- */
+
+static void supersede(rr_session_t *session) {
+    rr_count(&session->scene->count.replaced, 1);
+    rr__close_session(session, RR_CLOSE_REPLACED);
+}
+
+void rr__session_wait_for(rr_session_t *session, rr_session_t *older) {
+    session->state = RR__WAITING;
+    session->transit->older = older;
+    session->transit->next_waiter = NULL;
+    rr_session_t **end = &older->waiters;
+    while (*end) {
+        supersede(*end);
+        end = &(*end)->transit->next_waiter;
+    }
+    *end = session;
+    if (older->state != RR__OFFLINE)
+        supersede(older);
+    rr__watch(session, session->scene->options->kick_wait_ms);
+}
+
+static void promote(rr_session_t *session) {
+    rr_session_t *rest = session->transit->next_waiter;
+    session->waiters = rest;
+    session->transit->older = NULL;
+    session->transit->next_waiter = NULL;
+    for (; rest; rest = rest->transit->next_waiter)
+        rest->transit->older = session;
+    rr__unwatch(session);
+    if (session->scene->stopping || !rr__session_table(session)) {
+        rr__close_session(session, RR_CLOSE_DRAIN);
+        finish(session);
+        return;
+    }
+    if (session->transit->enter)
+        rr__enter_start(session);
+    else
+        admit(session);
+}
+
+/* The end of a session here. Who waited for it comes next. */
+static void finish(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    rr_session_t *next = session->waiters;
+    rr__session_free(session);
+    if (next)
+        promote(next);
+    rr__scene_idle(scene);
+}
+
+/* The older one must be over now, whatever it does. */
+static void force_out(rr_session_t *older) {
+    if (!(older->flags & RR__LEFT)) {
+        older->flags |= RR__LEFT;
+        older->reason = RR_CLOSE_REPLACED;
+    }
+    rr__session_unmap(older);
+    rr__queue_drop(older);
+    if (older->state == RR__OFFLINE) {
+        finish(older);
+        return;
+    }
+    if (!(older->flags & RR__CANCELLED))
+        cancel_ops(older);
+    orphan_ops(older);
+    rr__session_offline(older);
+}
+
+/* ---- Enter ---- */
+
+void rr__session_enter(rr_session_t *session, const char *from, const void *extra, size_t size) {
+    rr_scene_t *scene = session->scene;
+    session->state = RR__ENTERING;
+    rr__session_join(session);
+    uint64_t token = ++scene->next_token;
+    int rc = rr__session_set_user(session);
+    if (rc == RR_OK && scene->logic->enter) {
+        rr__logic_begin(scene);
+        rc = scene->logic->enter(scene->state, session, from, extra, size, token);
+        rr__logic_end(scene);
+    }
+    if (rc == RR_SCRIPT_PENDING && rr__op_add(scene, session, RR__OP_ENTER, token))
+        return;
+    if (rc != RR_OK && rc != RR_ENOENT)
+        rr_count(&scene->count.handler_errors, 1);
+    rr__enter_over(session, rc);
+}
+
+/* ---- Messages ---- */
+
+static void run_message(rr_session_t *session, uint16_t cmd, const void *body, size_t size, rr_buffer_t *owner) {
+    rr_scene_t *scene = session->scene;
+    uint64_t token = ++scene->next_token;
+    int rc = RR_ENOENT;
+    rr_count(&scene->count.messages, 1);
+    if (scene->logic->message) {
+        rr__logic_begin(scene);
+        rc = scene->logic->message(scene->state, session, cmd, body, size, owner, token);
+        rr__logic_end(scene);
+    }
+    if (rc == RR_OK)
+        return;
+    if (rc == RR_SCRIPT_PENDING)
+        session->running += rr__op_add(scene, session, RR__OP_MESSAGE, token);
+    else if (rc == RR_ENOENT)
+        rr_count(&scene->count.no_handler, 1);
+    else if (rc == RR_EENCODING)
+        rr_count(&scene->count.bad_bodies, 1);
+    else
+        rr_count(&scene->count.handler_errors, 1);
+}
+
+static bool may_run(const rr_session_t *session, uint16_t cmd) {
+    const rr_scene_t *scene = session->scene;
+    return session->running == 0 || (scene->logic->concurrent && scene->logic->concurrent(scene->state, cmd));
+}
+
+static void enqueue(rr_session_t *session, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
+    rr_scene_t *scene = session->scene;
+    const rr_scene_options_t *options = scene->options;
+    if (session->queued >= options->queue_messages ||
+        (session->queued > 0 && session->queued_bytes + size > options->queue_bytes)) {
+        rr_count(&scene->count.queue_full, 1);
+        rr__close_session(session, RR_CLOSE_QUEUE);
+        return;
+    }
+    bool shared = owner && size > RR_BODY_INLINE;
+    rr__queued_t *item = malloc(sizeof(*item) + (shared ? 0 : size));
+    if (!item) {
+        rr__close_session(session, RR_CLOSE_QUEUE);
+        return;
+    }
+    *item = (rr__queued_t){.size = (uint32_t)size, .cmd = cmd, .body = shared ? body : (const uint8_t *)(item + 1)};
+    if (shared)
+        item->owner = rr_buffer_ref(owner);
+    else if (size)
+        memcpy(item + 1, body, size);
+    *session->last = item;
+    session->last = &item->next;
+    session->queued++;
+    session->queued_bytes += (uint32_t)size;
+    rr_count(&scene->count.queued, 1);
+}
+
+static rr__queued_t *dequeue(rr_session_t *session) {
+    rr__queued_t *item = session->first;
+    session->first = item->next;
+    if (!session->first)
+        session->last = &session->first;
+    session->queued--;
+    session->queued_bytes -= item->size;
+    rr__count_down(&session->scene->count.queued);
+    return item;
+}
+
+void rr__on_message(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size,
+                    rr_buffer_t *owner) {
+    rr_session_t *session = rr__session_at(peer, record->slot, record->incarnation);
+    if (!session || session->flags & RR__CLOSING || session->state >= RR__AWAY) {
+        rr_count(&scene->count.stale, 1);
+        return;
+    }
+    if (session->state != RR__READY || session->first) {
+        enqueue(session, record->cmd, body, size, owner);
+        return;
+    }
+    if (session->running != 0) {
+        rr__logic_begin(scene); /* it may be asked */
+        bool now = may_run(session, record->cmd);
+        rr__logic_end(scene);
+        if (!now) {
+            enqueue(session, record->cmd, body, size, owner);
+            return;
+        }
+    }
+    run_message(session, record->cmd, body, size, owner);
+}
+
+/* Goes on with what waits, as far as the session's state allows. May free the session. */
+void rr__session_advance(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    while (session->first && session->state == RR__READY) {
+        rr__logic_begin(scene);
+        bool now = may_run(session, session->first->cmd);
+        rr__logic_end(scene);
+        if (!now)
+            return;
+        rr__queued_t *item = dequeue(session);
+        run_message(session, item->cmd, item->body, item->size, item->owner);
+        rr_buffer_unref(item->owner);
+        free(item);
+    }
+    if (session->state == RR__READY && (session->flags & RR__LEFT) && session->running == 0 && !session->first)
+        rr__session_offline(session);
+}
+
+/* ---- Leaving ---- */
+
+void rr__session_offline(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    if (session->state == RR__AWAY)
+        rr__count_down(&scene->count.away);
+    session->state = RR__OFFLINE;
+    session->flags &= (uint16_t)~RR__CANCELLED;
+    rr__queue_drop(session);
+    rr__session_part(session);
+    rr_count(&scene->count.offlines, 1);
+    int rc = rr__session_set_user(session);
+    uint64_t token = ++scene->next_token;
+    if (rc == RR_OK && scene->logic->offline) {
+        rr__logic_begin(scene);
+        rc = scene->logic->offline(scene->state, session, session->online_time, rr_close_label(session->reason), token);
+        rr__logic_end(scene);
+    }
+    if (rc == RR_SCRIPT_PENDING && rr__op_add(scene, session, RR__OP_OFFLINE, token)) {
+        rr__watch(session, scene->options->offline_wait_ms);
+        return;
+    }
+    if (rc != RR_OK && rc != RR_ENOENT)
+        rr_count(&scene->count.handler_errors, 1);
+    finish(session);
+}
+
+/* The client is gone from a session that this scene holds, or is about to. */
+static void left_holder(rr_session_t *session) {
+    if (session->flags & RR__LEFT)
+        return;
+    session->flags |= RR__LEFT;
+    rr__session_unmap(session);
+    rr__session_part(session);
+    if (session->state == RR__MOVING)
+        rr__move_abort(session, "the client left");
+    if (session->flags & RR__CLOSING)
+        rr__queue_drop(session);
+    if (session->running > 0 || session->state == RR__ENTERING)
+        rr__watch(session, session->scene->options->offline_wait_ms);
+    rr__session_advance(session);
+}
+
+static void left(rr_session_t *session, uint32_t flags) {
+    switch ((rr__session_state_t)session->state) {
+    case RR__VERIFYING:
+    case RR__WAITING:
+        session->flags |= RR__LEFT;
+        rr__session_unmap(session);
+        break;
+    case RR__AWAY:
+        session->flags |= RR__LEFT;
+        rr__session_unmap(session);
+        rr__session_offline(session);
+        break;
+    case RR__ENTERING:
+    case RR__READY:
+    case RR__MOVING:
+        if (flags & RR_LEFT_HOLDER) {
+            left_holder(session);
+        } else { /* moved to its login scene, and left before its shard knew */
+            session->flags |= RR__LOGIN_LEFT;
+            if (session->state == RR__READY)
+                rr__watch(session, session->scene->options->offline_wait_ms);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+void rr__on_left(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record) {
+    rr_session_t *session = rr__session_at(peer, record->slot, record->incarnation);
+    uint32_t reason = record->arg & RR_LEFT_REASON;
+    if (!session || reason >= RR_CLOSE_REASON_COUNT) {
+        rr_count(&scene->count.stale, 1);
+        return;
+    }
+    session->reason = (uint8_t)reason;
+    left(session, record->arg);
+}
+
+/* Moved to another scene with success. The login scene keeps the id. May free the session. */
+void rr__session_depart(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    rr__transit_free(session);
+    rr__queue_drop(session);
+    rr__session_part(session);
+    if (session->flags & RR__LOGIN) {
+        session->state = RR__AWAY;
+        rr_count(&scene->count.away, 1);
+        if (session->flags & (RR__LEFT | RR__LOGIN_LEFT))
+            rr__session_offline(session);
+        return;
+    }
+    rr_session_t *next = session->waiters;
+    session->waiters = NULL;
+    rr__unwatch(session);
+    rr__session_unmap(session);
+    untable(session);
+    session->state = RR__GONE;
+    if (session->running == 0)
+        rr__session_free(session);
+    if (next)
+        promote(next);
+}
+
+void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record) {
+    rr_sid_t id;
+    if (record->size < 9 || rr_sid_decode(record->body + 8, record->size - 8, &id) != RR_OK) {
+        rr_count(&scene->count.bad_records, 1);
+        return;
+    }
+    if (rr__session_at(peer, record->slot, record->incarnation))
+        return; /* a scene that it moved to us has told already */
+    if (rr__session_by_id(scene, &id)) { /* logged in anew while we were away */
+        rr__tell(peer, scene, RR_REC_CLOSE, 0, record->slot, record->incarnation, RR_CLOSE_REPLACED, NULL, 0, NULL, 0);
+        return;
+    }
+    rr_session_t *session = rr__session_new(scene, peer, record->slot, record->incarnation);
+    if (!session)
+        return;
+    session->state = RR__AWAY;
+    rr_count(&scene->count.away, 1);
+    session->flags |= RR__LOGIN;
+    session->hop = record->arg;
+    session->online_time = (int64_t)rr_get64(record->body);
+    if (!rr__session_set_id(session, &id) || !rr__session_table(session))
+        rr__session_free(session);
+}
+
+/* ---- When time is up ---- */
+
+static void verify_over(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    rr_count(&scene->count.verify_timeouts, 1);
+    rr_log(scene->system, RR_WARN, "SCENE", "%s: no answer to a login within %u ms: refused", scene->options->name,
+           scene->options->verify_timeout_ms);
+    refuse(session, NULL, 0, false);
+}
+
+/* Its handlers had their time after the client left: once to end by being cancelled, once without being asked. */
+static void handlers_over(rr_session_t *session) {
+    if (!(session->flags & RR__CANCELLED)) {
+        rr__queue_drop(session);
+        rr__watch(session, session->scene->options->offline_wait_ms);
+        cancel_ops(session);
+        return;
+    }
+    rr_log(session->scene->system, RR_WARN, "SCENE", "%s: a handler of a session that left ignores its cancellation",
+           session->scene->options->name);
+    orphan_ops(session);
+    if (session->state == RR__OFFLINE) {
+        finish(session);
+    } else if (session->state == RR__ENTERING) {
+        rr__enter_over(session, RR_CANCELLED);
+    } else {
+        rr__session_offline(session);
+    }
+}
+
+static void deadline(rr_session_t *session) {
+    switch ((rr__session_state_t)session->state) {
+    case RR__VERIFYING:
+        verify_over(session);
+        break;
+    case RR__WAITING:
+        force_out(session->transit->older);
+        break;
+    case RR__READY:
+    case RR__ENTERING:
+        if (!(session->flags & RR__LEFT) && (session->flags & RR__LOGIN_LEFT))
+            left_holder(session);
+        else if (session->flags & RR__LEFT)
+            handlers_over(session);
+        break;
+    case RR__OFFLINE:
+        handlers_over(session);
+        break;
+    default:
+        break;
+    }
+}
+
+void rr__on_watch(rr_scene_t *scene) {
+    scene->watching = false;
+    uint64_t now = rr_now_ns(scene->self);
+    rr_session_t *due;
+    do { /* a deadline may free any session: from the front again after each */
+        due = scene->watched;
+        while (due && due->deadline_ns > now)
+            due = due->watch_next;
+        if (due) {
+            rr__unwatch(due);
+            deadline(due);
+            rr__scene_settle(scene);
+        }
+    } while (due);
+    if (scene->watched && rr_timer_start(scene->self, WATCH_MS, 0, TAG_WATCH, NULL) == RR_OK)
+        scene->watching = true;
+}
+
+/* ---- All at once ---- */
+
+void rr__peer_down(rr_scene_t *scene, rr__peer_t *peer) {
+    peer->dead = true;
+    for (uint32_t slot = 0; slot < peer->slot_capacity; slot++) {
+        rr_session_t *session = peer->slots[slot];
+        if (!session)
+            continue;
+        session->reason = RR_CLOSE_IO;
+        left(session, RR_LEFT_HOLDER | RR_LEFT_LOGIN);
+        rr__scene_settle(scene);
+    }
+    rr__peer_dirty(scene, peer); /* drops what was for it */
+}
+
+/* The clients are still connected: what the others' offline handlers say reaches those whose turn is yet to come. */
+static void stop_session(rr_session_t *session) {
+    rr_scene_t *scene = session->scene;
+    session->reason = RR_CLOSE_DRAIN;
+    if (session->state == RR__VERIFYING || session->state == RR__WAITING) {
+        if (session->state == RR__VERIFYING)
+            refuse(session, NULL, 0, false);
+        return; /* a waiter follows its older one */
+    }
+    if (session->state == RR__MOVING && session->transit->move->fenced)
+        return; /* its end comes in time, and with it either scene's offline */
+    if (!(session->flags & RR__LEFT))
+        rr__tell_session(session, RR_REC_PART, session->hop);
+    left(session, RR_LEFT_HOLDER | RR_LEFT_LOGIN);
+    rr__scene_settle(scene);
+}
+
+void rr__sessions_stop(rr_scene_t *scene) {
+    for (rr__peer_t *peer = scene->peers; peer; peer = peer->next)
+        for (uint32_t slot = 0; slot < peer->slot_capacity; slot++)
+            if (peer->slots[slot])
+                stop_session(peer->slots[slot]);
+}
+
+void rr__sessions_free(rr_scene_t *scene) {
+    uint64_t token;
+    while (scene->all)
+        rr__session_free(scene->all);
+    for (rr__op_t *op; (op = rr_map_any(&scene->ops, &token));) {
+        rr_map_take(&scene->ops, token);
+        free(op);
+    }
+    rr_map_free(&scene->ops);
+    rr_map_free(&scene->verdicts);
+    rr_set_free(&scene->ids);
+}
