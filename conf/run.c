@@ -191,15 +191,13 @@ static int end(rr_life_t *life, int status) {
         printf("redrabbit: draining, %u s at most; a second signal ends it now\n", (deadline + 999) / 1000);
         fflush(stdout);
     }
-    int rc = rr_running_drain(life->running, deadline);
-    if (rc != RR_OK) {
-        fprintf(stderr, "redrabbit: the drain was cut short after %u ms: some handler did not end\n", deadline);
-        fflush(NULL);
-        _exit(status == RR_EXIT_OK ? RR_EXIT_CUT : status);
+    if (rr_running_drain(life->running, deadline) != RR_OK) {
+        fprintf(stderr, "redrabbit: the drain was cut short after %u ms: not everything ended by itself\n", deadline);
+        status = status == RR_EXIT_OK ? RR_EXIT_CUT : status;
     }
     bool clean = rr_running_destroy(life->running);
     fflush(NULL);
-    if (!clean) /* threads of foreign code live on in CPython: exit handlers would run under them */
+    if (!clean) /* exit handlers would run under threads that live on */
         _exit(status);
     return status;
 }

@@ -506,13 +506,17 @@ int rr_running_drain(rr_running_t *running, unsigned deadline_ms) {
 
 bool rr_running_destroy(rr_running_t *running) {
     bool clean = true;
-    if (running->system)
-        rr_system_stop(running->system);
+    if (running->system && !rr_system_stop(running->system)) {
+        rr_system_flush_log(running->system);
+        return false; /* a thread is still in some handler: nothing may be taken from under it */
+    }
     for (size_t i = 0; i < running->gate_count; i++)
         rr_gate_destroy(running->gates[i]);
     if (running->python_started)
         clean = rr_python_stop();
-    if (running->system)
+    if (!clean && running->system)
+        rr_system_flush_log(running->system);
+    else if (running->system)
         rr_system_destroy(running->system);
     if (running->broker_fd >= 0)
         close(running->broker_fd);

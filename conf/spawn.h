@@ -32,10 +32,10 @@ void rr_running_describe(rr_running_t *running, bool late, FILE *out);
 /* Appends the metrics as text to a file of the day in `folder`. RR_EIO, RR_ENOMEM. */
 RR_MUST_CHECK int rr_running_report(rr_running_t *running, const char *folder);
 
-/* The orderly end. RR_OK, or RR_TIMEOUT: some handler could not be ended, and its thread is still in it: the caller leaves
- * by _exit, without rr_running_destroy. Main thread. */
+/* The orderly end. RR_OK, or RR_TIMEOUT: what was not done in time was killed. Main thread. */
 RR_MUST_CHECK int rr_running_drain(rr_running_t *running, unsigned deadline_ms);
-/* Stops the threads and frees everything. False: foreign threads live on in CPython; the caller leaves by _exit. */
+/* Stops the threads and frees everything. False: a thread is still in some handler, or foreign threads live on in CPython:
+ * the caller leaves by _exit. */
 bool rr_running_destroy(rr_running_t *running);
 
 rr_system_t *rr_running_system(rr_running_t *running);

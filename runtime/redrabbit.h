@@ -287,6 +287,8 @@ RR_MUST_CHECK int rr_system_drain(rr_system_t *system, unsigned deadline_ms);
  * RR_CANCELLED). False: a thread that did not come back (stuck in foreign code) was left behind; then do not destroy, leave
  * by _exit. */
 bool rr_system_stop(rr_system_t *system);
+/* Waits until all lines that the calling thread has logged are written. For a main that leaves by _exit. Not on a worker. */
+void rr_system_flush_log(rr_system_t *system);
 /* Frees everything; stops first if need be. NULL is allowed. */
 void rr_system_destroy(rr_system_t *system);
 

@@ -335,6 +335,8 @@ bool rr_system_stop(rr_system_t *system) {
     return clean;
 }
 
+void rr_system_flush_log(rr_system_t *system) { rr__log_flush(system->log); }
+
 static void free_executors(rr_system_t *system) {
     for (rr_executor_t *executor = system->executors, *next; executor; executor = next) {
         next = executor->next;
