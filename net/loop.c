@@ -6,6 +6,7 @@
 #include "net/loop_impl.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,11 +68,16 @@ struct rr_loop {
     pthread_t thread;
     pthread_mutex_t state_lock; /* guards state; held across nothing that waits, except calls on a loop that does not run */
     loop_state_t state;
-    uv_sem_t started;
+    sem_t started;
 };
 
 static _Thread_local rr_loop_t *current_loop;
 static post_t closed_mark;
+
+static void wait_for(sem_t *semaphore) {
+    while (sem_wait(semaphore) != 0) { /* a signal */
+    }
+}
 
 /* ---- Waking ---- */
 
@@ -280,7 +286,7 @@ static void *loop_main(void *context) {
     loop->worker = rr_worker_attach(&loop->executor);
     bool attached = loop->worker != NULL;
     current_loop = loop;
-    uv_sem_post(&loop->started);
+    sem_post(&loop->started);
     if (!attached) {
         return NULL;
     }
@@ -306,7 +312,7 @@ static int executor_start(rr_executor_t *executor) {
     pthread_mutex_lock(&loop->state_lock);
     int rc = pthread_create(&loop->thread, NULL, loop_main, loop);
     if (rc == 0) {
-        uv_sem_wait(&loop->started);
+        wait_for(&loop->started);
         loop->state = LOOP_RUNNING;
         if (!loop->worker) {
             pthread_join(loop->thread, NULL);
@@ -362,7 +368,7 @@ static void executor_destroy(rr_executor_t *executor) {
     pool_clear(&loop->small);
     pool_clear(&loop->big);
     pthread_mutex_destroy(&loop->state_lock);
-    uv_sem_destroy(&loop->started);
+    sem_destroy(&loop->started);
     free(loop->scratch);
     free(loop);
 }
@@ -419,7 +425,7 @@ int rr_loop_create(rr_system_t *system, const char *name, rr_loop_t **out) {
         goto no_uv;
     }
     pthread_mutex_init(&loop->state_lock, NULL);
-    uv_sem_init(&loop->started, 0);
+    sem_init(&loop->started, 0, 0);
     rc = rr_executor_add(system, &loop->executor);
     if (rc != RR_OK) {
         executor_destroy(&loop->executor);
@@ -517,13 +523,13 @@ void rr__loop_end_remove(rr_loop_t *loop, rr__loop_end_t *item) {
 typedef struct sync_call {
     void (*fn)(void *context);
     void *context;
-    uv_sem_t done;
+    sem_t done;
 } sync_call_t;
 
 static void run_sync(void *context) {
     sync_call_t *call = context;
     call->fn(call->context);
-    uv_sem_post(&call->done);
+    sem_post(&call->done);
 }
 
 void rr__loop_call(rr_loop_t *loop, void (*fn)(void *context), void *context) {
@@ -531,7 +537,7 @@ void rr__loop_call(rr_loop_t *loop, void (*fn)(void *context), void *context) {
     pthread_mutex_lock(&loop->state_lock);
     bool posted = false;
     if (loop->state == LOOP_RUNNING) {
-        uv_sem_init(&call.done, 0);
+        sem_init(&call.done, 0, 0);
         int rc;
         while ((rc = rr_loop_post(loop, run_sync, &call)) == RR_ENOMEM) {
             sched_yield(); /* a stop must not fail for lack of 24 bytes */
@@ -543,7 +549,7 @@ void rr__loop_call(rr_loop_t *loop, void (*fn)(void *context), void *context) {
     }
     pthread_mutex_unlock(&loop->state_lock);
     if (posted) {
-        uv_sem_wait(&call.done);
-        uv_sem_destroy(&call.done);
+        wait_for(&call.done);
+        sem_destroy(&call.done);
     }
 }
