@@ -115,6 +115,13 @@ static inline void bench_relax(void) {
 /* CPU seconds (user + system) and resident bytes of a process and all its threads; 0 when it is gone. */
 double bench_process_cpu(int pid);
 uint64_t bench_process_rss(int pid);
+
+/* CPU seconds that the whole machine has spent, all processes. What is left after ours are subtracted is reported as
+ * BENCH_OTHERS: a figure taken while others were busy says little. */
+#define BENCH_OTHERS "others_cpu"
+double bench_machine_cpu(void);
+static inline double bench_positive(double v) { return v > 0 ? v : 0; }
+double bench_own_cpu(void);
 uint64_t bench_own_peak_rss(void);
 
 /* Raises the soft limit of open files to what is needed; ends the program with the mend if the hard one is below. */

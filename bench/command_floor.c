@@ -56,23 +56,35 @@ static bench_result_t *probe(const floor_options_t *o, const char *name) {
     return result;
 }
 
-static bench_result_t *serve(const floor_options_t *o, unsigned index) {
+/* A fresh server for each run: memory that an earlier one freed would hide what this one needs. */
+static void serve_once(bench_result_t *result, gate_plan_t *plan, const char *kind) {
     floor_server_t server;
+    bench_run_t run = {0};
+    floor_server_start(&server, kind, plan->server_cpu);
+    plan->params.to = server.to;
+    plan->params.pid = (uint64_t)server.pid;
+    gate_run_once(plan->workload, &plan->params, &run);
+    floor_server_stop(&server);
+    bench_result_add_run(result, &run);
+}
+
+static bench_result_t *serve(const floor_options_t *o, unsigned index) {
     gate_plan_t plan;
     gate_plan_init(&plan);
     plan.workload = gate_find(servers[index].workload);
-    plan.runs = o->runs;
     plan.params.duration = o->duration;
     plan.params.warmup = o->duration / 5;
     plan.params.connections = servers[index].connections;
     plan.params.outstanding = servers[index].outstanding;
+    plan.params.to = strcmp(servers[index].server, "epoll-ws") == 0 ? "ws://127.0.0.1:0" : "tcp://127.0.0.1:0";
     plan.params.cpu = 1;
-    floor_server_start(&server, servers[index].server, 0);
-    plan.params.to = server.to;
-    bench_result_t *result = gate_execute(&plan);
-    floor_server_stop(&server);
-    result->suite = "floor";
+    plan.server_cpu = 0;
+    bench_result_t *result = bench_result_new("floor", plan.workload->name, gate_params_json(&plan));
     json_object_set_new(result->params, "server", json_string(servers[index].name));
+    for (uint64_t i = 0; i < o->runs; i++) {
+        bench_progress("floor %s, %s: run %llu", servers[index].name, plan.workload->name, (unsigned long long)i + 1);
+        serve_once(result, &plan, servers[index].server);
+    }
     return result;
 }
 

@@ -1,13 +1,6 @@
 #include "bench/gate.h"
 
 #include <string.h>
-#include <sys/resource.h>
-
-static double own_cpu(void) {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
 
 static generator_options_t generator_options(const gate_params_t *p) {
     generator_options_t o = {.to = p->to, .binary = p->binary, .login = p->login, .cmd = (uint16_t)p->cmd,
@@ -61,7 +54,8 @@ static void start_measuring(gate_run_t *run) {
     histogram_reset(run->latency);
     run->counted = 0;
     run->cpu_before = gate_server_cpu(run);
-    run->own_cpu_before = own_cpu();
+    run->own_cpu_before = bench_own_cpu();
+    run->machine_before = bench_machine_cpu();
     run->began_at = bench_now_ns();
     run->measuring = true;
 }
@@ -88,7 +82,8 @@ void gate_measure(gate_run_t *run, void (*step)(gate_run_t *run)) {
     run->measuring = false;
     run->stopping = true;
     run->cpu_before = gate_server_cpu(run) - run->cpu_before;
-    run->own_cpu_before = own_cpu() - run->own_cpu_before;
+    run->own_cpu_before = bench_own_cpu() - run->own_cpu_before;
+    run->machine_before = bench_machine_cpu() - run->machine_before;
 }
 
 bool gate_drain(gate_run_t *run, bool (*done)(gate_run_t *run), double timeout_s) {
@@ -113,6 +108,9 @@ void gate_machine_metrics(gate_run_t *run, const char *per) {
         bench_metric(run->out, "server_rss", "MiB", BENCH_LOWER, (double)gate_server_rss(run) / 1048576);
     }
     bench_metric(run->out, "generator_cpu", "cores", BENCH_INFO, run->own_cpu_before / seconds);
+    if (run->pid_count)
+        bench_metric(run->out, BENCH_OTHERS, "cores", BENCH_INFO,
+                     bench_positive(run->machine_before - run->own_cpu_before - run->cpu_before) / seconds);
 }
 
 void gate_closed(generator_t *g, conn_t *c, const char *why) {

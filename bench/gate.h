@@ -29,7 +29,7 @@ typedef struct gate_run {
     histogram_t *latency;
     int pids[8];
     unsigned pid_count;
-    double cpu_before, own_cpu_before;
+    double cpu_before, own_cpu_before, machine_before; /* differences once measured */
 } gate_run_t;
 
 /* Creates the generator (user pointer = the run) and logs `logins` connections in. False: failed, see out. */
@@ -99,5 +99,9 @@ typedef struct gate_plan {
 } gate_plan_t;
 bench_result_t *gate_execute(const gate_plan_t *plan);
 void gate_plan_init(gate_plan_t *plan);
+
+/* Its parts: one run of a workload in a child process, and a plan's parameters for the result. */
+void gate_run_once(const gate_workload_t *workload, const gate_params_t *params, bench_run_t *run);
+json_t *gate_params_json(const gate_plan_t *plan);
 
 #endif

@@ -73,7 +73,7 @@ static void in_child(void *context, bench_run_t *run) {
     bench_progress_done();
 }
 
-static void run_once(const gate_workload_t *workload, const gate_params_t *params, bench_run_t *run) {
+void gate_run_once(const gate_workload_t *workload, const gate_params_t *params, bench_run_t *run) {
     job_t job = {workload, params};
     unsigned patience = 120 + (unsigned)(params->duration + params->warmup) + (unsigned)params->connections / 200;
     bench_in_child(run, in_child, &job, patience);
@@ -81,18 +81,18 @@ static void run_once(const gate_workload_t *workload, const gate_params_t *param
 
 static void run_target(const gate_plan_t *plan, const gate_params_t *params, bench_run_t *run) {
     if (!plan->server) {
-        run_once(plan->workload, params, run);
+        gate_run_once(plan->workload, params, run);
         return;
     }
     pid_t pid = start_server(plan->server, plan->server_cpu);
     if (generator_wait_listening(params->to, 20))
-        run_once(plan->workload, params, run);
+        gate_run_once(plan->workload, params, run);
     else
         bench_fail(run, "the server '%s' does not listen on %s", plan->server, params->to);
     stop_server(pid);
 }
 
-static json_t *params_json(const gate_plan_t *plan) {
+json_t *gate_params_json(const gate_plan_t *plan) {
     const gate_params_t *p = &plan->params;
     address_t address;
     address_parse(p->to, &address);
@@ -120,7 +120,7 @@ static void floor_once(const gate_plan_t *plan, bench_result_t *result, const ch
     params.ready = "echo";
     params.cmd = params.reply_cmd = FLOOR_CMD_ECHO;
     params.broadcast_cmd = FLOOR_CMD_BROADCAST;
-    run_once(plan->workload, &params, &run);
+    gate_run_once(plan->workload, &params, &run);
     floor_server_stop(&server);
     bench_result_add_run(result, &run);
 }
@@ -156,7 +156,7 @@ bench_result_t *gate_execute(const gate_plan_t *plan) {
     address_parse(plan->params.to, &address);
     const char *const *kinds = address.kind == WIRE_WS_TEXT ? ws : tcp;
     unsigned kind_count = plan->floor ? (address.kind == WIRE_WS_TEXT ? 1 : 2) : 0;
-    bench_result_t *result = bench_result_new("gate", plan->workload->name, params_json(plan));
+    bench_result_t *result = bench_result_new("gate", plan->workload->name, gate_params_json(plan));
     bench_result_t *floors[2] = {0};
     for (unsigned k = 0; k < kind_count; k++)
         floors[k] = bench_result_new("gate", plan->workload->name, json_incref(result->params));

@@ -77,6 +77,21 @@ double bench_process_cpu(int pid) {
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
+double bench_machine_cpu(void) {
+    unsigned long user = 0, nice = 0, system = 0, irq = 0, softirq = 0;
+    FILE *f = fopen("/proc/stat", "r");
+    int got = f ? fscanf(f, "cpu %lu %lu %lu %*u %*u %lu %lu", &user, &nice, &system, &irq, &softirq) : 0;
+    if (f)
+        fclose(f);
+    return got == 5 ? (double)(user + nice + system + irq + softirq) / (double)sysconf(_SC_CLK_TCK) : 0;
+}
+
+double bench_own_cpu(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
 uint64_t bench_process_rss(int pid) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/statm", pid);

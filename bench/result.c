@@ -167,6 +167,8 @@ static void print_metric(FILE *f, const bench_result_t *r, const bench_metric_t 
     double worst = m->better == BENCH_HIGHER ? (median > 0 ? low / median : 1) : 1;
     if (worst < 0.7)
         fprintf(f, "  UNEVEN: worst run %.2f x median", worst);
+    if (strcmp(m->name, BENCH_OTHERS) == 0 && median > 0.15)
+        fprintf(f, "  NOISY: other processes were busy");
     fputc('\n', f);
 }
 
@@ -196,7 +198,7 @@ static void print_params(FILE *f, json_t *params) {
     const char *key;
     json_t *value;
     json_object_foreach(params, key, value) {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
         fprintf(f, " %s=%s", key, text ? text : "?");
         free(text);
     }
