@@ -1,0 +1,77 @@
+"""The two READMEs say the same: equal code blocks and links; their code is right and every linked file exists."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(os.environ.get("RR_SOURCE_DIR") or pathlib.Path(__file__).resolve().parents[1])
+ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\]\(([^)#]+)\)")
+SCREEN = 60  # lines
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [body for name, body in BLOCK.findall(text) if name == language]
+
+
+class Readme(unittest.TestCase):
+    def test_code_blocks_are_equal(self) -> None:
+        self.assertTrue(BLOCK.findall(ENGLISH))
+        self.assertEqual(BLOCK.findall(ENGLISH), BLOCK.findall(CHINESE))
+
+    def test_links_are_equal_and_exist(self) -> None:
+        english, chinese = LINK.findall(ENGLISH), LINK.findall(CHINESE)
+        self.assertEqual(english[1:], chinese[1:])  # the first leads to the other language
+        for link in english + chinese:
+            self.assertTrue((ROOT / link).exists(), link)
+
+    def test_headings_match(self) -> None:
+        levels = [re.findall(r"^(#+) ", text, re.M) for text in (ENGLISH, CHINESE)]
+        self.assertEqual(levels[0], levels[1])
+
+    def test_python_compiles(self) -> None:
+        found = blocks(ENGLISH, "python")
+        self.assertTrue(found)
+        for code in found:
+            compile(code, "README.md", "exec")
+
+    def test_graphs_are_sound(self) -> None:
+        program = os.environ.get("RR_BIN", str(ROOT / "build" / "redrabbit"))
+        found = blocks(ENGLISH, "yaml")
+        self.assertTrue(found)
+        for text in found:
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder)
+                (path / "graph.yaml").write_text(text)
+                (path / "main.py").write_text("")
+                done = subprocess.run([program, "check", str(path / "graph.yaml")], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_commands_of_dev_exist(self) -> None:
+        usage = subprocess.run([str(ROOT / "dev"), "help"], capture_output=True, text=True, check=True).stdout
+        for command in set(re.findall(r"\./dev \w+", ENGLISH)):
+            self.assertIn(command, usage)
+
+    def test_every_folder_has_a_readme_of_one_screen(self) -> None:
+        for name in ("runtime", "net", "python", "actors", "conf", "tests", "bench"):
+            readme = ROOT / name / "README.md"
+            self.assertTrue(readme.exists(), f"{name}/README.md is missing")
+            self.assertLessEqual(len(readme.read_text(encoding="utf-8").splitlines()), SCREEN, name)
+
+
+class Dev(unittest.TestCase):
+    def test_shell_scripts_are_clean(self) -> None:
+        for script in ("dev", ".ci/run", "tests/fuzz/run"):
+            done = subprocess.run(["shellcheck", str(ROOT / script)], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
