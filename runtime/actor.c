@@ -499,6 +499,8 @@ void rr__abandon(rr_system_t *system, rr_actor_t *actor) {
 }
 
 void rr__finish_now(rr_system_t *system, rr_actor_t *actor, int reason) {
+    /* Two counts stand for no message: the first turn's, and the one that a muted turn keeps. */
+    uint64_t consumed = actor->phase == RR__PHASE_NEW || (actor->bits & RR__CARRY) ? 1 : 0;
     rr_exit(actor, reason);
     if (actor->behavior->turn_begin)
         actor->behavior->turn_begin(actor, actor->state);
@@ -506,7 +508,7 @@ void rr__finish_now(rr_system_t *system, rr_actor_t *actor, int reason) {
         actor->behavior->finish(actor, actor->state, actor->reason);
     if (actor->behavior->turn_end)
         actor->behavior->turn_end(actor, actor->state);
-    bury(system, actor, actor->bits & RR__CARRY ? 1 : 0);
+    bury(system, actor, consumed);
 }
 
 /* ---- A turn ----------------------------------------------------------------------------------------------------- */

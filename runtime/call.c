@@ -66,7 +66,8 @@ static int begin_call(rr_actor_t *self, rr_message_t *msg, rr_addr_t to, uint32_
         goto fail;
     call->fn = fn;
     call->context = context;
-    call->deadline_ns = rr__current->now_ns + (timeout_ms ? timeout_ms : RR_CALL_TIMEOUT_MS) * RR_NS_PER_MS;
+    /* Not the turn's coarse time: a handler may have been busy for longer than the timeout before it calls. */
+    call->deadline_ns = rr_now_ns(self) + (timeout_ms ? timeout_ms : RR_CALL_TIMEOUT_MS) * RR_NS_PER_MS;
     rc = arm_deadline(self, call->deadline_ns);
     if (rc != RR_OK)
         goto remove;

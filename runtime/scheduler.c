@@ -129,10 +129,10 @@ static void wake_searcher(pool_t *pool) {
         atomic_store(&pool->searching, 0);
 }
 
+/* seq_cst loads: after the caller's push, in the one order that sleep_until_woken relies on. */
 static void wake_one(pool_t *pool) {
     int none = 0;
-    if (atomic_load_explicit(&pool->idle_count, memory_order_relaxed) > 0 &&
-        !atomic_load_explicit(&pool->searching, memory_order_relaxed) &&
+    if (atomic_load(&pool->idle_count) > 0 && !atomic_load(&pool->searching) &&
         atomic_compare_exchange_strong(&pool->searching, &none, 1))
         wake_searcher(pool);
 }

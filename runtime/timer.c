@@ -86,6 +86,9 @@ void rr__worker_timers_for(rr_worker_t *worker) {
 
 /* ---- The actor's side ------------------------------------------------------------------------------------------- */
 
+/* Far beyond any life time, and no overflow when it is added to now. */
+static uint64_t in_ns(uint64_t ms) { return ms < UINT64_MAX / 4 / RR_NS_PER_MS ? ms * RR_NS_PER_MS : UINT64_MAX / 4; }
+
 int rr_timer_start(rr_actor_t *self, uint64_t delay_ms, uint64_t repeat_ms, uint32_t tag, uint64_t *id_out) {
     rr__side_t *side = rr__actor_side(self);
     if (!side)
@@ -105,8 +108,8 @@ int rr_timer_start(rr_actor_t *self, uint64_t delay_ms, uint64_t repeat_ms, uint
     timer->id = id;
     timer->tag = tag;
     timer->kind = RR_TIMER;
-    timer->repeat_ns = repeat_ms * RR_NS_PER_MS;
-    rr__timer_arm(rr__current, timer, rr_now_ns(self) + delay_ms * RR_NS_PER_MS);
+    timer->repeat_ns = in_ns(repeat_ms);
+    rr__timer_arm(rr__current, timer, rr_now_ns(self) + in_ns(delay_ms));
     if (id_out)
         *id_out = id;
     return RR_OK;
