@@ -594,10 +594,12 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
             break;
         consumed += msg->weight + rr__message_units(msg) * RR__UNIT;
         dispatch(worker, actor, msg, consumed);
+        if (__builtin_expect(actor->side != NULL, 0) && actor->side->mute_on)
+            done = budget; /* it sent to somebody who is full: end the turn, to be muted */
         if ((++done & (every - 1)) == 0 && time_over(worker, &since))
             break;
     }
-    rr_count(&worker->messages, done);
+    rr_count(&worker->messages, rr__word_count(consumed));
     return consumed;
 }
 

@@ -251,9 +251,6 @@ void rr_log(rr_system_t *system, rr_level_t level, const char *class, const char
  * rr_log, never blocks. Any thread. */
 void rr_print(rr_system_t *system, const void *bytes, size_t size);
 
-/* Waits until what the calling thread has logged is written. Not for workers. */
-void rr_log_flush(rr_system_t *system);
-
 /* Opens the log file anew (it was moved away). Any thread. */
 void rr_log_reopen(rr_system_t *system);
 

@@ -48,7 +48,6 @@ void rr_log(rr_system_t *system, rr_level_t level, const char *class, const char
 }
 
 void rr_print(rr_system_t *system, const void *bytes, size_t size) { rr__log_raw(system->log, bytes, size); }
-void rr_log_flush(rr_system_t *system) { rr__log_flush(system->log); }
 void rr_log_reopen(rr_system_t *system) { rr__log_reopen(system->log); }
 
 /* ---- Metrics of the runtime itself ------------------------------------------------------------------------------- */
