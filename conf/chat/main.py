@@ -5,14 +5,14 @@ Try it: let decorate() return text.upper(), or add a command to COMMANDS.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import ffext
+import redrabbit
+from redrabbit import Login, Session
 
 # Commands on the wire: JSON. Clients send SAY as ["text"]; they get:
 SAY = 1  # {"from": name, "text": text, "at": seconds}
@@ -33,8 +33,7 @@ class Room:
         self.history: deque[dict[str, Any]] = deque(maxlen=50)
 
 
-def room() -> Room:
-    return ffext.singleton(Room)
+room = redrabbit.singleton(Room)
 
 
 def decorate(name: str, text: str) -> str:
@@ -48,7 +47,7 @@ def roll(name: str, rest: str) -> str:
 
 
 def uptime(name: str, rest: str) -> str:
-    minutes, seconds = divmod(int(time.time() - room().people[name]), 60)
+    minutes, seconds = divmod(int(time.time() - room.people[name]), 60)
     return f"{name} has been here for {minutes} min {seconds} s"
 
 
@@ -67,45 +66,42 @@ def notice(text: str) -> dict[str, Any]:
     return {"text": text, "at": int(time.time())}
 
 
-@ffext.session_verify_callback
-def verify(session_key: str, online_time: int, ip: str, gate_name: str) -> list[Any]:
+@redrabbit.on_login
+def login(who: Login) -> tuple[str, Any]:
     """The key is the name. A refused client is told why before it is closed."""
-    name = " ".join(session_key.split())
+    name = " ".join(who.key.split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        return [0, json.dumps({"error": f"A name has 1 to {LONGEST_NAME} characters."})]
-    return [name, json.dumps({"name": name})]
+        raise redrabbit.Refuse({"error": f"A name has 1 to {LONGEST_NAME} characters."})
+    return name, {"name": name}
 
 
-@ffext.session_enter_callback
-def enter(session_id: str, from_scene: str, extra_data: str) -> None:
-    room().people[session_id] = time.time()
-    ffext.send_msg_session(session_id, HISTORY, list(room().history))
-    ffext.send_msg_session(session_id, NOTICE, notice(GREETING.format(name=session_id)))
-    ffext.broadcast_msg_session(NOTICE, notice(f"{session_id} has joined"))
-    ffext.broadcast_msg_session(ONLINE, room().people.keys())
+@redrabbit.on_enter
+def enter(session: Session) -> None:
+    name = str(session.id)
+    room.people[name] = time.time()
+    session.send(HISTORY, list(room.history))
+    session.send(NOTICE, notice(GREETING.format(name=name)))
+    redrabbit.broadcast(NOTICE, notice(f"{name} has joined"))
+    redrabbit.broadcast(ONLINE, list(room.people))
 
 
-@ffext.session_call(SAY)
-def say(session_id: str, msg: list[str]) -> None:
-    text = str(msg[0]).strip()[:LONGEST_LINE]
+@redrabbit.message(SAY)
+def say(session: Session, msg: list[str]) -> None:
+    name, text = str(session.id), str(msg[0]).strip()[:LONGEST_LINE]
     if not text:
         return
     word, _, rest = text.partition(" ")
     if word in COMMANDS:
-        answer = COMMANDS[word](session_id, rest.strip())
-        ffext.broadcast_msg_session(NOTICE, notice(answer))
+        answer = COMMANDS[word](name, rest.strip())
+        redrabbit.broadcast(NOTICE, notice(answer))
         return
-    line = {
-        "from": session_id,
-        "text": decorate(session_id, text),
-        "at": int(time.time()),
-    }
-    room().history.append(line)
-    ffext.broadcast_msg_session(SAY, line)
+    line = {"from": name, "text": decorate(name, text), "at": int(time.time())}
+    room.history.append(line)
+    redrabbit.broadcast(SAY, line)
 
 
-@ffext.session_offline_callback
-def offline(session_id: str, online_time: int, reason: str) -> None:
-    room().people.pop(session_id, None)
-    ffext.broadcast_msg_session(NOTICE, notice(f"{session_id} has left"))
-    ffext.broadcast_msg_session(ONLINE, room().people.keys())
+@redrabbit.on_offline
+def offline(session: Session) -> None:
+    room.people.pop(str(session.id), None)
+    redrabbit.broadcast(NOTICE, notice(f"{session.id} has left"))
+    redrabbit.broadcast(ONLINE, list(room.people))

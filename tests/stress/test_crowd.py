@@ -128,7 +128,7 @@ class Crowd(Case):
         lines = [
             line
             for line in code.splitlines()
-            if "(ONLINE, room()" not in line
+            if "(ONLINE, list(" not in line
             and " has joined" not in line
             and " has left" not in line
         ]
