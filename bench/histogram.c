@@ -48,7 +48,8 @@ void histogram_add(histogram_t *into, const histogram_t *from) {
 uint64_t histogram_percentile(const histogram_t *h, double percent) {
     if (h->total == 0)
         return 0;
-    uint64_t wanted = (uint64_t)ceil(percent / 100.0 * (double)h->total), seen = 0;
+    /* 99.9 % of 1000 is 999, though 99.9 / 100 * 1000 is a little more */
+    uint64_t wanted = (uint64_t)ceil(percent / 100.0 * (double)h->total * (1 - 1e-12)), seen = 0;
     if (wanted < 1)
         wanted = 1;
     for (unsigned i = 0; i < HISTOGRAM_SLOTS; i++) {

@@ -1,0 +1,257 @@
+"""rr-bench runs, its integrity checks hold and find faults, and its JSON is whole. Figures are not judged here."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import unittest
+
+BENCH = os.environ.get("RR_BENCH", "build/rr-bench")
+SHORT = ["--duration", "100ms", "--warmup", "50ms", "--runs", "1"]
+ACTORS = {
+    "pingpong": ["--pairs", "10"],
+    "counting": ["--producers", "3"],
+    "ring": ["--actors", "50", "--tokens", "7"],
+    "spawn": ["--count", "5000", "--outstanding", "100"],
+    "tree": ["--leaves", "1000"],
+    "fanout": ["--workers", "100"],
+    "idle": ["--count", "2000"],
+    "paced": ["--rate", "5000"],
+    "closed": ["--clients", "8"],
+}
+
+
+def run(*args: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run([BENCH, *args], capture_output=True, text=True, timeout=100)
+    if ok and result.returncode != 0:
+        raise AssertionError(
+            f"{args} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}"
+        )
+    return result
+
+
+def results(*args: str) -> list[dict]:
+    document = json.loads(run(*args, "--json").stdout)
+    assert document["rr_bench"] == 1 and document["machine"]["cpus"] >= 1, document
+    for result in document["results"]:
+        assert result["runs"] and all(r["ok"] for r in result["runs"]), result
+    return document["results"]
+
+
+class FloorServer:
+    """rr-bench's own bare server on a free port."""
+
+    def __init__(self, kind: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.process = subprocess.Popen([BENCH, "server", kind, f"tcp://127.0.0.1:{self.port}"])
+
+    def __enter__(self) -> FloorServer:
+        for _ in range(1000):
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            if self.process.poll() is not None:
+                break
+        raise AssertionError("the floor server does not listen")
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class BadServer(threading.Thread):
+    """Echoes, but spoils one message: drops it, changes it, or sends it twice."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(daemon=True)
+        self.how = how
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.start()
+
+    def run(self) -> None:
+        connection, _ = self.listener.accept()
+        data, count = b"", 0
+        with connection, connection.makefile("rb") as stream:
+            while header := stream.read(8):
+                size, cmd, flag = struct.unpack("<IHH", header)
+                body = stream.read(size)
+                count += 1
+                if count == 1:
+                    continue  # the login
+                data = header + body
+                if count == 20:
+                    data = {"drop": b"", "change": header + body[:-1] + b"?", "twice": data * 2}[
+                        self.how
+                    ]
+                try:
+                    connection.sendall(data)
+                except OSError:
+                    return
+
+
+class Actors(unittest.TestCase):
+    def test_every_workload(self) -> None:
+        for workload, options in ACTORS.items():
+            with self.subTest(workload):
+                (result,) = results("actors", workload, *options, *SHORT)
+                self.assertEqual(result["workload"], workload)
+                numbers = [v for run in result["runs"] for v in run["metrics"].values()]
+                self.assertTrue(any(v > 0 for v in numbers), result)
+
+    def test_payload_sizes(self) -> None:
+        for size in ("64", "4KiB", "1MiB"):
+            with self.subTest(size):
+                results("actors", "pingpong", "fanout", "--workers", "20", "--size", size, *SHORT)
+
+    def test_lossless_under_either_policy(self) -> None:
+        for policy in ("pause", "fail"):
+            with self.subTest(policy):
+                results("actors", "counting", "--policy", policy, *SHORT)
+
+    def test_floor_share(self) -> None:
+        (result,) = results("actors", "ring", "--floor", *SHORT)
+        self.assertGreater(result["summary"]["messages"]["share_of_floor"], 0)
+
+    def test_latencies_are_ordered(self) -> None:
+        (result,) = results("actors", "paced", "--generator", "timer", "--rate", "2000", *SHORT)
+        latency = result["runs"][0]["latency_ns"]["call"]
+        self.assertGreater(latency["count"], 50)
+        values = [latency[k] for k in ("p50", "p90", "p99", "p99.9", "max")]
+        self.assertEqual(values, sorted(values))
+
+
+class Gate(unittest.TestCase):
+    def test_every_workload_on_both_wires(self) -> None:
+        with FloorServer("epoll") as server:
+            for wire in ("tcp", "ws"):
+                to = ["--to", f"{wire}://127.0.0.1:{server.port}", "--mode", "20x4", *SHORT]
+                for workload in ("echo", "broadcast", "connect", "idle", "chat"):
+                    with self.subTest(wire=wire, workload=workload):
+                        results("gate", workload, *to)
+            results("gate", "echo", *to, "--binary", "--size", "70000")
+            results("gate", "echo", *to, "--body", "json", "--rate", "2000")
+
+    def test_floor_beside_the_target(self) -> None:
+        with FloorServer("libuv") as server:
+            (result,) = results(
+                "gate", "echo", "--to", f"tcp://127.0.0.1:{server.port}", "--floor", *SHORT
+            )
+            self.assertIn(result["floor"]["name"], ("epoll-tcp", "libuv-tcp"))
+
+    def test_scenario(self) -> None:
+        text = "think 5ms..20ms\nmaybe 50%\nsend 1 hello {n} {i}\nsend 1 bye {n}\nexpect 1 containing bye {n}\n"
+        with FloorServer("epoll") as server, tempfile.NamedTemporaryFile(
+            "w", suffix=".scenario"
+        ) as f:
+            f.write(text)
+            f.flush()
+            to = ["--to", f"tcp://127.0.0.1:{server.port}", "--connections", "10"]
+            bad = run("gate", "chat", *to, "--scenario", f.name, *SHORT, ok=False)
+            self.assertEqual(bad.returncode, 1)  # the first answer is to "hello" half of the time
+            f.seek(0)
+            f.truncate()
+            f.write("think 5ms\nsend 1 hello {n} {i}\nexpect 1 containing hello {n}\n")
+            f.flush()
+            (result,) = results("gate", "chat", *to, "--scenario", f.name, *SHORT)
+            self.assertGreater(result["runs"][0]["latency_ns"]["answer"]["count"], 10)
+
+    def test_faults_are_found(self) -> None:
+        for how in ("drop", "change", "twice"):
+            with self.subTest(how):
+                server = BadServer(how)
+                to = ["--to", f"tcp://127.0.0.1:{server.port}", "--mode", "1x4", *SHORT, "--json"]
+                bad = run("gate", "echo", *to, ok=False)
+                self.assertEqual(bad.returncode, 1, bad.stdout + bad.stderr)
+                (only,) = json.loads(bad.stdout)["results"][0]["runs"]
+                self.assertFalse(only["ok"])
+                self.assertIn("out of order", only["failure"])
+
+    def test_a_server_command_is_started_and_stopped(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = f"exec {BENCH} server epoll tcp://127.0.0.1:{port}"
+        results(
+            "gate", "echo", "idle", "--to", f"tcp://127.0.0.1:{port}", "--server", command, *SHORT
+        )
+        with socket.socket() as s:
+            self.assertNotEqual(s.connect_ex(("127.0.0.1", port)), 0)
+
+
+class Tools(unittest.TestCase):
+    def test_floor(self) -> None:
+        found = results(
+            "floor", "mpsc1", "mpsc2", "futex", "eventfd", "--runs", "1", "--duration", "50ms"
+        )
+        self.assertEqual([r["workload"] for r in found], ["mpsc1", "mpsc2", "futex", "eventfd"])
+
+    def test_report_and_compare_files(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [str(pathlib.Path(folder, name)) for name in ("old.json", "new.json")]
+            for file in files:
+                run(
+                    "actors",
+                    "ring",
+                    "paced",
+                    "--floor",
+                    "--duration",
+                    "30ms",
+                    "--runs",
+                    "3",
+                    "--out",
+                    file,
+                )
+            page = pathlib.Path(folder, "out.html")
+            run("report", *files, "-o", str(page))
+            text = page.read_text("utf-8")
+            self.assertIn("<svg", text)
+            self.assertIn("actors ring", text)
+            for loaded in ("http:", "https:", "src=", "@import", "<link"):
+                self.assertNotIn(loaded, text)
+            verdict = run("compare", *files)  # 3 against 3 can't show anything: all noise
+            self.assertIn("noise", verdict.stdout)
+
+    def test_compare_sees_a_real_difference(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            old, new = pathlib.Path(folder, "old.json"), pathlib.Path(folder, "new.json")
+            run("actors", "ring", "--duration", "20ms", "--runs", "10", "--out", str(old))
+            document = json.loads(old.read_text())
+            for r in document["results"][0]["runs"]:
+                r["metrics"]["messages"] /= 20
+            new.write_text(json.dumps(document))
+            worse = run("compare", str(old), str(new), ok=False)
+            self.assertEqual(worse.returncode, 1)
+            self.assertIn("SLOWER", worse.stdout)
+            self.assertIn("faster", run("compare", str(new), str(old)).stdout)
+
+    def test_compare_programs(self) -> None:
+        one = ["--pairs", "2", "--", "actors", "ring", "--duration", "20ms", "--warmup", "10ms"]
+        self.assertIn("noise", run("compare", BENCH, BENCH, *one).stdout)
+
+    def test_bad_use_is_one_line(self) -> None:
+        for args in (
+            ["nothing"],
+            ["actors", "nothing"],
+            ["gate", "echo"],
+            ["gate", "echo", "--to", "udp://x"],
+            ["actors", "ring", "--duration", "soon"],
+            ["compare", "a"],
+            ["report", "-o", "x"],
+        ):
+            with self.subTest(args):
+                bad = run(*args, ok=False)
+                self.assertEqual(bad.returncode, 2)
+                self.assertEqual(bad.stderr.count("\n"), 1, bad.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
