@@ -426,7 +426,7 @@ class Small(LabCase):
     async def test_helpers(self) -> None:
         await self.lab(LAB)
         for code, want in [
-            ("ffext.to_str(b'abc')", "abc"),
+            ("ffext.to_str({'ä': [1]})", '{"ä": [1]}'),
             ("ffext.to_str('abc')", "abc"),
             ("type(ffext.singleton(type('C', (), {}))).__name__", "C"),
             ("ffext.INFO('an info line')", None),
