@@ -1,0 +1,126 @@
+"""RedRabbit: real-time servers whose logic is plain Python.
+
+    import redrabbit
+
+    @redrabbit.on_login
+    def login(who: redrabbit.Login) -> str:
+        return who.key
+
+    @redrabbit.on_enter
+    def enter(session: redrabbit.Session) -> None:
+        session.send(1, f"welcome, {session.id}")
+
+    @redrabbit.message(1)
+    async def say(session: redrabbit.Session, text: list[str]) -> None:
+        await redrabbit.sleep(0.1)
+        redrabbit.broadcast(1, f"{session.id}: {text[0]}")
+
+The package works inside of a server. Outside of one, only `redrabbit.client` is of use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "CallError",
+    "CancelledError",
+    "Future",
+    "HandlerTimeout",
+    "Login",
+    "Refuse",
+    "Session",
+    "Task",
+    "after",
+    "alloc_id",
+    "broadcast",
+    "broadcast_gate",
+    "call",
+    "call_soon_threadsafe",
+    "cancel_timer",
+    "close",
+    "config",
+    "epoch",
+    "every",
+    "exists",
+    "gather",
+    "log",
+    "message",
+    "move",
+    "multi_send",
+    "on_enter",
+    "on_leave",
+    "on_login",
+    "on_offline",
+    "reload",
+    "scene",
+    "send",
+    "service",
+    "session",
+    "sessions",
+    "singleton",
+    "sleep",
+    "spawn",
+    "wait_for",
+]
+
+if TYPE_CHECKING:
+    _inside = True
+else:
+    try:
+        import _redrabbit
+    except ModuleNotFoundError:
+        _inside = False
+    else:
+        _inside = True
+
+if _inside:
+    from ._api import (
+        CallError,
+        CancelledError,
+        Future,
+        HandlerTimeout,
+        Login,
+        Refuse,
+        Session,
+        Task,
+        after,
+        alloc_id,
+        broadcast,
+        broadcast_gate,
+        call,
+        call_soon_threadsafe,
+        cancel_timer,
+        close,
+        config,
+        epoch,
+        every,
+        exists,
+        gather,
+        log,
+        message,
+        move,
+        multi_send,
+        on_enter,
+        on_leave,
+        on_login,
+        on_offline,
+        reload,
+        scene,
+        send,
+        service,
+        session,
+        sessions,
+        sleep,
+        spawn,
+        wait_for,
+    )
+    from .singletons import singleton
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            raise AttributeError(
+                f"redrabbit.{name} works only inside of a RedRabbit server: run the script as a scene"
+            )
+        raise AttributeError(f"module 'redrabbit' has no attribute {name!r}")

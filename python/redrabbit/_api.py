@@ -1,0 +1,331 @@
+"""The package's functions, on top of the C module `_redrabbit`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import _redrabbit
+from _redrabbit import CallError, Future, HandlerTimeout, Session, Task
+from _redrabbit import alloc_id, broadcast, broadcast_gate, close, epoch, exists
+from _redrabbit import move, multi_send, send, session
+
+from . import _codec, _host
+
+SessionId: TypeAlias = str | int
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+Body: TypeAlias = Any
+Protocol: TypeAlias = Literal["json", "raw", "buffer", "text"] | type
+
+MESSAGE, SERVICE, VERIFY, ENTER, OFFLINE, LEAVE = range(6)
+_PROTOCOLS = {"json": 0, "raw": 1, "buffer": 2, "text": 3}
+_TYPED = 4
+MODERN, CONCURRENT = 1, 2
+
+
+def _protocol(protocol: Any) -> tuple[int, type | None]:
+    if isinstance(protocol, str) and protocol in _PROTOCOLS:
+        return _PROTOCOLS[protocol], None
+    if _codec.is_message_class(protocol):
+        return _TYPED, protocol
+    raise TypeError(
+        f"protocol must be 'json', 'raw', 'buffer', 'text' or a thrift or protobuf class, not {protocol!r}"
+    )
+
+
+def _caller(depth: int = 2) -> str:
+    """The module that registers: reload replaces what a module registered itself."""
+    name = sys._getframe(depth).f_globals.get("__name__")
+    return name if isinstance(name, str) else ""
+
+
+def register(
+    kind: int,
+    key: Any,
+    function: Callable[..., Any],
+    module: str,
+    *,
+    protocol: Any = "json",
+    convert: Callable[[Any], Any] | None = None,
+    flags: int = 0,
+) -> None:
+    number, cls = _protocol(protocol)
+    _redrabbit.register(kind, key, function, number, cls, convert, 0, flags, module)
+
+
+# ---- Handlers ----
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A client that wants in. online_time: Unix time of its connect."""
+
+    key: Any
+    online_time: int
+    ip: str
+    gate: str
+
+
+class Refuse(Exception):
+    """Raised by an on_login handler: the client is refused; `extra`, if any, is sent to it first as cmd 0."""
+
+    def __init__(self, extra: Body = None) -> None:
+        super().__init__("refused")
+        self.extra = extra
+
+
+def _answer(value: Any) -> list[Any] | None:
+    if value is None or value is False:
+        return [0]
+    if isinstance(value, tuple):
+        return list(value)
+    return [value]
+
+
+def _wrap_login(function: Callable[[Login], Any]) -> Callable[..., Any]:
+    async def finish(awaitable: Awaitable[Any]) -> list[Any] | None:
+        try:
+            return _answer(await awaitable)
+        except Refuse as refusal:
+            return [0, refusal.extra]
+
+    def verify(key: Any, online_time: int, ip: str, gate: str) -> Any:
+        try:
+            value = function(Login(key, online_time, ip, gate))
+        except Refuse as refusal:
+            return [0, refusal.extra]
+        return finish(value) if isinstance(value, Coroutine) else _answer(value)
+
+    return verify
+
+
+def on_login(function: F | None = None, /, *, protocol: Any = "text") -> Any:
+    """`f(login)` returns the session's id (str or int), or (id, extra) to send `extra` first; None or False refuses, and so
+    does raising Refuse(extra). May be `async def`. As `@on_login(protocol='raw')` the key arrives in another form."""
+    module = _caller()
+
+    def bind(function: F) -> F:
+        register(VERIFY, None, _wrap_login(function), module, protocol=protocol)
+        return function
+
+    return bind if function is None else bind(function)
+
+
+def on_enter(function: F) -> F:
+    """`f(session[, from_scene[, extra]])` when a session enters this scene; from_scene is '' after the login."""
+    register(ENTER, None, function, _caller(), flags=MODERN)
+    return function
+
+
+def on_offline(function: F) -> F:
+    """`f(session[, reason[, online_time]])`, once per login, when the client has gone."""
+    register(OFFLINE, None, function, _caller(), flags=MODERN)
+    return function
+
+
+def on_leave(function: F) -> F:
+    """`f(session[, to_scene])` when a session has moved to another scene."""
+    register(LEAVE, None, function, _caller(), flags=MODERN)
+    return function
+
+
+def message(cmd: int, protocol: Protocol = "json", *, concurrent: bool = False) -> Callable[[F], F]:
+    """`f(session, msg)` for a client's messages with this number. The body arrives as JSON value, as bytes ('raw'), as a
+    read-only buffer without a copy ('buffer'), as str ('text'), or as an object of a thrift or protobuf class.
+
+    One handler per session runs at a time, also while it awaits; concurrent=True opts out."""
+    module = _caller()
+
+    def bind(function: F) -> F:
+        flags = MODERN | (CONCURRENT if concurrent else 0)
+        register(MESSAGE, cmd, function, module, protocol=protocol, flags=flags)
+        return function
+
+    return bind
+
+
+def service(method: int | str, protocol: Protocol = "json") -> Callable[[F], F]:
+    """`f(msg)` for calls from other actors; what it returns is the reply."""
+    module = _caller()
+
+    def bind(function: F) -> F:
+        register(SERVICE, method, function, module, protocol=protocol, flags=MODERN)
+        return function
+
+    return bind
+
+
+# ---- Sessions ----
+
+
+def sessions() -> list[SessionId]:
+    """The ids of all sessions that this scene holds."""
+    return _redrabbit.session_ids()
+
+
+# ---- Time ----
+
+
+def _ms(seconds: float) -> int:
+    ms = int(seconds * 1000)
+    return ms if ms >= seconds * 1000 else ms + 1
+
+
+def after(seconds: float, function: Callable[..., Any], *args: Any) -> int:
+    """Calls function(*args) once; returns the number for cancel_timer. May be `async def`."""
+    return _redrabbit.timer(_ms(seconds), 0, function, args)
+
+
+def every(seconds: float, function: Callable[..., Any], *args: Any) -> int:
+    """Calls function(*args) again and again. While an async run is not over, its next ones are left out."""
+    period = max(1, _ms(seconds))
+    return _redrabbit.timer(period, period, function, args)
+
+
+def cancel_timer(timer: int) -> bool:
+    """False if it is over already."""
+    return _redrabbit.timer_cancel(timer)
+
+
+# ---- Calls ----
+
+
+def call(
+    name: str,
+    method: int | str,
+    msg: Body = None,
+    *,
+    timeout: float = 5.0,
+    reply: Literal["json", "raw"] | type = "json",
+) -> Awaitable[Any]:
+    """Calls a service of another actor by name: `await call("guild@0", "join", [1, 2])`.
+
+    Always ends: with the reply, or with CallError. bytes, thrift and protobuf objects go as they are, all else as JSON.
+    reply says how the answer's body is read ('json' falls back to bytes for what is not JSON)."""
+    form = None if reply == "json" else True if reply == "raw" else reply
+    return _redrabbit.call(name, method, msg, True, _ms(timeout) or 1, None, form)
+
+
+# ---- Asynchronous code ----
+
+_asyncio = bool(_redrabbit.facts()["asyncio"])
+
+if _asyncio:
+    import asyncio
+
+    CancelledError = asyncio.CancelledError
+    sleep = asyncio.sleep
+
+    def spawn(coroutine: Coroutine[Any, Any, T]) -> Any:
+        """Runs a coroutine by itself; the result can be awaited."""
+        return asyncio.get_running_loop().create_task(coroutine)
+
+    async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
+        """Runs them together; the list of their results, or the first error."""
+        return list(await asyncio.gather(*awaitables))
+
+    wait_for = asyncio.wait_for
+
+else:
+    from _redrabbit import CancelledError, sleep, spawn
+
+    async def _just(awaitable: Awaitable[T]) -> T:
+        return await awaitable
+
+    def _task(awaitable: Awaitable[Any]) -> Any:
+        if isinstance(awaitable, (Future, Task)):
+            return awaitable
+        if isinstance(awaitable, Coroutine):
+            return spawn(awaitable)
+        return spawn(_just(awaitable))
+
+    async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
+        """Runs them together; the list of their results, or the first error."""
+        tasks = [_task(awaitable) for awaitable in awaitables]
+        try:
+            return [await task for task in tasks]
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            raise
+
+    async def wait_for(awaitable: Awaitable[T], timeout: float | None) -> T:
+        """The result, or TimeoutError after so many seconds; then it is cancelled."""
+        task = _task(awaitable)
+        if timeout is None:
+            return await task  # type: ignore[no-any-return]
+        late = False
+
+        def expire() -> None:
+            nonlocal late
+            late = not task.done()
+            task.cancel()
+
+        timer = after(timeout, expire)
+        try:
+            return await task  # type: ignore[no-any-return]
+        except CancelledError:
+            if late:
+                raise TimeoutError from None
+            task.cancel()
+            raise
+        finally:
+            cancel_timer(timer)
+
+
+def call_soon_threadsafe(function: Callable[..., Any], *args: Any) -> None:
+    """From a thread of the script's own: function(*args) runs in the scene's next turn."""
+    _redrabbit.call_soon(function, args)
+
+
+# ---- The scene ----
+
+
+def scene() -> str:
+    """This scene's name, e.g. 'scene@0'."""
+    return _redrabbit.name()
+
+
+def config(option: str) -> str | None:
+    """The value of an option of this process, e.g. config('-gate'), or None."""
+    return _redrabbit.config(option)
+
+
+def reload(module: str) -> str:
+    """Runs a module's new source in its namespace, at once: '' or the error's text. After an error everything is as before;
+    otherwise its handlers are the new ones, timers go on, and singletons take their new class."""
+    return _host.reload(module)
+
+
+class _Log:
+    """log.info("text"): into the server's log, with the scene's name."""
+
+    __slots__ = ()
+
+    def __call__(self, level: int, text: str, module: str = "SCRIPT") -> None:
+        _redrabbit.log(level, module, text)
+
+    def fatal(self, text: str) -> None:
+        _redrabbit.log(1, "SCRIPT", text)
+
+    def error(self, text: str) -> None:
+        _redrabbit.log(2, "SCRIPT", text)
+
+    def warning(self, text: str) -> None:
+        _redrabbit.log(3, "SCRIPT", text)
+
+    def info(self, text: str) -> None:
+        _redrabbit.log(4, "SCRIPT", text)
+
+    def debug(self, text: str) -> None:
+        _redrabbit.log(5, "SCRIPT", text)
+
+    def trace(self, text: str) -> None:
+        _redrabbit.log(6, "SCRIPT", text)
+
+
+log = _Log()
+

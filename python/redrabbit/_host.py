@@ -1,0 +1,438 @@
+"""What the C host does in Python: setting an interpreter up, loading, reloading, writing errors down.
+
+Only the host calls this module; scripts use the package itself.
+"""
+
+from __future__ import annotations
+
+import _thread
+import io
+import linecache
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
+
+import _json
+import _redrabbit
+
+from . import _codec
+from . import singletons as _singletons
+
+ERROR, WARN = 2, 3
+
+facts: dict[str, Any] = {}
+_loop: Any = None  # the HostLoop of an asyncio scene
+
+
+# ---- Output: whole lines go to the host, with the scene's name ----
+
+
+class _Output(io.TextIOBase):
+    """sys.stdout and sys.stderr of a scene; each thread has its own unfinished line."""
+
+    LONGEST = 8192  # an unfinished line is passed on at this length
+
+    def __init__(self, error: bool) -> None:
+        super().__init__()
+        self._error = error
+        self._tails = _thread._local()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return "utf-8"
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        tail = getattr(self._tails, "text", "") + text
+        if "\n" in text:
+            *lines, tail = tail.split("\n")
+            for line in lines:
+                _redrabbit.print_line(self._error, line)
+        while len(tail) > self.LONGEST:
+            _redrabbit.print_line(self._error, tail[: self.LONGEST])
+            tail = tail[self.LONGEST :]
+        self._tails.text = tail
+        return len(text)
+
+    def finish(self) -> None:
+        tail = getattr(self._tails, "text", "")
+        if tail:
+            self._tails.text = ""
+            _redrabbit.print_line(self._error, tail)
+
+
+# ---- Setting up ----
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"the body is not JSON: {name}")
+
+
+def _configure(cancelled: type[BaseException] | None) -> None:
+    scan = _json.make_scanner(
+        SimpleNamespace(
+            strict=True,
+            object_hook=None,
+            object_pairs_hook=None,
+            parse_float=float,
+            parse_int=int,
+            parse_constant=_reject_constant,
+        )
+    )
+    encode = _json.make_encoder(
+        None,
+        _redrabbit.json_default,
+        _json.encode_basestring,
+        None,
+        ": ",
+        ", ",
+        False,
+        False,
+        False,
+    )
+    _redrabbit.configure(scan, encode, _codec.thrift_encode, _codec.typed_decode, cancelled)
+
+
+def _set_path(extra: list[str]) -> None:
+    package = facts["package_path"]
+    first = [os.path.dirname(facts["file"]), *extra, package]
+    rest = [folder for folder in sys.path if folder not in first]
+    sys.path[:] = list(dict.fromkeys(first)) + rest
+    if facts["venv"]:
+        import site
+
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        site.addsitedir(os.path.join(facts["venv"], "lib", version, "site-packages"))
+
+
+def _warn_shadows(folders: list[str]) -> None:
+    ours = {"ff", "ffext", "redrabbit", "event_bus", "_redrabbit"}
+    package = os.path.realpath(facts["package_path"])
+    for folder in dict.fromkeys(folders):
+        if os.path.realpath(folder) == package:
+            continue
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        for name in sorted(names):
+            stem, dot, end = name.partition(".")
+            is_package = not dot and os.path.isfile(os.path.join(folder, name, "__init__.py"))
+            if end != "py" and not is_package:
+                continue
+            if stem in ours or stem in sys.stdlib_module_names:
+                path = os.path.join(folder, name)
+                whose = "RedRabbit's" if stem in ours else "the standard library's"
+                _redrabbit.log(
+                    WARN, "PYTHON", f"{path} hides {whose} module '{stem}': better rename it"
+                )
+
+
+def setup(extra_path: list[str]) -> None:
+    global _loop
+    facts.update(_redrabbit.facts())
+    sys.setswitchinterval(facts["switch_interval"])
+    sys.stdout = _Output(False)
+    sys.stderr = _Output(True)
+    sys.argv = [facts["file"]]
+    _set_path(extra_path)
+    _warn_shadows([os.path.dirname(facts["file"]), *extra_path])
+    if facts["asyncio"]:
+        import asyncio
+
+        from . import _loop as module
+
+        _loop = module.HostLoop(_loop_error)
+        _configure(asyncio.CancelledError)
+    else:
+        _configure(None)
+
+
+# ---- The script ----
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def load() -> ModuleType:
+    """Imports the scene's script under its stem."""
+    from importlib.machinery import ModuleSpec, SourceFileLoader
+
+    path, name = facts["file"], facts["module"]
+    source = _read(path)
+    code = compile(source, path, "exec", dont_inherit=True)
+    module = ModuleType(name)
+    loader = SourceFileLoader(name, path)
+    module.__file__ = path
+    module.__loader__ = loader
+    module.__spec__ = ModuleSpec(name, loader, origin=path)
+    module.__spec__.has_location = True
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        raise
+    _redrabbit.set_version(source, False)
+    return module
+
+
+def _source_of(name: str) -> tuple[ModuleType, str]:
+    module = sys.modules.get(name)
+    if module is None:
+        raise ImportError(f"module '{name}' is not loaded: import it first")
+    if name.partition(".")[0] in {"redrabbit", "_redrabbit", "ff", "ffext"}:
+        raise ImportError(f"module '{name}' belongs to RedRabbit and is not reloaded")
+    path = getattr(module, "__file__", None)
+    if not path or not path.endswith(".py"):
+        raise ImportError(f"module '{name}' has no Python source to reload")
+    return module, path
+
+
+def reload(name: str) -> str:
+    """'' or the error's text; on an error the module and its registrations are as before."""
+    try:
+        module, path = _source_of(name)
+        source = _read(path)
+        code = compile(source, path, "exec", dont_inherit=True)
+    except Exception as error:
+        return _text_of(error)
+    namespace = module.__dict__
+    before = dict(namespace)
+    registered = _redrabbit.registrations()
+    objects = _singletons.snapshot()
+    _redrabbit.restore([handler for handler in registered if handler.module != name])
+    try:
+        exec(code, namespace)
+        _singletons.adopt(name, namespace)
+    except BaseException as error:
+        namespace.update(before)
+        for key in [key for key in namespace if key not in before]:
+            del namespace[key]
+        _redrabbit.restore(registered)
+        _singletons.restore(objects)
+        linecache.checkcache(path)
+        return _text_of(error)
+    linecache.checkcache(path)
+    _redrabbit.set_version(source if path == facts["file"] else None, True)
+    return ""
+
+
+# ---- Errors ----
+
+FIRST, WINDOW = 5, 10.0  # so many whole, per (file, line, type), in so many seconds; then one count line
+
+
+class _Seen:
+    __slots__ = ("until", "count", "timer")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.count = 0
+        self.timer = False
+
+
+_seen: dict[tuple[Any, ...], _Seen] = {}
+
+
+def _count_line(key: tuple[Any, ...], where: str) -> None:
+    seen = _seen.pop(key, None)
+    if seen and seen.count > FIRST:
+        _redrabbit.log(
+            ERROR, "PYTHON", f"{where}: {seen.count - FIRST} more like it in {WINDOW:g} s"
+        )
+
+
+def _admit(key: tuple[Any, ...], where: str) -> bool:
+    """Whether this one is to be written whole; if it is the first that is not, the count will follow."""
+    now = time.monotonic()
+    seen = _seen.get(key)
+    if seen is None or now >= seen.until:
+        if seen is not None:
+            _count_line(key, where)
+        if len(_seen) > 1000:
+            _seen.clear()
+        seen = _seen[key] = _Seen(now + WINDOW)
+    seen.count += 1
+    if seen.count > FIRST and not seen.timer:
+        seen.timer = True
+        left = max(0, int((seen.until - now) * 1000)) + 1
+        _redrabbit.timer(left, 0, _count_line, (key, where))
+    return seen.count <= FIRST
+
+
+def _place(error: BaseException) -> tuple[str, int]:
+    at = error.__traceback__
+    if at is None:
+        if isinstance(error, SyntaxError):
+            return error.filename or "?", error.lineno or 0
+        return "", 0
+    while at.tb_next is not None:
+        at = at.tb_next
+    return at.tb_frame.f_code.co_filename, at.tb_lineno
+
+
+def _hint(error: BaseException) -> str:
+    text = str(error)
+    if isinstance(error, RuntimeError) and "no running event loop" in text:
+        return "\nHint: asyncio needs an event loop: set `asyncio: true` for this scene"
+    if isinstance(error, ImportError) and ("subinterpreter" in text or "interpreters" in text):
+        return "\nHint: set `interpreter: main` for this scene"
+    return ""
+
+
+def _text_of(error: BaseException) -> str:
+    at = error.__traceback__
+    while at is not None and at.tb_frame.f_globals.get("__name__") == __name__:
+        at = at.tb_next  # our own frames explain nothing
+    lines = traceback.format_exception(type(error), error, at)
+    return "".join(lines).rstrip("\n") + _hint(error)
+
+
+def report(error: BaseException, where: str) -> None:
+    """Writes an error down: the whole traceback, or only a count when the same comes again and again."""
+    file, line = _place(error)
+    name = type(error).__name__
+    head = f"{facts['scene']}: {where}" if where else facts["scene"]
+    if _admit((file, line, name), f"{head}: {name} at {file}:{line}"):
+        linecache.checkcache(file)
+        _redrabbit.log(ERROR, "PYTHON", f"{head}: {_text_of(error)}")
+
+
+def note(level: int, where: str, what: str, error: BaseException | None) -> None:
+    """One line, e.g. about a message nobody handles; limited like errors."""
+    detail = f": {error}" if error is not None else ""
+    head = f"{facts['scene']}: {where}" if where else facts["scene"]
+    if _admit((where.partition(", session")[0], what), f"{head}: {what}"):
+        _redrabbit.log(level, "PYTHON", f"{head}: {what}{detail}")
+
+
+def explain(error: BaseException) -> str:
+    """One line that says what and where, for a start that failed."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SyntaxError):
+        file, line = _place(error)
+        text = error.msg
+    elif isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    else:
+        file, line = _place_in_project(error)
+    where = f"{file}:{line}: " if file and file != "?" else ""
+    hint = _hint(error).replace("\nHint: ", ": ")
+    return f"{where}{type(error).__name__}: {text}{hint}"
+
+
+def _place_in_project(error: BaseException) -> tuple[str, int]:
+    """The last line of the script's own folder, rather than one deep in a library."""
+    folder = os.path.dirname(facts.get("file", "")) + os.sep
+    found = _place(error)
+    at = error.__traceback__
+    while at is not None:
+        file = at.tb_frame.f_code.co_filename
+        if file.startswith(folder):
+            found = file, at.tb_lineno
+        at = at.tb_next
+    return found
+
+
+# ---- asyncio scenes ----
+
+
+def _loop_error(error: BaseException | None, message: str) -> None:
+    if error is None:
+        _redrabbit.log(ERROR, "PYTHON", f"{facts['scene']}: {message}")
+    else:
+        report(error, f"asyncio: {message}")
+
+
+def create_future() -> Any:
+    return _loop.create_future()
+
+
+def drive(coroutine: Any, owner: Any) -> Any:
+    task = _loop.create_task(coroutine)
+    task.add_done_callback(owner._finished)
+    return task
+
+
+def loop_step() -> int:
+    return _loop.step()
+
+
+def loop_pending() -> bool:
+    return _loop.pending()
+
+
+def loop_running(on: bool) -> None:
+    _loop.running(on)
+
+
+def loop_fileno() -> int:
+    return _loop.fileno()
+
+
+# ---- The end ----
+
+PATIENCE = 2.0  # seconds for threads that the script started
+
+
+def _attempt(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except BaseException as error:
+        report(error, "ending")
+
+
+def _end_executors() -> None:
+    module = sys.modules.get("concurrent.futures.thread")
+    if module is None:
+        return
+    with module._global_shutdown_lock:
+        module._shutdown = True
+    for queue in list(module._threads_queues.values()):
+        queue.put(None)
+    module._threads_queues.clear()  # its exit hook would wait for ever for a worker that hangs
+
+
+def _join_threads() -> None:
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return
+    until = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread is threading.main_thread() or thread.ident == _thread.get_ident():
+            continue
+        if type(thread) is not threading._DummyThread:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+def stop() -> None:
+    """The scene is over: loop, threads, atexit functions, unfinished lines of output."""
+    import atexit
+
+    if _loop is not None:
+        _attempt(_loop.shut_down)
+    if facts.get("interpreter") != "main":
+        _attempt(atexit._run_exitfuncs)
+    _attempt(_end_executors)
+    _attempt(_join_threads)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, _Output):
+            stream.finish()
+    for name in [facts.get("module", ""), *_singletons.modules()]:
+        if facts.get("interpreter") == "main":
+            sys.modules.pop(name, None)
+    _singletons.restore([])
+    _seen.clear()

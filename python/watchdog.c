@@ -1,0 +1,190 @@
+#include "python/watchdog.h"
+
+#include <time.h>
+
+#define TICK_MAX_MS 100
+#define TICK_MIN_MS 2
+#define GIL_PATIENCE_MS 1000 /* a strike that waits longer for the GIL: the handler is inside C */
+
+static struct {
+    pthread_mutex_t lock; /* the list, and the watchdog's own fields of each watch */
+    pthread_cond_t changed;
+    pthread_t thread;
+    bool running, stopping;
+    rr__watch_t *first;
+} dog = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- A strike ---- */
+
+static PyThreadState *borrow_state(rr_script_t *script) {
+    PyThreadState *state = PyThreadState_New(script->interp->state);
+    if (state)
+        PyEval_RestoreThread(state);
+    return state;
+}
+
+/* A handler that swallows the exception gets the next one soon; one that sleeps in C less and less often. */
+static uint64_t pause_after(const rr__watch_t *watch, unsigned struck) {
+    uint64_t ms = watch->limit_ms < 100 ? watch->limit_ms : 100;
+    return ms << (struck < 6 ? struck : 6);
+}
+
+/* Under the GIL nothing can start or end meanwhile: the sequence tells whether the same handler still runs. */
+static void *strike(void *argument) {
+    rr__watch_t *watch = argument;
+    rr_script_t *script = watch->script;
+    uint64_t seen;
+    pthread_mutex_lock(&dog.lock);
+    seen = watch->seen;
+    pthread_mutex_unlock(&dog.lock);
+    PyThreadState *state = borrow_state(script);
+    unsigned struck = 0;
+    if (state) {
+        if (atomic_load_explicit(&watch->sequence, memory_order_acquire) == seen && script->state) {
+            watch->struck++;
+            PyThreadState_SetAsyncExc(atomic_load_explicit(&watch->thread_id, memory_order_relaxed),
+                                      script->state->handler_timeout);
+        }
+        struck = watch->struck;
+        PyThreadState_Clear(state);
+        PyThreadState_DeleteCurrent();
+    }
+    pthread_mutex_lock(&dog.lock);
+    watch->striking = false;
+    watch->next_ms = now_ms() + pause_after(watch, struck);
+    pthread_cond_broadcast(&dog.changed);
+    pthread_mutex_unlock(&dog.lock);
+    return NULL;
+}
+
+static void launch(rr__watch_t *watch) {
+    pthread_t thread;
+    watch->striking = true;
+    if (pthread_create(&thread, NULL, strike, watch) != 0) {
+        watch->striking = false;
+        return;
+    }
+    pthread_detach(thread);
+}
+
+/* ---- The look-out ---- */
+
+/* Two strikes without effect, or no GIL for a strike: the handler is inside C, where no exception reaches it. Only said:
+ * rr_log wants no GIL, but a script's host may be called on its own thread only. */
+static void report_stuck(rr__watch_t *watch, uint64_t now) {
+    if (watch->reported || now - watch->since_ms < watch->limit_ms + GIL_PATIENCE_MS)
+        return;
+    watch->reported = true;
+    if (watch->script->system)
+        rr_log(watch->script->system, RR_WARN, "PYTHON",
+               "%s: a handler has run for %llu ms and is inside C code (or sleeps), where it cannot be stopped; "
+               "other scenes go on",
+               watch->script->scene, (unsigned long long)(now - watch->since_ms));
+}
+
+static void look_at(rr__watch_t *watch, uint64_t now) {
+    uint64_t sequence = atomic_load_explicit(&watch->sequence, memory_order_acquire);
+    if (!(sequence & 1) || sequence != watch->seen) {
+        if (watch->striking)
+            return; /* it finds out itself */
+        watch->seen = sequence;
+        watch->since_ms = now;
+        watch->next_ms = now + watch->limit_ms;
+        watch->reported = false;
+        return;
+    }
+    if (now < watch->next_ms && !watch->striking)
+        return;
+    report_stuck(watch, now);
+    if (!watch->striking && now >= watch->next_ms)
+        launch(watch);
+}
+
+static unsigned tick(void) {
+    unsigned ms = TICK_MAX_MS;
+    for (rr__watch_t *watch = dog.first; watch; watch = watch->next) {
+        if (watch->limit_ms / 4 < ms)
+            ms = watch->limit_ms / 4;
+    }
+    return ms < TICK_MIN_MS ? TICK_MIN_MS : ms;
+}
+
+static void *watch_all(void *unused) {
+    pthread_mutex_lock(&dog.lock);
+    while (!dog.stopping) {
+        uint64_t now = now_ms();
+        for (rr__watch_t *watch = dog.first; watch; watch = watch->next)
+            look_at(watch, now);
+        if (dog.first) {
+            struct timespec until;
+            clock_gettime(CLOCK_REALTIME, &until);
+            long ns = until.tv_nsec + (long)tick() * 1000000;
+            until.tv_sec += ns / 1000000000;
+            until.tv_nsec = ns % 1000000000;
+            pthread_cond_timedwait(&dog.changed, &dog.lock, &until);
+        } else {
+            pthread_cond_wait(&dog.changed, &dog.lock);
+        }
+    }
+    pthread_mutex_unlock(&dog.lock);
+    return NULL;
+}
+
+int rr__watchdog_add(rr_script_t *script) {
+    rr__watch_t *watch = &script->watch;
+    int rc = RR_OK;
+    pthread_mutex_lock(&dog.lock);
+    if (!dog.running) {
+        dog.stopping = false;
+        dog.running = pthread_create(&dog.thread, NULL, watch_all, NULL) == 0;
+        rc = dog.running ? RR_OK : RR_ENOMEM;
+    }
+    if (rc == RR_OK) {
+        watch->script = script;
+        watch->next = dog.first;
+        dog.first = watch;
+        pthread_cond_broadcast(&dog.changed);
+    }
+    pthread_mutex_unlock(&dog.lock);
+    return rc;
+}
+
+void rr__watchdog_remove(rr_script_t *script) {
+    if (!script->watch.script)
+        return;
+    PyThreadState *state = PyEval_SaveThread();
+    pthread_mutex_lock(&dog.lock);
+    for (rr__watch_t **at = &dog.first; *at; at = &(*at)->next) {
+        if (*at == &script->watch) {
+            *at = script->watch.next;
+            break;
+        }
+    }
+    while (script->watch.striking)
+        pthread_cond_wait(&dog.changed, &dog.lock);
+    script->watch.script = NULL;
+    pthread_mutex_unlock(&dog.lock);
+    PyEval_RestoreThread(state);
+}
+
+void rr__watchdog_stop(void) {
+    pthread_mutex_lock(&dog.lock);
+    bool running = dog.running;
+    dog.stopping = true;
+    dog.running = false;
+    pthread_cond_broadcast(&dog.changed);
+    pthread_mutex_unlock(&dog.lock);
+    if (running)
+        pthread_join(dog.thread, NULL);
+}
+
+void rr__watchdog_clear(rr_script_t *script) {
+    script->watch.struck = 0;
+    PyThreadState_SetAsyncExc(atomic_load_explicit(&script->watch.thread_id, memory_order_relaxed), NULL);
+}
