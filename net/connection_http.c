@@ -2,6 +2,7 @@
  *
  * One request at a time: while its answer is outstanding, or does not fit the output yet, nothing is read. A large answer
  * goes out in pieces as the client takes them, so the send limit holds for HTTP too. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

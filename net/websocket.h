@@ -3,7 +3,7 @@
  * Why not wslay, which the house would prefer: its frame context holds a 4 KiB buffer per connection (4,264 bytes
  * measured, our whole budget for an idle client is 1 KiB), pulls bytes through a callback into it (a copy of every byte) and
  * hands large frames out in pieces. Measured on 64-byte masked frames: 36 ns each for wslay_frame_recv, 10 ns for the
- * functions here, which work in place. tests/unit/net/test_websocket.c checks these functions against wslay's. */
+ * functions here, which work in place. */
 #ifndef RR_NET_WEBSOCKET_H
 #define RR_NET_WEBSOCKET_H
 
