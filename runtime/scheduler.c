@@ -22,6 +22,7 @@
 
 #define SLOT_TURNS   16     /* in a row out of the slot, while others wait */
 #define FAIR_PICK    61     /* every so many picks the oldest first */
+#define FAIR_QUEUE   4      /* every so many of them the pool's queue first */
 #define CLOCK_PICK   64     /* every so many picks the timers */
 #define SPIN_NS      50000  /* before sleeping; about what a wake-up costs */
 #define LONG_TURN_NS 50000  /* after which even a worker's single waiting actor may be taken */
@@ -52,7 +53,7 @@ typedef struct member {
     /* Set at the thread's start (release), read by thieves and the overseer. */
     _Atomic(rr_worker_t *) worker;
     pthread_t thread;
-    unsigned index, slot_turns, picks; /* owner */
+    unsigned index, slot_turns, picks, ring_takes; /* owner */
     sighting_t seen[64];               /* owner; by victim's index modulo 64: a collision only forgets */
     worker_mode_t mode;                /* under pool->lock */
     bool stuck;                        /* under pool->lock */
@@ -264,8 +265,11 @@ static rr_actor_t *take_slot(member_t *member) {
     return slot_swap(member, NULL);
 }
 
+/* Now and then the pool's queue comes first: a ring that never runs dry must not keep out what came from outside. */
 static rr_actor_t *take_oldest(member_t *member) {
     rr_actor_t *actor = NULL;
+    if (++member->ring_takes % FAIR_QUEUE == 0 && (actor = queue_take(member)))
+        return actor;
     if (rr__ring_take(&member->woken, &actor, 1))
         return actor;
     return queue_take(member);
@@ -468,7 +472,18 @@ static member_t *member_of(pool_t *pool, rr_worker_t *worker) {
     return NULL;
 }
 
-/* Overseer's thread. What waits behind the stuck worker is stolen by the others: have one look. */
+/* Overseer's thread: what waits behind the stuck worker goes to the pool's queue. Left where it is, it would be seen only
+ * by workers that have run out of work. Bounded, as the worker may go on adding to it. */
+static void rescue(member_t *member) {
+    rr_actor_t *actor;
+    for (unsigned i = 0; i < RR__RING_SIZE + RR__STACK_SIZE; i++) {
+        if (!rr__ring_take(&member->woken, &actor, 1) && !(actor = rr__stack_steal(&member->fresh)) &&
+            !(actor = slot_steal(member)))
+            return;
+        queue_push(member->pool, actor);
+    }
+}
+
 static void pool_stuck(rr_executor_t *executor, rr_worker_t *worker, unsigned ms) {
     pool_t *pool = pool_of(executor);
     pthread_mutex_lock(&pool->lock);
@@ -483,7 +498,9 @@ static void pool_stuck(rr_executor_t *executor, rr_worker_t *worker, unsigned ms
         bring_spare(pool);
     }
     pthread_mutex_unlock(&pool->lock);
-    if (member && (others_wait(member) || atomic_load_explicit(&member->slot, memory_order_relaxed)))
+    if (member)
+        rescue(member);
+    if (atomic_load(&pool->queued))
         wake_one(pool);
 }
 

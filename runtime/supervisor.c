@@ -8,6 +8,7 @@
 
 #define DEFAULT_MAX_RESTARTS 5
 #define DEFAULT_WITHIN_MS    60000
+#define MAX_RESTARTS         65536 /* each has its time remembered */
 
 typedef struct child {
     rr_child_t spec; /* name and arg point into the block */
@@ -255,6 +256,8 @@ static const rr_behavior_t behavior = {
 
 int rr_supervisor_spawn(rr_system_t *system, const rr_supervisor_t *given, rr_addr_t *out) {
     rr_supervisor_t spec = *given;
+    if (spec.max_restarts > MAX_RESTARTS)
+        return RR_EINVAL;
     if (!spec.max_restarts)
         spec.max_restarts = DEFAULT_MAX_RESTARTS;
     if (!spec.within_ms)

@@ -12,10 +12,10 @@ static int last_end;
 static void on_event(void *context, size_t child, rr_addr_t addr, int reason) {
     pthread_mutex_lock(&lock);
     char text[8];
-    if (addr == RR_NOBODY) {
+    if (addr == RR_NOBODY && current[child] == RR_NOBODY) {
         last_end = reason;
         latch_add(&gave_up, 1);
-    } else if (current[child] == addr) {
+    } else if (addr == RR_NOBODY) {
         current[child] = RR_NOBODY;
         last_end = reason;
         snprintf(text, sizeof text, "-%zu", child);
@@ -90,6 +90,7 @@ START_TEST(one_for_one) {
     latch_wait(&starts, CHILDREN + 2);
     rr_kill(rig, child_addr(3), RR_CANCELLED);
     latch_wait(&starts, CHILDREN + 3);
+    ck_assert_ptr_null(strstr(order, "0"));
     rr_kill(rig, boss, RR_CANCELLED); /* takes its children along */
     rig_quiet(rig);
     rig_end(rig);
@@ -156,6 +157,46 @@ START_TEST(temporary_is_never_restarted) {
 }
 END_TEST
 
+START_TEST(the_ended_are_not_revived_by_others) {
+    begin(RR_ONE_FOR_ONE, RR_RESTART_TRANSIENT, 100);
+    rig_send(rig, child_addr(2), 0);
+    latch_wait(&ends, 1);
+    rig_send(rig, child_addr(1), 15);
+    latch_wait(&starts, CHILDREN + 1);
+    ck_assert_uint_ne(child_addr(1), RR_NOBODY);
+    ck_assert_uint_eq(child_addr(2), RR_NOBODY);
+    rr_kill(rig, boss, RR_OK);
+    rig_quiet(rig);
+    rig_end(rig);
+}
+END_TEST
+
+/* Failures of several children at once, while the restart for one of them is under way: all come back, once. */
+START_TEST(failures_cross) {
+    begin(RR_REST_FOR_ONE, RR_RESTART_PERMANENT, 60000);
+    for (int round = 0; round < 200; round++) {
+        for (size_t i = CHILDREN; i-- > 0;) {
+            rr_addr_t addr = child_addr(i);
+            if (addr != RR_NOBODY)
+                rig_try_send(rig, addr, 15);
+        }
+    }
+    for (int i = 0;; i++) { /* they settle: all alive at once */
+        bool all = true;
+        for (size_t k = 0; k < CHILDREN; k++)
+            all &= child_addr(k) != RR_NOBODY;
+        if (all && rr_system_actor_count(rig) == CHILDREN + 1)
+            break;
+        struct timespec pause = {0, 1000000};
+        ck_assert_int_lt(i, RIG_PATIENCE_S * 1000);
+        nanosleep(&pause, NULL);
+    }
+    rr_kill(rig, boss, RR_OK);
+    rig_quiet(rig);
+    rig_end(rig);
+}
+END_TEST
+
 static void note_down(rr_actor_t *self, void *state, rr_message_t *msg) {
     if (rr_message_kind(msg) == RR_SEND) {
         MUST(rr_monitor(self, boss, NULL) == RR_OK);
@@ -171,7 +212,7 @@ static const rr_behavior_t observer = {.name = "observer", .receive = note_down}
 START_TEST(gives_up_after_too_many) {
     begin(RR_ONE_FOR_ONE, RR_RESTART_PERMANENT, 3);
     rig_send(rig, rig_spawn_behavior(rig, &observer), 0);
-    latch_wait(&starts, CHILDREN + 1);
+    latch_wait(&starts, CHILDREN + 1); /* the observer counts itself as one */
     for (uint64_t i = 0; i < 3; i++) {
         rig_send(rig, child_addr(1), 15);
         latch_wait(&starts, CHILDREN + 2 + i);
@@ -206,6 +247,8 @@ START_TEST(no_children_and_bad_ones) {
     rr_supervisor_t spec = {.name = "empty"};
     ck_assert_int_eq(rr_supervisor_spawn(rig, &spec, &boss), RR_OK);
     ck_assert_int_eq(rr_supervisor_spawn(rig, &spec, NULL), RR_EEXIST);
+    spec = (rr_supervisor_t){.max_restarts = 1u << 30};
+    ck_assert_int_eq(rr_supervisor_spawn(rig, &spec, NULL), RR_EINVAL);
     spec = (rr_supervisor_t){.name = "not legal"};
     ck_assert_int_eq(rr_supervisor_spawn(rig, &spec, NULL), RR_EINVAL);
     rr_kill(rig, boss, RR_OK);
@@ -215,4 +258,4 @@ START_TEST(no_children_and_bad_ones) {
 END_TEST
 
 CHECK_MAIN("supervisor", one_for_one, rest_for_one, one_for_all, transient_and_temporary, temporary_is_never_restarted,
-           gives_up_after_too_many, a_child_that_never_starts, no_children_and_bad_ones)
+           the_ended_are_not_revived_by_others, failures_cross, gives_up_after_too_many, a_child_that_never_starts, no_children_and_bad_ones)
