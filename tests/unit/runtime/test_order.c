@@ -9,13 +9,15 @@ typedef struct peer {
     uint32_t me, next_out[ACTORS], next_in[ACTORS], received;
 } peer_t;
 
+static int know_oneself(rr_actor_t *self, void *state, const void *arg) {
+    ((peer_t *)state)->me = (uint32_t)(uintptr_t)arg;
+    return RR_OK;
+}
+
 static void wander(rr_actor_t *self, void *state, rr_message_t *msg) {
     peer_t *my = state;
     uint32_t word[2];
-    if (rr_message_type(msg) == 0) {
-        memcpy(&my->me, rr_message_data(msg), sizeof my->me);
-        MUST(all[my->me] == rr_self(self));
-    } else {
+    if (rr_message_type(msg) == 1) {
         memcpy(word, rr_message_data(msg), sizeof word);
         MUST(rr_message_from(msg) == all[word[0]]);
         MUST(word[1] == my->next_in[word[0]]); /* the next one of that sender, none lost, none twice */
@@ -29,14 +31,15 @@ static void wander(rr_actor_t *self, void *state, rr_message_t *msg) {
     if (rr_send(self, all[to], 1, word, sizeof word) != RR_OK)
         MUST(!"refused");
 }
-static const rr_behavior_t wanderer = {.name = "wanderer", .state_size = sizeof(peer_t), .receive = wander};
+static const rr_behavior_t wanderer = {
+    .name = "wanderer", .state_size = sizeof(peer_t), .start = know_oneself, .receive = wander};
 
 static void run(unsigned threads) {
     rr_system_t *system = rig_start(threads);
     for (uint32_t i = 0; i < ACTORS; i++)
-        all[i] = rig_spawn_behavior(system, &wanderer);
-    for (uint32_t i = 0; i < ACTORS; i++)
-        ck_assert_int_eq(rr_system_send(system, all[i], 0, &i, sizeof i), RR_OK);
+        all[i] = rig_spawn(system, &(rr_spawn_t){.behavior = &wanderer, .arg = (void *)(uintptr_t)i});
+    for (uint32_t i = 0; i < ACTORS; i++) /* all are known before the first one sends */
+        rig_send(system, all[i], 0);
     latch_wait(&done, 1); /* walks differ in length: one actor that got its share shows that all moved on */
     rig_end(system);
 }
