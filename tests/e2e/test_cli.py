@@ -69,7 +69,7 @@ class Mistakes(Case):
     def test_a_port_in_use(self) -> None:
         self.write("main.py", SCRIPT)
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
+            taken.bind(("127.0.0.1", free_port()))
             taken.listen()
             port = str(taken.getsockname()[1])
             self.wrong(
