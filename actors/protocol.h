@@ -41,7 +41,7 @@ enum {
     RR_TYPE_RELOAD,         /* call, anyone -> scene: module name ("" = its script); answered with rr_reload_reply */
     RR_TYPE_STOP,           /* send: offline everyone, clean up, end */
     RR_TYPE_RUN,            /* a scene to itself: coroutines or a backlog are waiting */
-    RR_TYPE_LOGIN_SCENE,    /* gate -> its shards: u64 address of the login scene, 0 = gone */
+    RR_TYPE_LOGIN_SCENE,    /* call, gate -> its shards: u64 address of the login scene, 0 = gone */
     RR_TYPE_FLUSH,          /* a shard to itself */
     RR_TYPE_DRAIN,          /* gate -> its shards: u64 pointer to a latch of this process; stop reading */
     RR_TYPE_CLOSE_ALL,      /* the same: flush, say goodbye (1001), close */

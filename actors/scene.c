@@ -119,10 +119,15 @@ void rr__scene_settle(rr_scene_t *scene) {
 
 /* ---- More turns ---- */
 
+/* An empty message to oneself, never refused for fullness: at most one of a kind is under way. */
+static bool poke(rr_scene_t *scene, uint32_t type) {
+    rr_buffer_t *nothing = rr_buffer_new(1);
+    return nothing && rr_send_unsheddable(scene->self, scene->addr, type, nothing, 1) == RR_OK;
+}
+
 void rr__scene_again(rr_scene_t *scene) {
-    if (scene->run_queued)
-        return;
-    scene->run_queued = rr_send_unsheddable(scene->self, scene->addr, RR_TYPE_RUN, rr_buffer_new(0), 1) == RR_OK;
+    if (!scene->run_queued)
+        scene->run_queued = poke(scene, RR_TYPE_RUN);
 }
 
 void rr_scene_wake(rr_scene_t *scene) {
@@ -673,7 +678,7 @@ static void scene_drain(rr_actor_t *self, void *state) {
         return;
     }
     /* Behind what is in the mailbox. */
-    if (rr_send_unsheddable(self, scene->addr, RR_TYPE_STOP, rr_buffer_new(0), 1) != RR_OK)
+    if (!poke(scene, RR_TYPE_STOP))
         rr_exit(self, RR_OK);
 }
 
@@ -694,7 +699,9 @@ static void destroy(rr_scene_t *scene) {
         scene->entered = false; /* destroying ends the turn, too */
     }
     leave_logic(scene);
+    scene->created = scene->loaded = false;
     free(scene->state);
+    scene->state = NULL;
     rr__peers_free(scene);
     rr__calls_free(scene);
     for (rr__backlog_item_t *item = scene->backlog, *next; item; item = next) {

@@ -73,10 +73,20 @@ static void host_log(void *host, rr_level_t level, const char *module, const cha
     rr_log(scene->system, level, module, "%s: %.*s", scene->options->name, (int)(size < 65536 ? size : 65536), text);
 }
 
-/* Whole lines, whatever the log level: one write each, so lines of different scenes do not mix. */
+/* Whole lines, with the scene's name, whatever the log level. Standard error goes the same way, named as such. */
 static void host_print(void *host, bool error, const char *line, size_t size) {
-    fprintf(error ? stderr : stdout, "[%s] %.*s\n", scene_of(host)->options->name, (int)(size < 1u << 20 ? size : 1u << 20), line);
-    fflush(error ? stderr : stdout);
+    rr_scene_t *scene = scene_of(host);
+    const char *name = scene->options->name;
+    size_t room = strlen(name) + size + 16;
+    char small[512], *text = room <= sizeof(small) ? small : malloc(room);
+    if (!text)
+        return;
+    int head = sprintf(text, "[%s]%s ", name, error ? "!" : "");
+    memcpy(text + head, line, size);
+    text[(size_t)head + size] = '\n';
+    rr_print(scene->system, text, (size_t)head + size + 1);
+    if (text != small)
+        free(text);
 }
 
 static void host_done(void *host, uint64_t token, int status) { rr_scene_done(scene_of(host), token, status); }
@@ -127,15 +137,18 @@ static int python_load(void *state, rr_scene_t *scene, const void *arg, uint64_t
     return rc == RR_OK ? rr_script_load(python->script, token, why, why_size) : rc;
 }
 
+/* A system that is stopped without a drain finishes its actors on a thread that no script may be entered on. */
+static bool abandoned(void) { return !rr_worker_current(); }
+
 static void python_turn_begin(void *state) {
     python_state_t *python = state;
-    if (python->script) /* else rr_script_create enters */
+    if (python->script && !abandoned()) /* without a script rr_script_create enters */
         rr_script_enter(python->script);
 }
 
 static void python_turn_end(void *state) {
     python_state_t *python = state;
-    if (python->script)
+    if (python->script && !abandoned())
         rr_script_leave(python->script);
 }
 
@@ -152,7 +165,8 @@ static int python_session_new(void *state, rr_session_t *session) {
 }
 
 static void python_session_free(void *state, rr_session_t *session) {
-    rr_script_session_free(((python_state_t *)state)->script, script_session(session));
+    if (!abandoned())
+        rr_script_session_free(((python_state_t *)state)->script, script_session(session));
 }
 
 static int python_enter(void *state, rr_session_t *session, const char *from, const void *extra, size_t size,
@@ -207,7 +221,7 @@ static void python_destroy(void *state) {
     python_state_t *python = state;
     if (!python->script)
         return;
-    if (!rr_worker_current()) {
+    if (abandoned()) {
         rr_log(python->scene->system, RR_WARN, "SCENE", "%s: ended outside of its workers: its interpreter is abandoned",
                python->scene->options->name);
         return;

@@ -1,0 +1,350 @@
+/* shard_output.c: what scenes say, carried out: straight into the connections' output, which leaves in one write per
+ * connection and turn of the loop. */
+#include <stdlib.h>
+
+#include "actors/gate_impl.h"
+
+#define SHARE_ABOVE RR_BODY_INLINE /* bodies that came by themselves go out by reference */
+
+/* A record with its message: behind its head in the record, or the message that followed. */
+typedef struct output {
+    rr__shard_t *shard;
+    rr__scene_ref_t *from;
+    const rr_record_t *record;
+    const uint8_t *body; /* all of it, or what followed */
+    size_t size;
+    rr_buffer_t *owner; /* body lies in it; may be NULL */
+} output_t;
+
+static void bad(output_t *o) { rr_count(&o->shard->count.bad_records, 1); }
+
+/* ---- To clients ---- */
+
+static void sent(rr__slot_t *slot, int rc, size_t size) {
+    rr__shard_t *shard = slot->shard;
+    if (rc == RR_OK) {
+        rr_count(&shard->count.messages_out, 1);
+        rr_count(&shard->count.bytes_out, size);
+    } else if (rc == RR_ELIMIT) {
+        rr__shard_close(slot, RR_CLOSE_SLOW_READER);
+    } else if (rc == RR_ENOMEM) {
+        rr__shard_close(slot, RR_CLOSE_IO);
+    } /* else it is closing, or was never one to send to */
+}
+
+static void send_one(output_t *o, rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, bool text) {
+    if (size <= SHARE_ABOVE || !o->owner) {
+        sent(slot, rr_connection_send(slot->connection, cmd, body, size, text), size);
+        return;
+    }
+    rr_shared_message_t *message = rr_shared_message_new(cmd, o->owner, body, size, text);
+    sent(slot, message ? rr_connection_send_shared(slot->connection, message) : RR_ENOMEM, size);
+    rr_shared_message_free(message);
+}
+
+static void on_multicast(output_t *o, rr_shared_message_t *message) {
+    const uint8_t *p = o->record->body;
+    for (uint32_t i = 0; i < o->record->slot; i++, p += 16) {
+        rr__slot_t *slot = rr__shard_slot(o->shard, rr_get32(p + 8), rr_get64(p));
+        if (slot)
+            sent(slot, rr_connection_send_shared(slot->connection, message), o->size);
+        else
+            rr_count(&o->shard->count.stale, 1);
+    }
+    rr_count(&o->shard->count.multicasts, 1);
+}
+
+static void on_broadcast(output_t *o, rr_shared_message_t *message) {
+    for (rr__slot_t *slot = o->from->members, *next; slot; slot = next) {
+        next = slot->member_next; /* a slow reader leaves the list */
+        sent(slot, rr_connection_send_shared(slot->connection, message), o->size);
+    }
+    rr_count(&o->shard->count.broadcasts, 1);
+}
+
+static void on_gate_cast(output_t *o, rr_shared_message_t *message) {
+    rr__shard_t *shard = o->shard;
+    for (uint32_t c = 0; c < shard->chunk_count; c++)
+        for (uint32_t i = 0; i < RR__CHUNK_SLOTS; i++) {
+            rr__slot_t *slot = &shard->chunks[c][i];
+            if (slot->state == RR__ACTIVE || slot->state == RR__MOVED_OFF)
+                sent(slot, rr_connection_send_shared(slot->connection, message), o->size);
+        }
+    rr_count(&shard->count.broadcasts, 1);
+}
+
+static void to_many(output_t *o) {
+    if (o->record->kind == RR_REC_MULTICAST) {
+        size_t list = (size_t)o->record->slot * 16;
+        if (list > o->record->size) {
+            bad(o);
+            return;
+        }
+        if (!o->record->follows) {
+            o->body += list;
+            o->size -= list;
+        }
+    }
+    rr_shared_message_t *message =
+        rr_shared_message_new(o->record->cmd, o->owner, o->body, o->size, o->record->arg & RR_SEND_TEXT);
+    if (!message) {
+        rr_count(&o->shard->count.dropped, 1);
+        return;
+    }
+    if (o->record->kind == RR_REC_MULTICAST)
+        on_multicast(o, message);
+    else if (o->record->kind == RR_REC_BROADCAST)
+        on_broadcast(o, message);
+    else
+        on_gate_cast(o, message);
+    rr_shared_message_free(message);
+}
+
+/* ---- Login ---- */
+
+static void on_accept(output_t *o, rr__slot_t *slot) {
+    const rr_record_t *record = o->record;
+    uint32_t sid_size = record->size >= 4 ? rr_get32(record->body) : UINT32_MAX;
+    if (slot->state != RR__LOGGING_IN || slot->scene != o->from || sid_size > RR_SID_MAX || sid_size > record->size - 4) {
+        bad(o);
+        return;
+    }
+    slot->sid = malloc(2 + sid_size);
+    if (!slot->sid) {
+        rr__shard_close(slot, RR_CLOSE_IO);
+        return;
+    }
+    rr_put16(slot->sid, (uint16_t)sid_size);
+    memcpy(slot->sid + 2, record->body + 4, sid_size);
+    slot->state = RR__ACTIVE;
+    atomic_fetch_sub_explicit(&o->shard->gate->pending_logins, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&o->shard->gate->session_count, 1, memory_order_relaxed);
+    rr_count(&o->shard->count.sessions, 1);
+    rr__slot_watch(slot);
+    if (!record->follows) {
+        o->body += 4 + sid_size;
+        o->size -= 4 + sid_size;
+    }
+    if (record->arg & RR_ACCEPT_EXTRA)
+        send_one(o, slot, 0, o->body, o->size, record->arg & RR_ACCEPT_TEXT);
+}
+
+static void on_refuse(output_t *o, rr__slot_t *slot) {
+    if (slot->state != RR__LOGGING_IN || slot->scene != o->from) {
+        bad(o);
+        return;
+    }
+    if (o->record->arg & RR_ACCEPT_EXTRA)
+        send_one(o, slot, 0, o->body, o->size, o->record->arg & RR_ACCEPT_TEXT);
+    rr__ref_use(&slot->scene, NULL); /* it has forgotten the session already */
+    rr__ref_use(&slot->login, NULL);
+    rr__shard_close(slot, RR_CLOSE_REFUSED);
+}
+
+/* ---- Moves ---- */
+
+static void on_join(output_t *o, rr__slot_t *slot) {
+    if (o->record->arg == slot->hop && !(slot->flags & RR__SLOT_STAYED))
+        rr__slot_member(slot, o->from);
+    else
+        rr__ref_record(slot, o->from, RR_REC_DROP, o->record->arg); /* that move was given up */
+}
+
+static void on_part(output_t *o, rr__slot_t *slot) {
+    if (slot->member == o->from)
+        rr__slot_member(slot, NULL);
+}
+
+static void on_move(output_t *o, rr__slot_t *slot) {
+    if (slot->state != RR__ACTIVE || slot->scene != o->from) {
+        bad(o);
+        return;
+    }
+    slot->hold = calloc(1, sizeof(*slot->hold));
+    if (!slot->hold) {
+        rr__shard_close(slot, RR_CLOSE_IO);
+        return;
+    }
+    slot->hold->last = &slot->hold->first;
+    slot->hold->returned_last = &slot->hold->returned;
+    slot->state = RR__MOVED_OFF;
+    slot->hop = o->record->arg;
+    slot->flags &= (uint8_t)~RR__SLOT_STAYED;
+    rr__slot_unpause(slot);
+    rr__ref_record(slot, o->from, RR_REC_FENCE, slot->hop);
+}
+
+static void on_return(output_t *o, rr__slot_t *slot) {
+    if (slot->state != RR__MOVED_OFF || slot->scene != o->from) {
+        bad(o);
+        return;
+    }
+    rr__held_t *held = malloc(sizeof(*held) + o->size);
+    if (!held) {
+        rr__shard_close(slot, RR_CLOSE_IO);
+        return;
+    }
+    *held = (rr__held_t){.size = (uint32_t)o->size, .cmd = o->record->cmd, .body = (const uint8_t *)(held + 1)};
+    if (o->size)
+        memcpy(held + 1, o->body, o->size);
+    *slot->hold->returned_last = held;
+    slot->hold->returned_last = &held->next;
+}
+
+static void forward_list(rr__slot_t *slot, const rr__held_t *list) {
+    for (; list && slot->state == RR__ACTIVE; list = list->next)
+        rr__slot_forward(slot, list->cmd, list->body, list->size, list->owner);
+}
+
+/* Everything held goes to whoever has the session now. */
+static void release(rr__slot_t *slot) {
+    rr__hold_t *hold = slot->hold;
+    slot->hold = NULL;
+    slot->state = RR__ACTIVE;
+    forward_list(slot, hold->returned);
+    forward_list(slot, hold->first);
+    rr__slot_t keeper = {.hold = hold};
+    rr__hold_free(&keeper);
+}
+
+static void on_stay(output_t *o, rr__slot_t *slot) {
+    if (slot->state != RR__MOVED_OFF || slot->hop != o->record->arg) {
+        bad(o);
+        return;
+    }
+    slot->flags |= RR__SLOT_STAYED;
+    if (slot->member && slot->member != o->from)
+        rr__ref_record(slot, slot->member, RR_REC_DROP, slot->hop);
+    if (slot->member != o->from)
+        rr__slot_member(slot, o->from);
+    release(slot);
+}
+
+/* The session is the target's now, or was, if the client has left meanwhile: it hears of that then. */
+static void on_moved(output_t *o, rr__slot_t *slot) {
+    const rr_record_t *record = o->record;
+    rr__scene_ref_t *target = record->size >= 12 ? rr__scene_ref(o->shard, rr_get64(record->body)) : NULL;
+    if (!target) {
+        bad(o);
+        return;
+    }
+    if (!slot) {
+        uint32_t left = rr_get32(record->body + 8);
+        rr__slot_t gone = {.shard = o->shard, .index = record->slot, .incarnation = record->incarnation};
+        rr__ref_record(&gone, target, RR_REC_LEFT,
+                       (left && left <= RR_CLOSE_REASON_COUNT ? left - 1 : RR_CLOSE_PEER) | RR_LEFT_HOLDER);
+        return;
+    }
+    if (slot->state != RR__MOVED_OFF || slot->hop != record->arg) {
+        bad(o);
+        return;
+    }
+    rr__ref_use(&slot->scene, target);
+    if (slot->member == o->from)
+        rr__slot_member(slot, NULL); /* its JOIN is on the way */
+    release(slot);
+    if (target->dead)
+        rr__shard_close(slot, RR_CLOSE_SCENE_GONE);
+}
+
+/* ---- Dispatch ---- */
+
+static void on_ack(output_t *o) {
+    if (o->record->size < 16) {
+        bad(o);
+        return;
+    }
+    o->from->done_records = rr_get64(o->record->body);
+    o->from->done_bytes = rr_get64(o->record->body + 8);
+    rr__ref_resume(o->shard, o->from);
+}
+
+static void on_close(output_t *o, rr__slot_t *slot) {
+    if (o->record->arg < RR_CLOSE_REASON_COUNT)
+        rr__shard_close(slot, (rr_close_reason_t)o->record->arg);
+    else
+        bad(o);
+}
+
+static void to_session(output_t *o) {
+    static void (*const handlers[])(output_t *, rr__slot_t *) = {
+        [RR_REC_ACCEPT] = on_accept, [RR_REC_REFUSE] = on_refuse, [RR_REC_JOIN] = on_join, [RR_REC_PART] = on_part,
+        [RR_REC_CLOSE] = on_close,   [RR_REC_MOVE] = on_move,     [RR_REC_STAY] = on_stay, [RR_REC_RETURN] = on_return,
+        [RR_REC_MOVED] = on_moved,
+    };
+    const rr_record_t *record = o->record;
+    if (record->kind >= sizeof(handlers) / sizeof(*handlers) || !handlers[record->kind]) {
+        bad(o);
+        return;
+    }
+    rr__slot_t *slot = rr__shard_slot(o->shard, record->slot, record->incarnation);
+    if (slot || record->kind == RR_REC_MOVED)
+        handlers[record->kind](o, slot);
+    else
+        rr_count(&o->shard->count.stale, 1);
+}
+
+static void carry_out(output_t *o) {
+    rr__slot_t *slot;
+    switch (o->record->kind) {
+    case RR_REC_SEND:
+        slot = rr__shard_slot(o->shard, o->record->slot, o->record->incarnation);
+        if (slot)
+            send_one(o, slot, o->record->cmd, o->body, o->size, o->record->arg & RR_SEND_TEXT);
+        else
+            rr_count(&o->shard->count.stale, 1);
+        break;
+    case RR_REC_MULTICAST:
+    case RR_REC_BROADCAST:
+    case RR_REC_GATE_CAST:
+        to_many(o);
+        break;
+    case RR_REC_ACK:
+        on_ack(o);
+        break;
+    default:
+        to_session(o);
+    }
+}
+
+/* The record's message is the next one: keeps the record. */
+static void expect_body(output_t *o) {
+    rr__scene_ref_t *from = o->from;
+    free(from->pending_head);
+    from->pending = *o->record;
+    from->pending_head = malloc(o->record->size ? o->record->size : 1);
+    if (from->pending_head)
+        memcpy(from->pending_head, o->record->body, o->record->size);
+    else
+        from->pending.size = 0;
+    from->pending.body = from->pending_head;
+    from->body_follows = true;
+}
+
+void rr__shard_body(rr__shard_t *shard, rr_message_t *msg) {
+    rr__scene_ref_t *from = rr__scene_ref(shard, rr_message_from(msg));
+    if (!from || !from->body_follows) {
+        rr_count(&shard->count.bad_records, 1);
+        return;
+    }
+    from->body_follows = false;
+    output_t o = {shard, from, &from->pending, rr_message_data(msg), rr_message_size(msg), rr_message_buffer(msg)};
+    carry_out(&o);
+}
+
+void rr__shard_output(rr__shard_t *shard, rr_message_t *msg) {
+    rr_batch_reader_t reader;
+    rr_record_t record;
+    rr__scene_ref_t *from = rr__scene_ref(shard, rr_message_from(msg));
+    int rc = from ? rr_batch_open(&reader, rr_message_data(msg), rr_message_size(msg)) : RR_EPROTO;
+    rr_count(&shard->count.batches_out, 1);
+    while (rc == RR_OK && (rc = rr_batch_next(&reader, &record)) == RR_OK) {
+        output_t o = {shard, from, &record, record.body, record.size, rr_message_buffer(msg)};
+        if (record.follows)
+            expect_body(&o);
+        else
+            carry_out(&o);
+    }
+    if (rc == RR_EPROTO)
+        rr_count(&shard->count.bad_records, 1);
+}
