@@ -85,7 +85,7 @@ static void run_target(const gate_plan_t *plan, const gate_params_t *params, ben
         return;
     }
     pid_t pid = start_server(plan->server, plan->server_cpu);
-    if (generator_wait_listening(params->to, 20))
+    if (generator_wait_listening(params->to, 20, (int)pid))
         gate_run_once(plan->workload, params, run);
     else
         bench_fail(run, "the server '%s' does not listen on %s", plan->server, params->to);

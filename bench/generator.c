@@ -7,12 +7,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench/address.h"
 
 #define EVENTS 256
 #define READ_SIZE (256u << 10)
+#define PROBE_SIZE 24u
 #define SPIN_NS 100000 /* a sleeping thread is woken in tens of microseconds: look again for that long first */
 
 struct generator {
@@ -321,12 +323,17 @@ static void control_message(generator_t *g, conn_t *c, const wire_message_t *m) 
     }
 }
 
+/* A server that sends everything to everybody sends others' probes too. */
+static bool is_probe(const wire_message_t *m) {
+    return m->size == PROBE_SIZE && memcmp(m->body, "\"ready ", 7) == 0;
+}
+
 static void handle(generator_t *g, conn_t *c, const wire_message_t *m) {
     if (m->type != WIRE_DATA)
         control_message(g, c, m);
     else if (c->state == CONN_LOGIN)
         login_message(g, c, m);
-    else
+    else if (!is_probe(m))
         g->ops.message(g, c, m);
 }
 
@@ -426,11 +433,16 @@ bool generator_login_all(generator_t *g, unsigned count, double timeout_s, bench
     return g->ready >= count;
 }
 
-bool generator_wait_listening(const char *to, double timeout_s) {
+static bool has_ended(int pid) {
+    siginfo_t info = {0};
+    return pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
+bool generator_wait_listening(const char *to, double timeout_s, int pid) {
     address_t address;
     uint64_t deadline = bench_now_ns() + (uint64_t)(timeout_s * 1e9);
     address_parse(to, &address);
-    while (bench_now_ns() < deadline) {
+    while (bench_now_ns() < deadline && !has_ended(pid)) {
         int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         bool up = fd >= 0 && connect(fd, (struct sockaddr *)&address.storage, address.size) == 0;
         if (fd >= 0)

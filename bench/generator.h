@@ -77,7 +77,7 @@ size_t generator_expand(char *out, size_t capacity, const char *text, uint64_t n
 /* The processes listening on the address's port (found through /proc); how many, at most `capacity`. */
 unsigned generator_server_pids(const char *to, int *pids, unsigned capacity);
 
-/* Tries to connect until it works or timeout_s is over. */
-bool generator_wait_listening(const char *to, double timeout_s);
+/* Tries to connect until it works, timeout_s is over, or child `pid` (0 = none) has ended. */
+bool generator_wait_listening(const char *to, double timeout_s, int pid);
 
 #endif
