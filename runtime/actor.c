@@ -13,6 +13,11 @@
 
 _Thread_local rr_worker_t *rr__current;
 
+static void flush_burst(void) {
+    if (__builtin_expect(rr__current && rr__current->burst.first, 0))
+        rr__burst_flush(rr__current);
+}
+
 rr__side_t *rr__actor_side(rr_actor_t *actor) {
     if (!actor->side) {
         actor->side = rr__calloc(1, sizeof *actor->side);
@@ -182,6 +187,7 @@ static rr_executor_t *executor_for(rr_system_t *system, rr_actor_t *parent, cons
 int rr__spawn(rr_system_t *system, rr_actor_t *parent, const rr_spawn_t *spec, rr_addr_t *out) {
     if (!spec->behavior || !spec->behavior->receive)
         return RR_EINVAL;
+    flush_burst();
     rr__directory_cache_t *cache = rr__my_pool(system) ? &rr__current->cache : NULL;
     rr_actor_t *actor;
     rr_addr_t addr;
@@ -305,6 +311,7 @@ static int refuse(rr_system_t *system, rr_message_t *msg, int rc) {
 }
 
 int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
+    flush_burst();
     rr_actor_t *to = rr__directory_find(&system->directory, msg->to);
     if (__builtin_expect(!to, 0))
         return fail(system, msg, RR_NOROUTE);
@@ -325,9 +332,57 @@ int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
     return RR_OK;
 }
 
+/* ---- Bursts ----------------------------------------------------------------------------------------------------- */
+
+#define BURST_MAX 64
+
+void rr__burst_flush(rr_worker_t *worker) {
+    rr__burst_t *burst = &worker->burst;
+    rr_message_t *first = burst->first;
+    rr_actor_t *to = burst->actor;
+    burst->first = NULL; /* before anything that might send */
+    uint64_t word = atomic_fetch_add_explicit(&to->word, burst->add, memory_order_acq_rel);
+    if (__builtin_expect((word & RR__DEAD) != 0, 0)) {
+        for (rr_message_t *msg = first, *next; msg; msg = next) {
+            next = atomic_load_explicit(&msg->next, memory_order_relaxed);
+            (void)fail(worker->system, msg, RR_NOROUTE); /* a dead letter: its sender has gone on */
+        }
+        return;
+    }
+    rr_message_t *previous = atomic_exchange_explicit(&to->head, burst->last, memory_order_acq_rel);
+    atomic_store_explicit(&previous->next, first, memory_order_release);
+    if (!rr__word_count(word))
+        rr__post(to);
+}
+
+/* False: it has to go the ordinary way. */
+static bool burst_append(rr_worker_t *worker, rr_message_t *msg) {
+    rr__burst_t *burst = &worker->burst;
+    if (!burst->first) {
+        burst->actor = rr__directory_find(&worker->system->directory, msg->to);
+        burst->add = 0;
+        burst->count = 0;
+        if (!burst->actor)
+            return false;
+    }
+    uint64_t word = atomic_load_explicit(&burst->actor->word, memory_order_relaxed);
+    if (over_limit(burst->actor, word + burst->add, 1))
+        return false;
+    if (burst->first)
+        atomic_store_explicit(&burst->last->next, msg, memory_order_relaxed);
+    else
+        burst->first = msg;
+    burst->last = msg;
+    burst->add += msg->weight + rr__message_units(msg) * RR__UNIT;
+    if (++burst->count == BURST_MAX)
+        rr__burst_flush(worker);
+    return true;
+}
+
 /* ---- The control lane ------------------------------------------------------------------------------------------- */
 
 bool rr__control_send(rr_system_t *system, rr_addr_t to, rr_addr_t from, int op, int reason) {
+    flush_burst();
     rr_actor_t *actor = rr__directory_find(&system->directory, to);
     rr__control_t *control = actor ? rr__malloc(sizeof *control) : NULL;
     if (!control)
@@ -508,6 +563,7 @@ void rr__finish_now(rr_system_t *system, rr_actor_t *actor, int reason) {
         actor->behavior->finish(actor, actor->state, actor->reason);
     if (actor->behavior->turn_end)
         actor->behavior->turn_end(actor, actor->state);
+    flush_burst();
     bury(system, actor, consumed);
 }
 
@@ -527,6 +583,7 @@ static void receive(rr_actor_t *actor, rr_message_t *msg) {
 }
 
 static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, uint64_t consumed) {
+    worker->burst.to = RR_NOBODY;
     if (__builtin_expect(msg->to != actor->addr, 0)) {
         rr__undeliverable(worker->system, msg, RR_NOROUTE);
     } else if (__builtin_expect(msg->kind <= RR_CALL, 1)) {
@@ -546,6 +603,8 @@ static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, 
     } else if (rr__on_relation(actor, msg)) {
         receive(actor, msg);
     }
+    if (__builtin_expect(worker->burst.first != NULL, 0))
+        rr__burst_flush(worker);
     if (!(msg->flags & RR__TAKEN))
         rr__message_drop_payload(msg);
 }
@@ -636,9 +695,11 @@ static bool end_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) 
         last_words(actor);
     if (actor->behavior->turn_end)
         actor->behavior->turn_end(actor, actor->state);
+    flush_burst();
     check_single(actor, false);
     if (__builtin_expect(actor->phase == RR__PHASE_ENDING, 0)) {
         last_words(actor); /* turn_end itself may have asked for the end */
+        flush_burst();
         bury(worker->system, actor, consumed);
         return false;
     }
@@ -677,6 +738,7 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
         consumed += 1;
         if (actor->phase == RR__PHASE_NEW)
             first_turn(actor);
+        flush_burst();
     }
     consumed = run_messages(worker, actor, consumed);
     bool runnable = end_turn(worker, actor, consumed);
@@ -693,8 +755,13 @@ static int send_message(rr_system_t *system, rr_actor_t *self, rr_message_t *msg
         return RR_ENOMEM;
     msg->to = to;
     msg->type = type;
-    if (self)
+    if (self) {
         msg->from = self->addr;
+        rr__burst_t *burst = &rr__current->burst;
+        if (burst->to == to && burst_append(rr__current, msg))
+            return RR_OK;
+        burst->to = to;
+    }
     return rr__deliver(system, self, msg);
 }
 

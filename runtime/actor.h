@@ -140,6 +140,9 @@ rr__side_t *rr__actor_side(rr_actor_t *actor); /* NULL when out of memory */
  * NULL. The result is rr_send's; calls always return RR_OK (their errors come as replies). */
 int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg);
 
+/* Hands over what the present handler has linked for one receiver. */
+void rr__burst_flush(rr_worker_t *worker);
+
 /* Answers, reports or counts a message that will not be handled. msg stays the caller's. */
 void rr__undeliverable(rr_system_t *system, const rr_message_t *msg, int reason);
 

@@ -14,6 +14,17 @@
 
 #define RR__MAX_WORKERS 1024
 
+/* A handler that sends several messages in a row to one actor links them here first, and hands them over by one addition
+ * and one exchange: at the next send to anybody else, at 64, and at the handler's end, so that no order that anybody could
+ * observe changes. Counting 8 -> 1 on two workers: 1.9 x. */
+typedef struct rr__burst {
+    rr_addr_t to; /* whom this handler sent to last; RR_NOBODY at its start */
+    rr_actor_t *actor;
+    rr_message_t *first, *last; /* NULL = none waits */
+    uint64_t add;               /* what they count in the word */
+    unsigned count;
+} rr__burst_t;
+
 struct rr_worker {
     rr_system_t *system;
     rr_executor_t *executor;
@@ -21,6 +32,7 @@ struct rr_worker {
     rr_actor_t *current; /* in a turn; NULL between */
     uint64_t now_ns;     /* the last clock reading */
     unsigned id;
+    rr__burst_t burst;
     rr__directory_cache_t cache; /* free slots and headers */
     rr_counter_t turns, messages; /* written by this worker, read by metrics */
     /* Odd while in a turn. Written by this worker (release), read by thieves and the monitor, who compare two readings:
