@@ -33,7 +33,7 @@ static int host_legal(const char *host, size_t size, int bracketed) {
             return 0;
         }
     }
-    return 1;
+    return !bracketed || memchr(host, ':', size) != NULL;
 }
 
 static int port_parse(const char *text, unsigned *out) {

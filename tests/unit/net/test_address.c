@@ -53,6 +53,7 @@ START_TEST(says_what_is_wrong) {
     bad("tcp://[::1:80", "']' is missing");
     bad("tcp://[::1]80", "port is missing");
     bad("tcp://[*]:80", "host");
+    bad("tcp://[127.0.0.1]:80", "host");
     bad("tcp://a b:80", "host");
     char long_host[400] = "tcp://";
     memset(long_host + 6, 'a', 300);
