@@ -758,9 +758,11 @@ static int send_message(rr_system_t *system, rr_actor_t *self, rr_message_t *msg
     if (self) {
         msg->from = self->addr;
         rr__burst_t *burst = &rr__current->burst;
-        if (burst->to == to && burst_append(rr__current, msg))
-            return RR_OK;
-        burst->to = to;
+        if (rr__current->current == self) { /* else between turns, on its loop: nothing would flush it */
+            if (burst->to == to && burst_append(rr__current, msg))
+                return RR_OK;
+            burst->to = to;
+        }
     }
     return rr__deliver(system, self, msg);
 }
