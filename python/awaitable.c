@@ -218,13 +218,16 @@ static int future_clear(PyObject *object) {
 }
 
 /* An error nobody asked for would vanish: say it. */
-static void report_unseen(rr__state_t *state, rr__future_t *self, const rr__origin_t *origin) {
-    if (self->state != RR__ERROR || self->retrieved || !state || !state->script ||
-        state->script->tstate != PyThreadState_Get())
+static void report_unseen(rr__future_t *self, const rr__origin_t *origin) {
+    if (self->state != RR__ERROR || self->retrieved)
         return;
     PyObject *pending = rr__exception_take();
-    rr__exception_raise(Py_NewRef(self->value));
-    rr__report(state->script, origin);
+    rr__state_t *state = state_of((PyObject *)self);
+    if (state && state->script && state->script->tstate == PyThreadState_Get()) {
+        rr__exception_raise(Py_NewRef(self->value));
+        rr__report(state->script, origin);
+    }
+    PyErr_Clear(); /* state_of fails when the module is being taken apart */
     if (pending)
         rr__exception_raise(pending);
 }
@@ -232,7 +235,7 @@ static void report_unseen(rr__state_t *state, rr__future_t *self, const rr__orig
 static void future_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
-    report_unseen(state_of(object), (rr__future_t *)object, NULL);
+    report_unseen((rr__future_t *)object, NULL);
     future_clear(object);
     PyObject_GC_Del(object);
     Py_DECREF(type);
@@ -399,7 +402,7 @@ static void task_dealloc(PyObject *object) {
     rr__task_t *self = (rr__task_t *)object;
     PyObject_GC_UnTrack(object);
     if (self->origin.kind == RR__SPAWNED)
-        report_unseen(state_of(object), &self->future, &self->origin);
+        report_unseen(&self->future, &self->origin);
     task_clear(object);
     PyObject_GC_Del(object);
     Py_DECREF(type);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import io
+import json.decoder  # noqa: F401  the C scanner takes its error class from there
 import linecache
 import os
 import sys
@@ -274,10 +275,10 @@ def _admit(key: tuple[Any, ...], where: str) -> bool:
 
 
 def _place(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno or 0
     at = error.__traceback__
     if at is None:
-        if isinstance(error, SyntaxError):
-            return error.filename or "?", error.lineno or 0
         return "", 0
     while at.tb_next is not None:
         at = at.tb_next
@@ -329,7 +330,7 @@ def explain(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     else:
         file, line = _place_in_project(error)
-    where = f"{file}:{line}: " if file and file != "?" else ""
+    where = f"{file}:{line}: " if file else ""
     hint = _hint(error).replace("\nHint: ", ": ")
     return f"{where}{type(error).__name__}: {text}{hint}"
 
