@@ -218,12 +218,12 @@ rr__deadlines_t *rr__loop_deadlines(rr_loop_t *loop) {
 static void on_timer(uv_timer_t *timer) {
     rr_loop_t *loop = timer->loop->data;
     loop->timer_due_ns = UINT64_MAX; /* what is due is fired by the iteration */
+    uv_stop(timer->loop); /* fired before the poll of this uv_run: it must not sleep now */
 }
 
 /* Fires due timers and deadlines, and makes libuv wake up for the next. */
 static void run_timers(rr_loop_t *loop) {
-    uint64_t wait = rr_worker_timers(loop->worker), now = rr_loop_now_ns(loop);
-    uint64_t due = wait == UINT64_MAX ? UINT64_MAX : now + wait;
+    uint64_t due = rr_worker_timers(loop->worker), now = rr_loop_now_ns(loop);
     if (loop->deadlines.wheel.count) {
         rr__deadlines_fire(&loop->deadlines);
         uint64_t next = rr_wheel_next(&loop->deadlines.wheel);

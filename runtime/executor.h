@@ -59,8 +59,8 @@ void rr_worker_detach(rr_worker_t *worker);
 /* Runs one turn of a posted actor. True = it is still runnable and must be run again. */
 bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor);
 
-/* Fires the worker's due timers (posts their messages); returns the earliest remaining time in ns of rr_system_now_ns,
- * UINT64_MAX if none. Its thread only. */
+/* Fires the worker's due timers (posts their messages); returns when the earliest of the rest is due, in ns on
+ * rr_system_now_ns's clock, UINT64_MAX if there is none. Its thread only. */
 uint64_t rr_worker_timers(rr_worker_t *worker);
 
 /* Before the thread sleeps: sends messages freed here home to their pools. */
