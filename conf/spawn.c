@@ -94,7 +94,7 @@ rr_running_state_t rr_running_state(rr_running_t *running, char *why, size_t why
 /* A supervisor speaks: a scene that crashed too often stays down, and one should know. */
 static void scene_event(void *context, size_t child, rr_addr_t addr, int reason) {
     rr_running_scene_t *scene = context;
-    if (addr == RR_NOBODY)
+    if (addr == RR_NOBODY && reason != RR_OK)
         rr_log(scene->running->system, RR_ERROR, "CONF",
                "%s stays down: it ended more than %lld times within %lld s (%s); mend its script and restart the process",
                scene->options.name, (long long)rr_item_number(scene->item, "restart.max"),
