@@ -1,0 +1,186 @@
+/* What goes wrong in scripts: seen, counted, and only that. */
+#include "fake_host.h"
+
+START_TEST(limited_tracebacks) {
+    fake_t fake;
+    rr_script_stats_t stats;
+    fake_start(&fake,
+               "import ffext\n"
+               "@ffext.session_call(1)\n"
+               "def one(id, msg): raise ValueError('first')\n"
+               "@ffext.session_call(2)\n"
+               "def two(id, msg):\n"
+               "    if msg: raise KeyError('a')\n"
+               "    raise KeyError('b')\n",
+               NULL);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
+    ck_assert_uint_eq(times(&fake, "log 2 PYTHON scene@0: cmd 1, session 'bob': Traceback (most recent call last):"), 5);
+    ck_assert_uint_eq(times(&fake, "ValueError: first"), 5);
+    ck_assert_int_eq(message(&fake, bob, 2, "1", 1), RR_EHANDLER); /* another line has its own count */
+    ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_EHANDLER);
+    ck_assert_uint_eq(times(&fake, "KeyError: '"), 2);
+    ck_assert_uint_eq(fake.timer_count, 1);
+    fire_timer(&fake);
+    EXPECT(&fake, "ValueError at ");
+    EXPECT(&fake, "game.py:3: 95 more like it in 10 s\n");
+    rr_script_stats(fake.script, &stats);
+    ck_assert_uint_eq(stats.exceptions, 102);
+    ck_assert_uint_eq(stats.handlers, 102 + 1); /* and the timer of the count line */
+    forget(&fake);
+    ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
+    ck_assert_uint_eq(times(&fake, "ValueError: first"), 1);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(bad_messages) {
+    fake_t fake;
+    rr_script_stats_t stats;
+    fake_start(&fake,
+               "import ffext\n"
+               "@ffext.session_call(1)\n"
+               "def one(id, msg): ffext.send_msg_session(id, 1, [msg])\n"
+               "@ffext.session_call(2, 'raw', lambda id: 1 / 0)\n"
+               "def two(id, msg): pass\n",
+               NULL);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    static const char *const bodies[] = {"",       "  ",        "{",         "[1,]",   "nonsense", "1 2",
+                                         "\"\xff\"", "NaN",      "-Infinity", "{1: 2}", "'x'",      "[1] x"};
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++)
+        ck_assert_int_eq(message(&fake, bob, 1, bodies[i], 1), RR_EENCODING);
+    ck_assert_uint_eq(times(&fake, "cmd 1, session 'bob': the body is not what the handler declared: "), 5);
+    static char deep[300001];
+    memset(deep, '[', sizeof deep - 1);
+    ck_assert_int_eq(message(&fake, bob, 1, deep, 1), RR_EENCODING);
+    ck_assert_int_eq(message(&fake, bob, 3, "x", 1), RR_ENOENT);
+    EXPECT(&fake, "log 3 PYTHON scene@0: cmd 3, session 'bob': no handler for this cmd\n");
+    ck_assert_int_eq(message(&fake, bob, 2, "x", 1), RR_EHANDLER);
+    rr_script_stats(fake.script, &stats);
+    ck_assert_uint_eq(stats.decode_errors, sizeof bodies / sizeof *bodies + 1);
+    ck_assert_uint_eq(stats.no_handler, 1);
+    ck_assert_int_eq(message(&fake, bob, 1, "\"good\"", 1), RR_OK);
+    EXPECT(&fake, "send 'bob' 1 text [\"good\"]\n");
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+/* Whatever a handler raises, the next message is handled. */
+START_TEST(anything_raised) {
+    fake_t fake;
+    fake_start(&fake,
+               "import ffext, sys\n"
+               "class odd(Exception):\n"
+               "    def __str__(self): raise TypeError('in str')\n"
+               "class base(BaseException): pass\n"
+               "errors = [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), odd(), base(), StopIteration(5),\n"
+               "          RecursionError(), MemoryError()]\n"
+               "@ffext.session_call(1)\n"
+               "def one(id, msg): raise errors[msg]\n"
+               "@ffext.session_call(2)\n"
+               "def deep(id, msg): deep(id, msg)\n"
+               "@ffext.session_call(3)\n"
+               "async def three(id, msg): raise errors[msg]\n"
+               "@ffext.session_call(4)\n"
+               "def weird(id, msg): print(sys.stdout.write, file=5)\n"
+               "@ffext.session_call(5)\n"
+               "def fine(id, msg): ffext.send_msg_session(id, 1, 'fine')\n",
+               NULL);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    for (int i = 0; i < 8; i++) {
+        char body[8];
+        snprintf(body, sizeof body, "%d", i);
+        ck_assert_int_eq(message(&fake, bob, 1, body, 1), RR_EHANDLER);
+        ck_assert_int_eq(message(&fake, bob, 3, body, 1), RR_EHANDLER);
+    }
+    ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_EHANDLER);
+    ck_assert_int_eq(message(&fake, bob, 4, "0", 1), RR_EHANDLER);
+    ck_assert_int_eq(message(&fake, bob, 5, "0", 1), RR_OK);
+    EXPECT(&fake, "SystemExit: 3");
+    EXPECT(&fake, "RecursionError: maximum recursion depth exceeded");
+    EXPECT(&fake, "send 'bob' 1 text fine\n");
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(hints) {
+    fake_t fake;
+    fake_start(&fake,
+               "import ffext, asyncio\n"
+               "@ffext.session_call(1)\n"
+               "async def one(id, msg): await asyncio.sleep(1)\n"
+               "@ffext.session_call(2)\n"
+               "def two(id, msg): raise ImportError('module x does not support loading in subinterpreters')\n",
+               NULL);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
+    EXPECT(&fake, "no running event loop\nHint: asyncio needs an event loop: set `asyncio: true` for this scene");
+    ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_EHANDLER);
+    EXPECT(&fake, "Hint: set `interpreter: main` for this scene");
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(output) {
+    fake_t fake;
+    fake_start(&fake,
+               "import sys, ffext\n"
+               "print('x' * 20000)\n"
+               "print('lone \\ud800 ü')\n"
+               "sys.stdout.write('a'); sys.stdout.write('b'); sys.stdout.flush()\n"
+               "print()\n"
+               "print('to', 'err', sep='-', file=sys.stderr)\n"
+               "try: sys.stdout.write(5)\n"
+               "except TypeError: print('type error')\n"
+               "assert sys.argv[0].endswith('game.py') and __name__ == 'game' and len(sys.argv) == 1\n"
+               "assert sys.modules['game'].__file__ == __file__ == sys.argv[0]\n"
+               "assert sys.flags.utf8_mode == 1\n",
+               NULL);
+    EXPECT(&fake, "print lone ? ü\nprint ab\nstderr to-err\nprint type error\n");
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(paths) {
+    fake_t fake;
+    char path[200], folder[100];
+    fake_init(&fake, "import sys, lib_one\nprint('path0', sys.path[0]); print('path1', sys.path[1])\n"
+                     "print('lib', lib_one.value)\n");
+    snprintf(folder, sizeof folder, "%s/more", fake.folder);
+    ck_assert_int_eq(mkdir(folder, 0755), 0);
+    snprintf(path, sizeof path, "%s/lib_one.py", folder);
+    write_text(path, "value = 5\n");
+    snprintf(path, sizeof path, "%s/random.py", folder);
+    write_text(path, "");
+    snprintf(path, sizeof path, "%s/ffext.py", fake.folder);
+    write_text(path, "");
+    const char *const more[] = {folder, NULL};
+    ck_assert_msg(fake_open(&fake, &(rr_script_options_t){.path = more}) == RR_OK, "%s", fake.why);
+    char want[256];
+    snprintf(want, sizeof want, "print path0 %s\nprint path1 %s\n", fake.folder, folder);
+    EXPECT(&fake, want);
+    EXPECT(&fake, "print lib 5\n");
+    EXPECT(&fake, "random.py hides the standard library's module 'random': better rename it\n");
+    EXPECT(&fake, "ffext.py hides RedRabbit's module 'ffext': better rename it\n");
+    fake_end(&fake);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("errors");
+    TCase *tcase = tcase_create("errors");
+    tcase_add_checked_fixture(tcase, python_up, python_down);
+    tcase_add_test(tcase, limited_tracebacks);
+    tcase_add_test(tcase, bad_messages);
+    tcase_add_test(tcase, anything_raised);
+    tcase_add_test(tcase, hints);
+    tcase_add_test(tcase, output);
+    tcase_add_test(tcase, paths);
+    suite_add_tcase(suite, tcase);
+    return run_suite(suite);
+}

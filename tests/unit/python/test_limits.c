@@ -1,0 +1,180 @@
+/* The watchdog and the memory limit: a scene's fault stays in the scene. */
+#include "fake_host.h"
+
+static const char runaway[] = "import ffext, time, redrabbit\n"
+                              "def for_ever():\n" /* 3.11 may raise at a loop's jump, outside of the try around it */
+                              "    while True: pass\n"
+                              "@ffext.session_call(1)\n"
+                              "def spin(id, msg):\n"
+                              "    while True: pass\n"
+                              "@ffext.session_call(2)\n"
+                              "def stubborn(id, msg):\n"
+                              "    for n in range(3):\n"
+                              "        try:\n"
+                              "            for_ever()\n"
+                              "        except BaseException as error: print('swallowed', type(error).__name__)\n"
+                              "    while True: pass\n"
+                              "@ffext.session_call(3)\n"
+                              "def ok(id, msg): print('ok'); time.sleep(0.001)\n"
+                              "@ffext.session_call(4)\n"
+                              "async def late(id, msg):\n"
+                              "    await redrabbit.sleep(1)\n"
+                              "    while True: pass\n"
+                              "@ffext.session_call(5)\n"
+                              "def sleeps(id, msg):\n"
+                              "    time.sleep(0.4)\n"
+                              "    for _ in range(100000): pass\n"
+                              "@ffext.session_call(6)\n"
+                              "def careful(id, msg):\n"
+                              "    try:\n"
+                              "        for_ever()\n"
+                              "    except Exception: print('caught as Exception')\n";
+
+START_TEST(watchdog) {
+    fake_t fake;
+    rr_script_stats_t stats;
+    fake_start(&fake, runaway, &(rr_script_options_t){.interpreter = _i, .watchdog_ms = 50});
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    uint64_t began = now_ms();
+    ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
+    ck_assert_uint_ge(now_ms() - began, 50);
+    EXPECT(&fake, "cmd 1, session 'bob': Traceback");
+    EXPECT(&fake, "redrabbit.HandlerTimeout");
+    ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_EHANDLER);
+    ck_assert_msg(times(&fake, "print swallowed HandlerTimeout\n") == 3, "%s", fake.record);
+    for (int i = 0; i < 50; i++)
+        ck_assert_int_eq(message(&fake, bob, 3, "0", 1), RR_OK);
+    ck_assert_int_eq(message(&fake, bob, 4, "0", 7), RR_SCRIPT_PENDING);
+    fire_timer(&fake);
+    EXPECT(&fake, "done 7 -11\n");
+    ck_assert_int_eq(message(&fake, bob, 5, "0", 1), RR_EHANDLER); /* reached when it leaves C */
+    ck_assert_int_eq(message(&fake, bob, 6, "0", 1), RR_EHANDLER);
+    EXPECT_NOT(&fake, "caught as Exception");
+    rr_script_stats(fake.script, &stats);
+    ck_assert_uint_eq(stats.timeouts, 5);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+/* Handlers that end just when the strike comes: it never hits the next one, which does nothing wrong. */
+START_TEST(close_calls) {
+    fake_t fake;
+    fake_start(&fake,
+               "import ffext, time\n"
+               "@ffext.session_call(1)\n"
+               "def close(id, msg):\n"
+               "    end = time.monotonic() + msg / 1000\n"
+               "    while time.monotonic() < end: pass\n"
+               "@ffext.session_call(2)\n"
+               "def innocent(id, msg):\n"
+               "    for _ in range(2000): pass\n",
+               &(rr_script_options_t){.watchdog_ms = 10});
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    for (int i = 0; i < 60; i++) {
+        char body[16];
+        snprintf(body, sizeof body, "%d", 8 + i % 10);
+        int rc = message(&fake, bob, 1, body, 1);
+        ck_assert(rc == RR_OK || rc == RR_EHANDLER);
+        ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_OK);
+    }
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+static void *other_scene(void *unused) {
+    fake_t fake;
+    fake_start(&fake, "import ffext\n@ffext.session_call(1)\ndef ok(id, msg): pass\n",
+               &(rr_script_options_t){.watchdog_ms = 50});
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    uint64_t until = now_ms() + 700;
+    size_t count = 0;
+    while (now_ms() < until) {
+        rr_script_leave(fake.script);
+        rr_script_enter(fake.script);
+        ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_OK);
+        count++;
+    }
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+    thread_over();
+    return (void *)count;
+}
+
+/* A scene that spins and is struck again and again does not stop another on its own thread. */
+START_TEST(neighbours) {
+    pthread_t thread;
+    void *count;
+    fake_t fake;
+    fake_start(&fake, runaway, &(rr_script_options_t){.watchdog_ms = 50});
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    ck_assert_int_eq(pthread_create(&thread, NULL, other_scene, NULL), 0);
+    for (int i = 0; i < 8; i++)
+        ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
+    rr_script_leave(fake.script);
+    pthread_join(thread, &count);
+    ck_assert_uint_gt((size_t)count, 20);
+    rr_script_enter(fake.script);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(runaway_load) {
+    fake_t fake;
+    fake_init(&fake, "while True: pass\n");
+    ck_assert_int_eq(fake_open(&fake, &(rr_script_options_t){.watchdog_ms = 50}), RR_EHANDLER);
+    ck_assert_ptr_nonnull(strstr(fake.why, "game.py:1: HandlerTimeout"));
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(memory) {
+    fake_t fake;
+    rr_script_stats_t stats;
+    fake_start(&fake,
+               "import ffext\n"
+               "kept = []\n"
+               "@ffext.session_call(1)\n"
+               "def eat(id, msg):\n"
+               "    mine = []\n"
+               "    while True: mine.append('x' * 1000000 + str(len(mine)))\n"
+               "@ffext.session_call(2)\n"
+               "def small(id, msg): kept.append('y' * 1000); print('fits')\n"
+               "@ffext.session_call(3)\n"
+               "def huge(id, msg): bytearray(1 << 40)\n"
+               "@ffext.session_call(4)\n"
+               "def many(id, msg):\n"
+               "    mine = {}\n"
+               "    while True: mine[len(mine)] = [len(mine)]\n",
+               &(rr_script_options_t){.memory_limit = 64 << 20});
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    for (uint16_t cmd = 1; cmd <= 4; cmd++) {
+        ck_assert_int_eq(message(&fake, bob, cmd, "0", 1), cmd == 2 ? RR_OK : RR_EHANDLER);
+        ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_OK);
+        rr_script_stats(fake.script, &stats);
+        ck_assert_uint_gt(stats.memory, 100000);
+        ck_assert_uint_lt(stats.memory, 40 << 20);
+    }
+    EXPECT(&fake, "cmd 1, session 'bob': Traceback");
+    EXPECT(&fake, "MemoryError");
+    ck_assert_uint_eq(stats.memory_errors, 3);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("limits");
+    TCase *tcase = tcase_create("limits");
+    tcase_add_checked_fixture(tcase, python_up, python_down);
+    tcase_add_loop_test(tcase, watchdog, RR_INTERPRETER_DEFAULT, RR_INTERPRETER_DEFAULT + 1);
+    tcase_add_loop_test(tcase, watchdog, RR_INTERPRETER_SHARED, RR_INTERPRETER_MAIN + 1);
+    tcase_add_test(tcase, close_calls);
+    tcase_add_test(tcase, neighbours);
+    tcase_add_test(tcase, runaway_load);
+    tcase_add_test(tcase, memory);
+    suite_add_tcase(suite, tcase);
+    return run_suite(suite);
+}
