@@ -654,7 +654,7 @@ void rr__scene_idle(rr_scene_t *scene) {
             rr_exit(scene->self, RR_OK);
         return;
     }
-    bool busy = scene->all || scene->ops.count || scene->requests.count || scene->moves;
+    bool busy = scene->all || scene->requests.count || scene->moves; /* handlers that ignore their end do not count */
     if (scene->depth == 0 && (!busy || over))
         clean_up(scene);
 }

@@ -894,11 +894,8 @@ void rr__peer_down(rr_scene_t *scene, rr__peer_t *peer) {
 static void stop_session(rr_session_t *session) {
     rr_scene_t *scene = session->scene;
     session->reason = RR_CLOSE_DRAIN;
-    if (session->state == RR__VERIFYING || session->state == RR__WAITING) {
-        if (session->state == RR__VERIFYING)
-            refuse(session, NULL, 0, false);
-        return; /* a waiter follows its older one */
-    }
+    if (session->state == RR__WAITING)
+        return; /* it follows its older one */
     if (session->state == RR__MOVING && session->transit->move->fenced)
         return; /* its end comes in time, and with it either scene's offline */
     if (!(session->flags & RR__LEFT))
@@ -908,6 +905,9 @@ static void stop_session(rr_session_t *session) {
 }
 
 void rr__sessions_stop(rr_scene_t *scene) {
+    uint64_t cb_id;
+    for (rr_session_t *session; (session = rr_map_any(&scene->verdicts, &cb_id));)
+        refuse(session, NULL, 0, false); /* also those whose clients have left */
     for (rr__peer_t *peer = scene->peers; peer; peer = peer->next)
         for (uint32_t slot = 0; slot < peer->slot_capacity; slot++)
             if (peer->slots[slot])

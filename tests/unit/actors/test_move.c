@@ -1,0 +1,218 @@
+/* Moving a session to another scene (spec.md 5.3). */
+#include "fixture.h"
+
+START_TEST(messages_follow_in_order) {
+    prepare();
+    start();
+    client_t *a = log_in("alice");
+    tell(a, 1, "echo:old");
+    tell(a, 1, "move:scene@1");
+    for (int i = 0; i < 500; i++) { /* some at the old scene, some held, some direct */
+        char text[32];
+        snprintf(text, sizeof(text), "echo:%d", i);
+        tell(a, 2, text);
+    }
+    expect(a, 1, "echo:old");
+    expect(a, 100, "welcome"); /* of the new scene */
+    for (int i = 0; i < 500; i++) {
+        char text[32];
+        snprintf(text, sizeof(text), "echo:%d", i);
+        expect(a, 2, text);
+    }
+    await_line("scene@1 enter alice from 'scene@0' extra 'x'");
+    await_line("scene@0 answer 55 ok ");
+    ck_assert(was_noted("scene@0 leave alice to scene@1"));
+    ck_assert(was_noted("scene@1 message alice 2 echo:0"));
+    ck_assert(!was_noted("scene@0 message alice 2 echo:0"));
+    ck_assert(!was_noted("scene@0 offline alice peer"));
+    hang_up(a);
+    await_line("scene@1 offline alice peer"); /* to the holder */
+    await_line("scene@0 offline alice peer"); /* and to the login scene */
+    ck_assert_uint_eq(times_noted("scene@1 offline alice peer"), 1);
+    finish();
+}
+END_TEST
+
+START_TEST(no_such_scene_and_failing_enter_leave_it_where_it_is) {
+    prepare();
+    start();
+    client_t *a = log_in("alice");
+    tell(a, 1, "move:nowhere");
+    tell(a, 2, "echo:1");
+    expect(a, 2, "echo:1");
+    await_line("scene@0 answer 55 error NOROUTE: there is no scene nowhere");
+    tell(a, 1, "move:scene@0");
+    await_line("scene@0 answer 55 error STATE: the session is in scene@0 already");
+    tell(a, 1, "movefail:scene@1");
+    for (int i = 0; i < 100; i++)
+        tell(a, (uint16_t)(200 + i), "echo:2");
+    for (int i = 0; i < 100; i++)
+        expect(a, (uint16_t)(200 + i), "echo:2");
+    await_line("scene@0 answer 55 error HANDLER: enter failed in scene@1: the handler failed");
+    ck_assert(was_noted("scene@0 message alice 299 echo:2"));
+    ck_assert_uint_eq(times_noted("scene@0 leave alice to scene@1"), 0);
+    client_t *b = log_in("bob");
+    tell(b, 1, "all:still here");
+    expect(a, 1, "still here"); /* in its broadcasts as before */
+    hang_up(a);
+    await_line("scene@0 offline alice peer");
+    ck_assert(!was_noted("scene@1 offline alice peer"));
+    hang_up(b);
+    finish();
+}
+END_TEST
+
+START_TEST(broadcasts_are_the_holders) {
+    prepare();
+    start();
+    client_t *a = log_in("alice"), *b = log_in("bob");
+    tell(a, 1, "move:scene@1");
+    expect(a, 100, "welcome");
+    tell(a, 1, "all:from one");
+    expect(a, 1, "from one");
+    tell(b, 1, "all:from zero");
+    expect(b, 1, "from zero");
+    tell(b, 1, "gate:gate@0");
+    expect(a, 1, "to all");
+    expect(b, 1, "to all");
+    expect_silence(a);
+    char line[64];
+    tell(b, 1, "send:alice");
+    snprintf(line, sizeof(line), "scene@0 send alice %d", RR_ENOENT); /* not its session any more */
+    await_line(line);
+    hang_up(a);
+    hang_up(b);
+    finish();
+}
+END_TEST
+
+START_TEST(there_and_back_and_offline_once) {
+    prepare();
+    start();
+    client_t *a = log_in("alice");
+    for (int i = 0; i < 20; i++) {
+        tell(a, 1, "move:scene@1");
+        expect(a, 100, "welcome");
+        tell(a, 1, "move:scene@0");
+        expect(a, 100, "welcome");
+    }
+    expect_silence(a);
+    hang_up(a);
+    await_line("scene@0 offline alice peer");
+    client_t *b = log_in("bob");
+    expect_silence(b);
+    ck_assert_uint_eq(times_noted("scene@0 offline alice peer"), 1);
+    ck_assert(!was_noted("scene@1 offline alice peer"));
+    hang_up(b);
+    finish();
+}
+END_TEST
+
+START_TEST(moving_from_within_enter) {
+    prepare();
+    start();
+    client_t *a = dial();
+    tell(a, 0, "bounce-alice");
+    tell(a, 1, "echo:follows");
+    expect(a, 100, "welcome");
+    expect(a, 100, "welcome");
+    expect(a, 1, "echo:follows");
+    await_line("scene@1 enter bounce-alice from 'scene@0' extra 'b'");
+    await_line("scene@1 message bounce-alice 1 echo:follows");
+    await_line("scene@0 answer 77 ok ");
+    hang_up(a);
+    finish();
+}
+END_TEST
+
+START_TEST(a_new_login_replaces_a_session_that_moved_on) {
+    prepare();
+    start();
+    client_t *a = log_in("alice");
+    tell(a, 1, "move:scene@1");
+    expect(a, 100, "welcome");
+    client_t *b = log_in("alice");
+    expect_closed(a);
+    await_line("scene@1 offline alice replaced");
+    await_line("scene@0 offline alice replaced");
+    expect_silence(b);
+    ck_assert_uint_eq(rr_gate_sessions(node.gate), 1);
+    tell(b, 1, "move:scene@1");
+    expect(b, 100, "welcome");
+    expect_silence(b);
+    hang_up(a);
+    hang_up(b);
+    finish();
+}
+END_TEST
+
+START_TEST(leaving_while_moving) {
+    prepare();
+    start();
+    client_t *boss = log_in("boss");
+    tell(boss, 1, "move:scene@1");
+    expect(boss, 100, "welcome");
+    for (int i = 0; i < 50; i++) {
+        char name[32], line[64];
+        snprintf(name, sizeof(name), "p%d", i);
+        client_t *a = log_in(name);
+        tell(a, 1, "move:scene@1");
+        if (i % 2)
+            usleep((useconds_t)i * 20); /* to hit all stages of the move */
+        hang_up(a);
+        snprintf(line, sizeof(line), "scene@0 offline p%d *", i); /* always, as its login scene or its holder */
+        await_line(line);
+    }
+    /* Whatever a scene let in goes offline there once. */
+    for (int i = 0; i < 50; i++) {
+        char line[64], entered[64];
+        snprintf(entered, sizeof(entered), "scene@1 enter p%d from 'scene@0' extra 'x'", i);
+        snprintf(line, sizeof(line), "scene@1 offline p%d *", i);
+        if (was_noted(entered))
+            await_line(line);
+        ck_assert_uint_le(times_noted(line), 1);
+        snprintf(line, sizeof(line), "scene@0 offline p%d *", i);
+        ck_assert_uint_eq(times_noted(line), 1);
+    }
+    ck_assert_double_eq(metric("redrabbit_scene_sessions{scene=\"scene@1\"}"), 1);
+    ck_assert_double_eq(metric("redrabbit_scene_sessions{scene=\"scene@0\"}"), 0);
+    ck_assert_double_eq(metric("redrabbit_scene_away{scene=\"scene@0\"}"), 1);
+    hang_up(boss);
+    finish();
+}
+END_TEST
+
+START_TEST(a_move_that_takes_too_long_is_undone) {
+    prepare();
+    node.scenes[0].move_timeout_ms = 200;
+    start();
+    client_t *boss = log_in("boss");
+    tell(boss, 1, "move:scene@1");
+    expect(boss, 100, "welcome");
+    client_t *a = dial();
+    tell(a, 0, "slow-alice");
+    await_line("scene@0 enter slow-alice from '' extra ''");
+    client_t *here = log_in("here");
+    tell(here, 1, "go:slow-alice");
+    tell(a, 1, "move:scene@1"); /* its enter there waits for a go, too */
+    tell(a, 2, "echo:1");
+    await_line("scene@1 enter slow-alice from 'scene@0' extra 'x'");
+    expect(a, 2, "echo:1"); /* it stayed */
+    ck_assert(was_noted("scene@0 message slow-alice 2 echo:1"));
+    tell(boss, 1, "go:slow-alice"); /* late: forgotten there, without offline */
+    expect_silence(boss);
+    ck_assert_double_eq(metric("redrabbit_scene_sessions{scene=\"scene@1\"}"), 1);
+    tell(boss, 1, "all:not for alice");
+    expect_silence(a);
+    hang_up(a);
+    await_line("scene@0 offline slow-alice peer");
+    ck_assert(!was_noted("scene@1 offline slow-alice peer"));
+    hang_up(here);
+    hang_up(boss);
+    finish();
+}
+END_TEST
+
+CHECK_MAIN("move", messages_follow_in_order, no_such_scene_and_failing_enter_leave_it_where_it_is,
+           broadcasts_are_the_holders, there_and_back_and_offline_once, moving_from_within_enter,
+           a_new_login_replaces_a_session_that_moved_on, leaving_while_moving, a_move_that_takes_too_long_is_undone)
