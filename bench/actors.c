@@ -85,7 +85,7 @@ void actors_end(actors_run_t *run) {
         bench_metric(run->out, BENCH_OTHERS, "cores", BENCH_INFO,
                      bench_positive(run->machine_cpu - run->cpu) / seconds);
     }
-    bench_metric(run->out, "peak_rss", "MiB", BENCH_LOWER, (double)bench_own_peak_rss() / 1048576);
+    bench_metric(run->out, "peak_rss", "MiB", run->memory_matters ? BENCH_LOWER : BENCH_INFO, (double)bench_own_peak_rss() / 1048576);
     rr_system_stop(run->system);
     rr_system_destroy(run->system);
     histogram_free(run->latency);

@@ -81,6 +81,7 @@ void actors_idle(const actors_params_t *p, bench_run_t *out) {
     i.actors = bench_alloc(p->count * sizeof *i.actors);
     memset(i.actors, 1, p->count * sizeof *i.actors); /* resident before the baseline is taken */
     actors_begin(&i.run, p, out, 1);
+    i.run.memory_matters = true;
     rr_addr_t driver = actors_spawn(&i.run, &driver_behavior, &i);
     double before = settled_rss(&i.run), fresh = step(&i, driver, SPAWN), used = step(&i, driver, USE);
     actors_clock_start(&i.run);

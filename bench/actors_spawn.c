@@ -79,6 +79,7 @@ void actors_spawning(const actors_params_t *p, bench_run_t *out) {
     spawning_t s = {.limit = p->outstanding ? p->outstanding : p->count};
     s.seen = bench_alloc(p->count / 8 + 1);
     actors_begin(&s.run, p, out, 1);
+    s.run.memory_matters = true;
     rr_addr_t driver = actors_spawn(&s.run, &driver_behavior, &s);
     actors_clock_start(&s.run);
     actors_kick(&s.run, driver, GO);

@@ -64,6 +64,7 @@ void actors_tree(const actors_params_t *p, bench_run_t *out) {
         if (n % CHILDREN)
             bench_die("tree: --leaves must be a power of ten");
     actors_begin(&t.run, p, out, 1);
+    t.run.memory_matters = true;
     node_t root = {.tree = &t, .leaves = p->leaves};
     rr_spawn_t spec = {.behavior = &behavior, .arg = &root, .arg_size = sizeof root};
     actors_clock_start(&t.run);

@@ -65,7 +65,7 @@ static void add_run(comparison_t *c, const char *key, const json_t *result, json
         bench_die("%s: a run failed (%s): nothing to compare", key, json_string_value(json_object_get(run, "failure")));
     json_object_foreach(json_object_get(run, "metrics"), name, value) {
         int better = direction(result, name);
-        if (better != 0)
+        if (better != 0 && strncmp(name, "p99", 3) != 0) /* that comes with the latencies */
             add_value(series_of(c, key, name, "", better), side, value);
     }
     json_object_foreach(json_object_get(run, "latency_ns"), name, value)
