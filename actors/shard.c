@@ -614,7 +614,7 @@ static void scene_gone(rr__slot_t *slot, void *context) {
     if (slot->member == ref)
         rr__slot_member(slot, NULL);
     if (slot->scene == ref)
-        rr__shard_close(slot, RR_CLOSE_SCENE_GONE);
+        rr__shard_close(slot, slot->shard->draining ? RR_CLOSE_DRAIN : RR_CLOSE_SCENE_GONE);
 }
 
 static void on_down(rr__shard_t *shard, uint64_t monitor) {
