@@ -3,6 +3,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* Without memory an addition fails, not the process: the element's hh.tbl is then NULL. */
+#define HASH_NONFATAL_OOM 1
 #define uthash_malloc(size) rr__malloc(size)
 #define uthash_free(memory, size) rr__free(memory)
 #include "runtime/alloc.h"
@@ -237,11 +239,12 @@ int rr__names_add(rr__directory_t *d, const char *text, rr_addr_t addr) {
     HASH_FIND(hh, d->names, text, size, found);
     if (!found)
         HASH_ADD(hh, d->names, text, size, name);
+    bool added = !found && name->hh.tbl;
     pthread_rwlock_unlock(&d->names_lock);
-    if (!found)
+    if (added)
         return RR_OK;
     rr__free(name);
-    return RR_EEXIST;
+    return found ? RR_EEXIST : RR_ENOMEM;
 }
 
 bool rr__names_remove(rr__directory_t *d, const char *text, rr_addr_t addr) {

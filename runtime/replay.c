@@ -7,6 +7,8 @@
 #include "runtime/replay_run.h"
 #include "runtime/system.h"
 
+#define FIRST_CAPACITY 1024
+
 struct rr__replay {
     rr_worker_t *worker;
     rr_random_t random;
@@ -22,7 +24,7 @@ typedef struct stand_in { /* for a pool */
 static void replay_post(rr_executor_t *executor, rr_actor_t *actor) {
     rr__replay_t *replay = executor->system->replay;
     if (replay->count == replay->capacity) {
-        size_t capacity = replay->capacity ? replay->capacity * 2 : 64;
+        size_t capacity = replay->capacity * 2;
         rr_actor_t **more = rr__realloc(replay->runnable, capacity * sizeof *more);
         if (!more)
             abort(); /* a lost actor would make the run a different one without a word */
@@ -51,6 +53,12 @@ int rr__replay_create(rr_system_t *system, uint64_t seed, rr__replay_t **out) {
     rr__replay_t *replay = rr__calloc(1, sizeof *replay);
     if (!replay)
         return RR_ENOMEM;
+    replay->runnable = rr__malloc(FIRST_CAPACITY * sizeof *replay->runnable);
+    if (!replay->runnable) {
+        rr__free(replay);
+        return RR_ENOMEM;
+    }
+    replay->capacity = FIRST_CAPACITY;
     rr_random_seed(&replay->random, seed);
     *out = replay;
     return RR_OK;

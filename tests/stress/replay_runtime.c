@@ -42,7 +42,7 @@ static rr_system_t *start(uint64_t seed) {
 
 static void play(world_t *world, rr_random_t *random) {
     rr_system_t *system = world->system;
-    for (uint64_t steps = 5 + rr_random_below(random, 60); steps; steps--) {
+    for (uint64_t steps = 5 + rr_random_below(random, 200); steps; steps--) {
         for (uint64_t pokes = rr_random_below(random, 8); pokes; pokes--)
             world_poke(world, random);
         if (rr_random_below(random, 5) == 0) /* a while passes */
