@@ -134,7 +134,7 @@ START_TEST(drain_tells_those_who_are_still_there) {
     client_t *clients[3];
     unsigned heard = 0;
     for (int i = 0; i < 3; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "c%d", i);
         clients[i] = log_in(name);
     }

@@ -227,7 +227,7 @@ START_TEST(a_scene_that_does_not_keep_up_pauses_its_clients_and_loses_nothing) {
     client_t *clients[4], *other;
     pthread_t threads[4];
     for (int c = 0; c < 4; c++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "c%d", c);
         clients[c] = log_in(name);
     }

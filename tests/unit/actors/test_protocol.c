@@ -199,7 +199,7 @@ START_TEST(map_against_an_array) {
     rr_map_t map = {0};
     uint64_t random = 12345;
     uint32_t count = 0;
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < 20000; i++) {
         random = random * 6364136223846793005ull + 1442695040888963407ull;
         uint64_t key = (random >> 40) % 999 + 1;
         if (random >> 63) {
@@ -230,7 +230,7 @@ START_TEST(set_against_an_array) {
     static int items[1000];
     rr_set_t set = {0};
     uint64_t random = 99;
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < 20000; i++) {
         random = random * 6364136223846793005ull + 1442695040888963407ull;
         size_t n = (random >> 40) % 1000;
         uint64_t hash = n % 7 == 0 ? 5 : n * 0x9e3779b97f4a7c15ull >> 16; /* some collide */
