@@ -144,7 +144,8 @@ void rr__on_call_timer(rr_actor_t *self, rr_worker_t *worker) {
 /* ---- Answering -------------------------------------------------------------------------------------------------- */
 
 static void forget_taken(rr_actor_t *self, rr_message_t *msg) {
-    rr__table_remove(&self->side->taken, TAKEN, msg->to);
+    if (self->side)
+        rr__table_remove(&self->side->taken, TAKEN, msg->to);
     msg->flags &= (uint8_t)~RR__TAKEN;
     if (msg->flags & RR__QUEUED)
         rr__message_drop_payload(msg);
@@ -188,15 +189,13 @@ void rr_message_take(rr_actor_t *self, rr_message_t *msg) {
     if (msg->flags & RR__TAKEN)
         return;
     rr__side_t *side = rr__actor_side(self);
-    uint64_t id;
-    int rc;
+    uint64_t id = 0; /* of no entry: then only this actor's early end would go unanswered */
+    int rc = RR_ENOMEM;
     rr__taken_entry_t *entry = side ? rr__table_add(&side->taken, TAKEN, &id, &rc) : NULL;
-    if (!entry) {
-        /* The limit bounds what one actor can hold back. Answered now, the message ends with its handler. */
-        rr_reply_error(self, msg, RR_OVERLOAD, NULL);
-        return;
-    }
-    entry->msg = msg;
+    if (entry)
+        entry->msg = msg;
+    else
+        rr_log(rr_system_of(self), RR_ERROR, "RUNTIME", "a kept message is not remembered: %s", rr_strerror(rc));
     msg->to = id;
     msg->flags |= RR__TAKEN;
 }

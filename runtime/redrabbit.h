@@ -62,7 +62,8 @@ size_t rr_message_size(const rr_message_t *msg);
 rr_buffer_t *rr_message_buffer(const rr_message_t *msg);
 
 /* Keeps the message (and, for RR_CALL, the right to answer it) beyond the handler. Afterwards the actor owns it and ends
- * it by rr_reply*, or rr_message_release. Calls still kept when the actor dies are answered DIED. Handler only. */
+ * it by rr_reply*, or rr_message_release. Calls still kept when the actor dies are answered DIED (65,536 of them are
+ * remembered; callers beyond those wait for their deadline). Handler only. */
 void rr_message_take(rr_actor_t *self, rr_message_t *msg);
 
 /* Frees a taken message; an unanswered call is answered CANCELLED. */

@@ -352,6 +352,46 @@ START_TEST(most_outstanding) {
 }
 END_TEST
 
+/* More kept requests than can be remembered: all of them can still be answered. */
+enum { MANY_KEPT = 70000 };
+static rr_message_t *hoard[MANY_KEPT];
+static uint32_t hoarded;
+static void hoard_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    rr_message_take(self, msg);
+    hoard[hoarded++] = msg;
+    if (hoarded < MANY_KEPT)
+        return;
+    for (uint32_t i = 0; i < MANY_KEPT; i++)
+        rr_reply(self, hoard[i], rr_message_data(hoard[i]), rr_message_size(hoard[i]));
+}
+static const rr_behavior_t hoarder = {.name = "hoarder", .receive = hoard_receive};
+
+static void hoard_reply(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    uint32_t index;
+    MUST(status == RR_OK && rr_message_size(msg) == sizeof index);
+    memcpy(&index, rr_message_data(msg), sizeof index);
+    MUST(index == (uint32_t)(uintptr_t)context);
+    latch_add(&done, 1);
+}
+static void call_hoarder(rr_actor_t *self, void *state, rr_message_t *msg) {
+    for (uint32_t i = 0; i < MANY_KEPT / 2; i++)
+        MUST(rr_call(self, silent_addr, 1, &i, sizeof i, 50000, hoard_reply, (void *)(uintptr_t)i, NULL) == RR_OK);
+}
+static const rr_behavior_t feeder = {.name = "feeder", .receive = call_hoarder};
+
+START_TEST(more_kept_than_remembered) {
+    rr_options_t options;
+    rig_options(&options, 2);
+    options.log_level = RR_FATAL;
+    rr_system_t *system = rig_start_with(&options);
+    silent_addr = rig_spawn(system, &(rr_spawn_t){.behavior = &hoarder, .mailbox_messages = 2 * MANY_KEPT});
+    for (int i = 0; i < 2; i++)
+        rig_send(system, rig_spawn_behavior(system, &feeder), 0);
+    latch_wait(&done, MANY_KEPT);
+    rig_end(system);
+}
+END_TEST
+
 /* Deadlines in any order: each call times out near its own, not at the first or the last. */
 static uint64_t called_at;
 static unsigned busy_ms;
@@ -389,4 +429,5 @@ START_TEST(deadlines_in_any_order) {
 END_TEST
 
 CHECK_MAIN("call", replies, handler_errors, no_route, overload, receiver_dies, times_out_and_late_reply_is_dropped,
-           cancelled, call_to_oneself, caller_dies_first, most_outstanding, deadlines_in_any_order)
+           cancelled, call_to_oneself, caller_dies_first, most_outstanding, more_kept_than_remembered,
+           deadlines_in_any_order)
