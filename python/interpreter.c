@@ -416,7 +416,7 @@ unsigned rr__interp_foreign_threads(rr__interp_t *interp) {
     for (PyThreadState *state = PyInterpreterState_ThreadHead(interp->state); state; state = PyThreadState_Next(state))
         all++;
     pthread_mutex_lock(&process.lock);
-    unsigned ours = interp->threads;
+    unsigned ours = interp->threads + (interp->orphan ? 1 : 0);
     pthread_mutex_unlock(&process.lock);
     return all > ours ? all - ours : 0;
 }

@@ -139,7 +139,9 @@ static int take_loop(rr_script_t *script) {
     PyObject *fd = PyObject_CallMethod(script->glue, "loop_fileno", NULL);
     script->loop_fd = fd ? (int)PyLong_AsLong(fd) : -1;
     Py_XDECREF(fd);
-    if (PyErr_Occurred())
+    PyObject *result = PyErr_Occurred() ? NULL : PyObject_CallOneArg(script->loop_running, Py_True);
+    Py_XDECREF(result);
+    if (!result)
         return -1;
     if (rr__poller_add(script) == RR_OK)
         return 0;

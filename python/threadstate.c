@@ -49,6 +49,26 @@ PyThreadState *rr__thread_state(rr__interp_t *interp) {
     return state;
 }
 
+/* CPython 3.11 aborts when an interpreter has lost its last thread state and gets a new one: the last one stays behind,
+ * without its thread, until the interpreter ends. */
+static bool leave_behind(rr__interp_t *interp, PyThreadState *state) {
+#if PY_VERSION_HEX < 0x030C0000
+    if (interp->threads == 1 && !interp->main && !interp->orphan) {
+        interp->orphan = state;
+        return true;
+    }
+#endif
+    return false;
+}
+
+static void delete_orphan(rr__interp_t *interp) {
+    if (!interp->orphan)
+        return;
+    PyThreadState_Clear(interp->orphan);
+    PyThreadState_Delete(interp->orphan);
+    interp->orphan = NULL;
+}
+
 /* The last thread state of an ending interpreter takes the interpreter with it. */
 static void give_back(entry_t *entry) {
     rr__interp_t *interp = entry->interp;
@@ -56,10 +76,12 @@ static void give_back(entry_t *entry) {
     *entry = (entry_t){NULL, NULL};
     pthread_mutex_lock(&interp->release_lock);
     bool last = interp->threads == 1 && atomic_load_explicit(&interp->ending, memory_order_acquire);
-    PyEval_RestoreThread(state);
     if (last) {
+        PyEval_RestoreThread(state);
+        delete_orphan(interp);
         rr__interp_end(interp, state);
-    } else {
+    } else if (!leave_behind(interp, state)) {
+        PyEval_RestoreThread(state);
         PyThreadState_Clear(state);
         PyThreadState_DeleteCurrent();
     }

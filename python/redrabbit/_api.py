@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import _redrabbit
 from _redrabbit import CallError, Future, HandlerTimeout, Session, Task
@@ -59,8 +58,7 @@ def register(
 # ---- Handlers ----
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(NamedTuple):
     """A client that wants in. online_time: Unix time of its connect."""
 
     key: Any

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _thread
 import io
-import json.decoder  # noqa: F401  the C scanner takes its error class from there
 import linecache
 import os
 import sys
@@ -73,6 +72,10 @@ class _Output(io.TextIOBase):
 
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"the body is not JSON: {name}")
+
+
+if sys.version_info < (3, 13):
+    import json.decoder  # noqa: F401  where the C scanner looks for its error class, without importing it
 
 
 def _configure(cancelled: type[BaseException] | None) -> None:
