@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/system.h"
+
 /* A violated promise. */
 #define MUST(world, condition)                                                                                         \
     do {                                                                                                               \
@@ -15,7 +17,7 @@
         }                                                                                                              \
     } while (0)
 
-enum { TYPE_WORK = 1, TYPE_AUDIT, TYPE_PROBE, TYPE_ASK };
+enum { TYPE_WORK = 1, TYPE_AUDIT, TYPE_ASK };
 enum { CALLS = 32, TIMERS = 16, WATCHES = 16, LINKS = 16, KEPT = 4, PEERS = 64, NAMES = 4 };
 
 typedef struct payload {
@@ -478,25 +480,22 @@ static void mischief(rr_actor_t *self, node_t *node, uint32_t hops) {
 
 /* ---- The audit ---------------------------------------------------------------------------------------------------- */
 
-static bool is_dead(rr_actor_t *self, node_t *node, rr_addr_t addr) {
-    if (addr == rr_self(self))
-        return false;
-    int rc = rr_send(self, addr, TYPE_PROBE, NULL, 0);
-    pulse(rc == RR_OK ? &node->world->accepted : rc == RR_NOROUTE ? &node->world->no_route : &node->world->activity);
-    return rc == RR_NOROUTE;
+/* Not by a message: it might push the question for the audit out of a full mailbox. */
+static bool is_dead(const node_t *node, rr_addr_t addr) {
+    return rr__directory_find(&node->world->system->directory, addr) == NULL;
 }
 
-static void audit(rr_actor_t *self, node_t *node) {
+static void audit(node_t *node) {
     world_t *world = node->world;
     for (unsigned i = 0; i < CALLS; i++)
         MUST(world, !node->asked[i].used);
     for (unsigned i = 0; i < TIMERS; i++)
         MUST(world, !node->alarms[i].used);
     for (unsigned i = 0; i < WATCHES; i++)
-        MUST(world, !node->watches[i].used || !is_dead(self, node, node->watches[i].target));
+        MUST(world, !node->watches[i].used || !is_dead(node, node->watches[i].target));
     for (unsigned i = 0; i < LINKS; i++) {
         tie_t *tie = &node->ties[i];
-        if (!tie->used || !is_dead(self, node, tie->target))
+        if (!tie->used || !is_dead(node, tie->target))
             continue;
         MUST(world, !node->traps);
         int ended = atomic_load(&world->ended[tie->target_id]);
@@ -510,11 +509,9 @@ static void audit(rr_actor_t *self, node_t *node) {
 static void on_send(rr_actor_t *self, node_t *node, rr_message_t *msg) {
     pulse(&node->world->handled);
     if (rr_message_type(msg) == TYPE_AUDIT) {
-        audit(self, node);
+        audit(node);
         return;
     }
-    if (rr_message_type(msg) == TYPE_PROBE)
-        return;
     payload_t head;
     check_payload(node, msg, &head);
     check_order(node, msg, &head);
