@@ -53,7 +53,7 @@ typedef struct rr_gate_options {
     unsigned idle_timeout_ms;    /* heartbeat_timeout: nothing received for; 600,000. 4004; WebSocket is pinged at a third */
     unsigned partial_timeout_ms; /* a begun frame must be complete within; 30,000. 1002 */
     int heartbeat_cmd;           /* swallowed; -1 = none */
-    unsigned window_messages;    /* on their way to one scene from one loop; 8,192 (never 0). Over it its clients' sockets */
+    unsigned window_messages;    /* on their way to one scene from one loop; 65,536 (never 0). Over it its clients' sockets */
     size_t window_bytes;         /* are not read until it has caught up; 8 MiB (never 0) */
 
     bool session_id_int;             /* digit strings returned by verify become ints */

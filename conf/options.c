@@ -68,7 +68,7 @@ const rr_option_t rr_options[] = {
     {T, "login_queue.messages", RR_TYPE_COUNT, "64", 1, MANY, NULL, NULL, "Messages pipelined behind an unanswered login; then closed (4007)."},
     {T, "login_queue.bytes", RR_TYPE_BYTES, "256KiB", 1, GIB, NULL, NULL, "The same in bytes; at least one message."},
     {T, "max_logins", RR_TYPE_COUNT, "10000", 1, MANY, NULL, NULL, "Logins that wait for their verifier at once; more are closed (1013)."},
-    {T, "window.messages", RR_TYPE_COUNT, "8192", 1, MANY, NULL, NULL, "Messages on their way to one scene; above it its clients' sockets are not read until it has caught up."},
+    {T, "window.messages", RR_TYPE_COUNT, "65536", 1, MANY, NULL, NULL, "Messages on their way to one scene; above it its clients' sockets are not read until it has caught up."},
     {T, "window.bytes", RR_TYPE_BYTES, "8MiB", KIB, GIB, NULL, NULL, "The same in bytes."},
     {T, "send_buffer", RR_TYPE_BYTES, "4MiB", KIB, GIB, NULL, "-send_buffer", "Output that may wait for a slow reader; then closed (4008)."},
     {T, "max_connections", RR_TYPE_COUNT, "100000", 1, MANY, NULL, "-max_connections", "Clients connected at once; more are closed (1013)."},
