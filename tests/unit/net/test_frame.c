@@ -47,13 +47,14 @@ START_TEST(text_line) {
     text("", 0, 0);
     text("cmd", 0, 0);
     text("hello", 0, 0);
+    unsigned wrong = 0;
     for (unsigned cmd = 0; cmd <= 65535; cmd++) {
         uint8_t out[RR_FRAME_TEXT_MAX];
         char expected[16];
         size_t n = rr_frame_text_encode(out, (uint16_t)cmd);
-        ck_assert_uint_eq(n, (size_t)snprintf(expected, sizeof expected, "cmd:%u\n", cmd));
-        ck_assert_mem_eq(out, expected, n);
+        wrong += n != (size_t)snprintf(expected, sizeof expected, "cmd:%u\n", cmd) || memcmp(out, expected, n) != 0;
     }
+    ck_assert_uint_eq(wrong, 0);
 }
 END_TEST
 
@@ -82,38 +83,42 @@ static bool slow_valid(const uint8_t *p, size_t n) {
 
 START_TEST(utf8_against_the_definition) {
     uint8_t bytes[4];
+    unsigned wrong = 0; /* an assertion per string would take minutes */
     for (uint32_t v = 0; v < 1u << 24; v++) { /* all strings of three bytes, and a fourth that fits or not */
         bytes[0] = (uint8_t)(v >> 16);
         bytes[1] = (uint8_t)(v >> 8);
         bytes[2] = (uint8_t)v;
         bytes[3] = v % 3 ? 0x80 : 'a';
-        if (bytes[0] < 0xc0 && bytes[1] < 0x80) {
+        if (bytes[0] < 0xc0 && bytes[0] != 'a' && bytes[0] != 0x80) {
             continue;
         }
-        ck_assert(rr_utf8_valid(bytes, 3) == slow_valid(bytes, 3));
-        ck_assert(rr_utf8_valid(bytes, 4) == slow_valid(bytes, 4));
+        wrong += rr_utf8_valid(bytes, 3) != slow_valid(bytes, 3);
+        wrong += rr_utf8_valid(bytes, 4) != slow_valid(bytes, 4);
     }
+    ck_assert_uint_eq(wrong, 0);
 }
 END_TEST
 
 START_TEST(utf8_at_every_offset) {
+    unsigned wrong = 0;
     for (size_t size = 0; size < 100; size++) {
         uint8_t *text = malloc(size + 1);
         memset(text, 'a', size);
-        ck_assert(rr_utf8_valid(text, size));
+        wrong += !rr_utf8_valid(text, size);
         for (size_t at = 0; at < size; at++) {
             text[at] = 0x80;
-            ck_assert(!rr_utf8_valid(text, size));
+            wrong += rr_utf8_valid(text, size);
             text[at] = 'a';
             if (at + 2 <= size) {
                 memcpy(text + at, "\xc3\xa9", 2);
-                ck_assert(rr_utf8_valid(text, size));
-                ck_assert(!rr_utf8_valid(text, at + 1));
+                wrong += !rr_utf8_valid(text, size);
+                wrong += rr_utf8_valid(text, at + 1);
                 memset(text + at, 'a', 2);
             }
         }
         free(text);
     }
+    ck_assert_uint_eq(wrong, 0);
 }
 END_TEST
 

@@ -61,6 +61,7 @@ END_TEST
 
 START_TEST(unmask_in_pieces) {
     const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+    unsigned wrong = 0;
     for (size_t size = 0; size < 70; size++) {
         for (size_t cut = 0; cut <= size; cut++) {
             uint8_t *data = malloc(size + 1);
@@ -70,11 +71,12 @@ START_TEST(unmask_in_pieces) {
             rr_ws_unmask(data, cut, mask, 0);
             rr_ws_unmask(data + cut, size - cut, mask, cut);
             for (size_t i = 0; i < size; i++) {
-                ck_assert_uint_eq(data[i], i);
+                wrong += data[i] != i;
             }
             free(data);
         }
     }
+    ck_assert_uint_eq(wrong, 0);
 }
 END_TEST
 
