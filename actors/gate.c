@@ -28,7 +28,7 @@ void rr_gate_options_init(rr_gate_options_t *options) {
         .idle_timeout_ms = 600000,
         .partial_timeout_ms = 30000,
         .heartbeat_cmd = -1,
-        .window_messages = 8192,
+        .window_messages = 65536,
         .window_bytes = 8u << 20,
         .metrics = true,
     };
@@ -50,6 +50,27 @@ static bool copy(char **out, const char *text, const char **field) {
     return !text || *out;
 }
 
+static bool copy_list(char ***out, const char *const *list, const char *const **field) {
+    size_t count = 0;
+    *field = NULL;
+    while (list && list[count])
+        count++;
+    if (!count)
+        return true;
+    *out = calloc(count + 1, sizeof(**out));
+    for (size_t i = 0; *out && i < count; i++)
+        if (!((*out)[i] = strdup(list[i])))
+            return false;
+    *field = (const char *const *)*out;
+    return *out;
+}
+
+static void free_list(char **list) {
+    for (size_t i = 0; list && list[i]; i++)
+        free(list[i]);
+    free(list);
+}
+
 static int copy_options(rr_gate_t *gate, const rr_gate_options_t *options) {
     rr_gate_options_t *o = &gate->options;
     *o = *options;
@@ -57,11 +78,12 @@ static int copy_options(rr_gate_t *gate, const rr_gate_options_t *options) {
         !copy(&gate->client_js, options->client_js, &o->client_js) ||
         !copy(&gate->editor_scene, options->editor.scene, &o->editor.scene) ||
         !copy(&gate->editor_script, options->editor.script, &o->editor.script) ||
-        !copy(&gate->editor_token, options->editor.token, &o->editor.token))
+        !copy(&gate->editor_token, options->editor.token, &o->editor.token) ||
+        !copy_list(&gate->subprotocols, options->subprotocols, &o->subprotocols))
         return RR_ENOMEM;
     if (o->rate && !o->rate_burst)
         o->rate_burst = 2 * o->rate;
-    o->window_messages = o->window_messages ? o->window_messages : 8192;
+    o->window_messages = o->window_messages ? o->window_messages : 65536;
     o->window_bytes = o->window_bytes && o->window_bytes <= UINT32_MAX ? o->window_bytes : 8u << 20;
     gate->tick_ms = choose_tick(o);
     gate->login_ticks = (o->login_timeout_ms + gate->tick_ms - 1) / gate->tick_ms;
@@ -97,7 +119,10 @@ static int open_port(rr_gate_t *gate, rr_loop_t *const *loops, size_t loop_count
     int rc = rr_listener_open(loops, loop_count, &listen->address, rr__shard_accept, port, &port->listener, reason, sizeof(reason));
     if (rc != RR_OK) {
         rr_address_format(&listen->address, text, sizeof(text));
-        snprintf(why, why_size, "%s cannot listen on %s: %s", gate->options.name, text, reason[0] ? reason : rr_strerror(rc));
+        if (reason[0]) /* says where and why */
+            snprintf(why, why_size, "%s: %s", gate->options.name, reason);
+        else
+            snprintf(why, why_size, "%s: cannot listen on %s: %s", gate->options.name, text, rr_strerror(rc));
         return rc;
     }
     gate->port_count++;
@@ -493,5 +518,6 @@ void rr_gate_destroy(rr_gate_t *gate) {
     free(gate->editor_scene);
     free(gate->editor_script);
     free(gate->editor_token);
+    free_list(gate->subprotocols);
     free(gate);
 }

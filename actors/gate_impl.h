@@ -139,6 +139,7 @@ struct rr_gate {
     rr_system_t *system;
     rr_gate_options_t options; /* strings owned */
     char *name, *login_name, *editor_scene, *editor_script, *editor_token, *client_js;
+    char **subprotocols; /* NULL-terminated, or NULL */
     rr_connection_options_t *connections; /* per listener */
     rr_http_handler_t *http;              /* per listener */
     struct rr__gate_port {

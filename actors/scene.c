@@ -12,6 +12,7 @@ enum { TAG_SCRIPT = 1, TAG_WATCH, TAG_RETRY, TAG_RUN, TAG_STOP };
 #define CHECK_EVERY 16u           /* records between two looks at the clock */
 #define FLUSH_EVERY_NS 1000000ull /* a long turn lets its replies go this often */
 #define STOP_GRACE_MS 1000
+#define STOP_CHECK_MS 100
 
 /* ---- Options ---- */
 
@@ -654,7 +655,9 @@ void rr__scene_idle(rr_scene_t *scene) {
             rr_exit(scene->self, RR_OK);
         return;
     }
-    bool busy = scene->all || scene->requests.count || scene->moves; /* handlers that ignore their end do not count */
+    /* Handlers that ignore their end do not count; a service's answer is awaited as long as a session's handler. */
+    bool served = scene->requests.count == 0 || rr_now_coarse_ns(scene->self) >= scene->serve_deadline_ns;
+    bool busy = scene->all || scene->moves || !served;
     if (scene->depth == 0 && (!busy || over))
         clean_up(scene);
 }
@@ -665,7 +668,8 @@ static void on_stop(rr_scene_t *scene) {
     unsigned wait_ms = 2 * scene->options->offline_wait_ms + STOP_GRACE_MS;
     scene->stopping = true;
     scene->stop_deadline_ns = rr_now_ns(scene->self) + wait_ms * 1000000ull;
-    if (rr_timer_start(scene->self, wait_ms + 1, wait_ms + 1, TAG_STOP, NULL) != RR_OK)
+    scene->serve_deadline_ns = rr_now_ns(scene->self) + scene->options->offline_wait_ms * 1000000ull;
+    if (rr_timer_start(scene->self, STOP_CHECK_MS, STOP_CHECK_MS, TAG_STOP, NULL) != RR_OK)
         rr_log(scene->system, RR_WARN, "SCENE", "%s: out of memory: the stop has no deadline of its own", scene->options->name);
     rr__sessions_stop(scene);
     rr__scene_idle(scene);

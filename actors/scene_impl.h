@@ -63,6 +63,7 @@ enum {
     RR__CANCELLED = 256, /* its handlers were told to end */
     RR__WATCHED = 512,
     RR__JOINED = 1024, /* counted in peer->held */
+    RR__ENDING = 2048, /* the scene stops: its handlers get their time while the client still hears them */
 };
 
 typedef struct rr__queued {
@@ -185,7 +186,7 @@ struct rr_scene {
     uint64_t flushed_ns;
     uint64_t next_token;
     uint64_t run_timer;
-    uint64_t stop_deadline_ns;
+    uint64_t stop_deadline_ns, serve_deadline_ns;
     /* Set by any thread (release) that wants run() and could not or need not send a message; taken by the turn (acquire). */
     _Atomic(bool) wake_wanted;
 

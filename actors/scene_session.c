@@ -655,6 +655,8 @@ void rr__on_message(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *reco
     run_message(session, record->cmd, body, size, owner);
 }
 
+static void end_session(rr_session_t *session);
+
 /* Goes on with what waits, as far as the session's state allows. May free the session. */
 void rr__session_advance(rr_session_t *session) {
     rr_scene_t *scene = session->scene;
@@ -669,8 +671,12 @@ void rr__session_advance(rr_session_t *session) {
         rr_buffer_unref(item->owner);
         free(item);
     }
-    if (session->state == RR__READY && (session->flags & RR__LEFT) && session->running == 0 && !session->first)
+    if (session->state != RR__READY || session->running > 0 || session->first)
+        return;
+    if (session->flags & RR__LEFT)
         rr__session_offline(session);
+    else if (session->flags & RR__ENDING)
+        end_session(session);
 }
 
 /* ---- Leaving ---- */
@@ -844,8 +850,12 @@ static void deadline(rr_session_t *session) {
         break;
     case RR__READY:
     case RR__ENTERING:
-        if (!(session->flags & RR__LEFT) && (session->flags & RR__LOGIN_LEFT))
+        if (!(session->flags & RR__LEFT) && (session->flags & RR__LOGIN_LEFT)) {
             left_holder(session);
+        } else if ((session->flags & (RR__LEFT | RR__ENDING)) == RR__ENDING) {
+            cancel_ops(session);
+            end_session(session);
+        }
         else if (session->flags & RR__LEFT)
             handlers_over(session);
         break;
@@ -890,7 +900,22 @@ void rr__peer_down(rr_scene_t *scene, rr__peer_t *peer) {
     rr__peer_dirty(scene, peer); /* drops what was for it */
 }
 
-/* The clients are still connected: what the others' offline handlers say reaches those whose turn is yet to come. */
+/* The client is still connected, but from here on its session is over. */
+static void end_session(rr_session_t *session) {
+    session->flags &= (uint16_t)~RR__ENDING;
+    if (!(session->flags & RR__LEFT))
+        rr__tell_session(session, RR_REC_PART, session->hop);
+    left(session, RR_LEFT_HOLDER | RR_LEFT_LOGIN);
+}
+
+static bool at_work(const rr_session_t *session) {
+    if (session->flags & (RR__LEFT | RR__CLOSING | RR__LOGIN_LEFT))
+        return false;
+    return session->state == RR__ENTERING || (session->state == RR__READY && (session->running > 0 || session->first));
+}
+
+/* The clients are still connected: what running handlers and the others' offline handlers say reaches those whose turn is
+ * yet to come. */
 static void stop_session(rr_session_t *session) {
     rr_scene_t *scene = session->scene;
     session->reason = RR_CLOSE_DRAIN;
@@ -898,9 +923,12 @@ static void stop_session(rr_session_t *session) {
         return; /* it follows its older one */
     if (session->state == RR__MOVING && session->transit->move->fenced)
         return; /* its end comes in time, and with it either scene's offline */
-    if (!(session->flags & RR__LEFT))
-        rr__tell_session(session, RR_REC_PART, session->hop);
-    left(session, RR_LEFT_HOLDER | RR_LEFT_LOGIN);
+    if (at_work(session)) {
+        session->flags |= RR__ENDING;
+        rr__watch(session, scene->options->offline_wait_ms);
+        return;
+    }
+    end_session(session);
     rr__scene_settle(scene);
 }
 
