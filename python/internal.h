@@ -127,7 +127,10 @@ typedef struct rr__state {
 /* ---- The watchdog's view ---- */
 
 typedef struct rr__watch {
-    unsigned limit_ms; /* 0 = not watched */
+    unsigned limit_ms; /* 0 = not watched; constant */
+    /* The limit for what runs now: loading may take longer. Written by the entered thread before it begins (ordered by
+     * sequence), read by the watchdog. */
+    _Atomic(unsigned) current_ms;
     /* Odd while Python runs. Written by the entered thread (release: thread_id is published with it), read by the
      * watchdog thread (acquire). Re-read under the GIL before it strikes, so no strike hits the next handler. */
     _Atomic(uint64_t) sequence;

@@ -1,6 +1,6 @@
 #include "python/interpreter.h"
 
-#include <ctype.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +185,15 @@ static void remember(const rr_python_options_t *options) {
     process.main.slot = 0;
 }
 
+/* Python expects a write to a closed pipe to be an error, not the end of the process. */
+static void ignore_sigpipe(void) {
+    struct sigaction action;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
+        action.sa_handler = SIG_IGN;
+        sigaction(SIGPIPE, &action, NULL);
+    }
+}
+
 int rr_python_start(const rr_python_options_t *options, char *why, size_t why_size) {
     static const rr_python_options_t none;
     char executable[4096] = "";
@@ -200,6 +209,7 @@ int rr_python_start(const rr_python_options_t *options, char *why, size_t why_si
     if (rc != RR_OK)
         return rc;
     process.started = true;
+    ignore_sigpipe();
     remember(options);
     if (PyImport_AppendInittab("_redrabbit", rr__module_init) != 0)
         return RR_ENOMEM;

@@ -203,6 +203,7 @@ static rr_script_t *script_alloc(rr_system_t *system, const rr_script_options_t 
     script->asyncio = options->asyncio;
     script->session_id_int = options->session_id_int;
     script->watch.limit_ms = options->watchdog_ms;
+    atomic_init(&script->watch.current_ms, options->watchdog_ms);
     script->account.limit = options->memory_limit;
     script->kind = options->interpreter ? options->interpreter : rr__interp_default();
     script->loop_fd = -1;
@@ -248,12 +249,22 @@ int rr_script_create(rr_system_t *system, const rr_script_options_t *options, co
 
 /* ---- Load, init, cleanup ---- */
 
+/* Imports read files: what runs at load may take ten times as long as a handler, and at least LOAD_MS. */
+#define LOAD_MS 5000
+
+static void allow_ms(rr_script_t *script, unsigned ms) {
+    atomic_store_explicit(&script->watch.current_ms, ms, memory_order_relaxed);
+}
+
 static int load_module(rr_script_t *script, char *why, size_t why_size) {
     rr__origin_t origin = {.kind = RR__LOAD}, *before = script->origin;
+    unsigned limit = script->watch.limit_ms;
     script->origin = &origin;
+    allow_ms(script, limit > LOAD_MS / 10 ? limit * 10 : LOAD_MS);
     rr__python_begin(script);
     PyObject *module = PyObject_CallMethod(script->glue, "load", NULL);
     rr__python_end(script);
+    allow_ms(script, limit);
     if (!module) {
         PyObject *error = rr__exception_take();
         Py_INCREF(error);
@@ -674,7 +685,7 @@ bool rr_script_reload(rr_script_t *script, const char *module, char *why, size_t
     rr__origin_t origin = {.kind = RR__LOAD}, *before = script->origin;
     script->origin = &origin;
     rr__python_begin(script);
-    PyObject *text = PyObject_CallMethod(script->glue, "reload", "s", module);
+    PyObject *text = PyObject_CallMethod(script->glue, "reload", "s", *module ? module : script->name);
     rr__python_end(script);
     script->origin = before;
     const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;

@@ -17,7 +17,8 @@ typedef struct rr_python_options {
     size_t switch_interval_us; /* shared GIL; 0 = 500 */
 } rr_python_options_t;
 
-/* Starts CPython, once per process, on the main thread, before any script. The reason of a failure goes to why.
+/* Starts CPython, once per process, on the main thread, before any script. The reason of a failure goes to why. SIGPIPE is
+ * ignored from then on (unless it has a handler), as Python wants it; no other signal is touched.
  * RR_EINVAL (venv of another version, missing executable), RR_EIO. */
 RR_MUST_CHECK int rr_python_start(const rr_python_options_t *options, char *why, size_t why_size);
 /* Ends it, on the same thread, after every script was destroyed and all python workers left. False if threads of foreign
@@ -52,7 +53,8 @@ typedef struct rr_verdict {
     size_t extra_size;
 } rr_verdict_t;
 
-/* Every function gets the host pointer of rr_script_create. Bodies are borrowed during the call; `text` = valid UTF-8. */
+/* Every function gets the host pointer of rr_script_create. Bodies are borrowed during the call; `text` = known to be valid
+ * UTF-8 (a str or JSON); false = bytes, which may be UTF-8 too and are not looked at here. */
 typedef struct rr_script_host {
     /* RR_OK; RR_ENOENT = this scene does not hold the session (the script sees False; the host counts and warns). */
     int (*send)(void *host, const rr_sid_t *id, uint16_t cmd, const void *body, size_t size, bool text);
@@ -104,7 +106,8 @@ typedef struct rr_script_options {
     const char *file;             /* path of the script; module name = its stem */
     const char *const *path;      /* more sys.path folders, NULL-terminated; may be NULL */
     rr_interpreter_t interpreter;
-    unsigned watchdog_ms;         /* a handler longer than this gets the time-out exception; 0 = never */
+    unsigned watchdog_ms;         /* a handler longer than this gets the time-out exception; 0 = never. Loading may
+                                     take ten times as long, and at least 5 s */
     size_t memory_limit;          /* bytes of Python memory; 0 = none */
     bool asyncio;                 /* a host-stepped event loop */
     const char *scene;            /* name, for messages; copied */
@@ -160,7 +163,7 @@ int64_t rr_script_run(rr_script_t *script);
 /* Cancels the pending handler of a token (CancelledError inside); done follows within later runs. */
 void rr_script_cancel(rr_script_t *script, uint64_t token);
 
-/* ffext.reload(name) from outside (console, editor). True = fine; else `why` has the traceback. */
+/* ffext.reload(name) from outside (console, editor); "" = the script itself. True = fine; else `why` has the traceback. */
 bool rr_script_reload(rr_script_t *script, const char *module, char *why, size_t why_size);
 
 /* cleanup() (awaited: may return RR_SCRIPT_PENDING). */

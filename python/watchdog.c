@@ -75,10 +75,14 @@ static void launch(rr__watch_t *watch) {
 
 /* ---- The look-out ---- */
 
+static unsigned limit_of(const rr__watch_t *watch) {
+    return atomic_load_explicit(&watch->current_ms, memory_order_relaxed);
+}
+
 /* Two strikes without effect, or no GIL for a strike: the handler is inside C, where no exception reaches it. Only said:
  * rr_log wants no GIL, but a script's host may be called on its own thread only. */
 static void report_stuck(rr__watch_t *watch, uint64_t now) {
-    if (watch->reported || now - watch->since_ms < watch->limit_ms + GIL_PATIENCE_MS)
+    if (watch->reported || now - watch->since_ms < limit_of(watch) + GIL_PATIENCE_MS)
         return;
     watch->reported = true;
     if (watch->script->system)
@@ -95,7 +99,7 @@ static void look_at(rr__watch_t *watch, uint64_t now) {
             return; /* it finds out itself */
         watch->seen = sequence;
         watch->since_ms = now;
-        watch->next_ms = now + watch->limit_ms;
+        watch->next_ms = now + limit_of(watch);
         watch->reported = false;
         return;
     }
