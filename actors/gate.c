@@ -266,7 +266,7 @@ static void control_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         attach(self, control);
         break;
     case RR_DOWN:
-        if (rr_message_request(msg) != control->monitor)
+        if (rr_message_request(msg) != control->monitor || control->gate->stopped)
             break;
         rr_log(control->gate->system, RR_WARN, "GATE", "%s: %s is gone: logins are refused until it is back",
                control->gate->options.name, control->gate->options.login);
@@ -291,8 +291,8 @@ typedef struct gate_metric {
     rr_metric_type_t type;
 } gate_metric_t;
 
-#define COUNTER(field, help) {"redrabbit_gate_" #field "_total", help, offsetof(rr__shard_counters_t, field), RR_METRIC_COUNTER}
-#define GAUGE(field, help) {"redrabbit_gate_" #field, help, offsetof(rr__shard_counters_t, field), RR_METRIC_GAUGE}
+#define COUNTER(field, help) {"rr_gate_" #field "_total", help, offsetof(rr__shard_counters_t, field), RR_METRIC_COUNTER}
+#define GAUGE(field, help) {"rr_gate_" #field, help, offsetof(rr__shard_counters_t, field), RR_METRIC_GAUGE}
 
 static const gate_metric_t gate_metrics[] = {
     GAUGE(connections, "Open connections."),
@@ -348,10 +348,10 @@ static void collect(void *context, rr_metrics_writer_t *writer) {
         rr_metrics_write(writer, gate_metrics[i].name, gate_metrics[i].type, gate_metrics[i].help, labels,
                          sum(gate, gate_metrics[i].offset));
     for (unsigned r = 0; r < RR_CLOSE_REASON_COUNT; r++)
-        write_labelled(gate, writer, "redrabbit_gate_closes_total", "Connections ended, by reason.", "reason",
+        write_labelled(gate, writer, "rr_gate_closes_total", "Connections ended, by reason.", "reason",
                        rr_close_label((rr_close_reason_t)r), offsetof(rr__shard_counters_t, closes) + r * sizeof(rr_counter_t));
     for (size_t i = 0; i < sizeof(limit_metrics) / sizeof(*limit_metrics); i++)
-        write_labelled(gate, writer, "redrabbit_gate_limit_hits_total", "Times a limit was hit.", "limit",
+        write_labelled(gate, writer, "rr_gate_limit_hits_total", "Times a limit was hit.", "limit",
                        limit_metrics[i].name, limit_metrics[i].offset);
 }
 

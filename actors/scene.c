@@ -492,8 +492,8 @@ typedef struct scene_metric {
     rr_metric_type_t type;
 } scene_metric_t;
 
-#define METRIC(field, type, help) {"redrabbit_scene_" #field, help, offsetof(rr__scene_counters_t, field), type}
-#define COUNTER(field, help) {"redrabbit_scene_" #field "_total", help, offsetof(rr__scene_counters_t, field), RR_METRIC_COUNTER}
+#define METRIC(field, type, help) {"rr_scene_" #field, help, offsetof(rr__scene_counters_t, field), type}
+#define COUNTER(field, help) {"rr_scene_" #field "_total", help, offsetof(rr__scene_counters_t, field), RR_METRIC_COUNTER}
 #define GAUGE(field, help) METRIC(field, RR_METRIC_GAUGE, help)
 
 static const scene_metric_t scene_metrics[] = {
@@ -542,11 +542,11 @@ static void write_latency(rr_scene_t *scene, rr_metrics_writer_t *writer, const 
         snprintf(bound, sizeof(bound), "%g", (double)(64ull << i) / 1e6);
         snprintf(with_bound, sizeof(with_bound), "%s", labels);
         if (rr_metrics_label(with_bound, sizeof(with_bound), "le", i == RR__LATENCY_BUCKETS - 1 ? "+Inf" : bound))
-            rr_metrics_write(writer, "redrabbit_scene_input_seconds_bucket", RR_METRIC_COUNTER,
+            rr_metrics_write(writer, "rr_scene_input_seconds_bucket", RR_METRIC_COUNTER,
                              "Batches by the time from the gate to their first record's handling.", with_bound, (double)below);
     }
-    rr_metrics_write(writer, "redrabbit_scene_input_seconds_count", RR_METRIC_COUNTER, "Batches handled.", labels, (double)below);
-    rr_metrics_write(writer, "redrabbit_scene_input_seconds_sum", RR_METRIC_COUNTER, "Their times added up.", labels,
+    rr_metrics_write(writer, "rr_scene_input_seconds_count", RR_METRIC_COUNTER, "Batches handled.", labels, (double)below);
+    rr_metrics_write(writer, "rr_scene_input_seconds_sum", RR_METRIC_COUNTER, "Their times added up.", labels,
                      (double)rr_counted(&scene->count.latency_sum_us) / 1e6);
 }
 

@@ -232,7 +232,7 @@ static void python_destroy(void *state) {
     python->script = NULL;
 }
 
-#define WRITE(name, type, help, value) rr_metrics_write(writer, "redrabbit_script_" name, type, help, labels, (double)(value))
+#define WRITE(name, type, help, value) rr_metrics_write(writer, "rr_script_" name, type, help, labels, (double)(value))
 
 static void python_metrics(void *state, rr_metrics_writer_t *writer, const char *labels) {
     python_state_t *python = state;

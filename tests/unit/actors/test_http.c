@@ -65,8 +65,8 @@ START_TEST(metrics_and_pages) {
     start_web();
     client_t *a = log_in("alice");
     ck_assert_int_eq(request("GET", "/metrics", LOCAL, ""), 200);
-    ck_assert_ptr_nonnull(strstr(answer, "redrabbit_gate_sessions{gate=\"gate@0\"} 1\n"));
-    ck_assert_ptr_nonnull(strstr(answer, "redrabbit_scene_sessions{scene=\"scene@0\"} 1\n"));
+    ck_assert_ptr_nonnull(strstr(answer, "rr_gate_sessions{gate=\"gate@0\"} 1\n"));
+    ck_assert_ptr_nonnull(strstr(answer, "rr_scene_sessions{scene=\"scene@0\"} 1\n"));
     ck_assert_int_eq(request("GET", "/pages/main.py", LOCAL, ""), 200);
     ck_assert_str_eq(body_of(), "print('hello')\n");
     ck_assert_int_eq(request("GET", "/redrabbit.js", LOCAL, ""), 200);

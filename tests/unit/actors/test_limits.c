@@ -3,7 +3,7 @@
 
 static void expect_reason(const char *reason, double count) {
     char sample[120];
-    snprintf(sample, sizeof(sample), "redrabbit_gate_closes_total{gate=\"gate@0\",reason=\"%s\"}", reason);
+    snprintf(sample, sizeof(sample), "rr_gate_closes_total{gate=\"gate@0\",reason=\"%s\"}", reason);
     await_metric(sample, count);
 }
 
@@ -32,7 +32,7 @@ START_TEST(connections) {
     start();
     client_t *a = log_in("alice"), *b = log_in("bob"), *c = dial();
     expect_closed(c);
-    ck_assert_double_eq(metric("redrabbit_gate_limit_hits_total{gate=\"gate@0\",limit=\"connections\"}"), 1);
+    ck_assert_double_eq(metric("rr_gate_limit_hits_total{gate=\"gate@0\",limit=\"connections\"}"), 1);
     hang_up(a);
     await_line("scene@0 offline alice peer");
     expect(b, 99, "scene@0 offline alice");
@@ -51,10 +51,10 @@ START_TEST(connections_of_one_address) {
     start();
     client_t *a = log_in("alice"), *b = dial();
     expect_closed(b);
-    await_metric("redrabbit_gate_limit_hits_total{gate=\"gate@0\",limit=\"per_ip\"}", 1);
+    await_metric("rr_gate_limit_hits_total{gate=\"gate@0\",limit=\"per_ip\"}", 1);
     hang_up(a);
     await_line("scene@0 offline alice peer");
-    await_metric("redrabbit_gate_closes_total{gate=\"gate@0\",reason=\"peer\"}", 1);
+    await_metric("rr_gate_closes_total{gate=\"gate@0\",reason=\"peer\"}", 1);
     client_t *c = log_in("carol");
     hang_up(b);
     hang_up(c);
@@ -73,7 +73,7 @@ START_TEST(pending_logins) {
     await_line("scene@0 verify late:b from 127.0.0.1 by gate@0");
     tell(c, 0, "late:c");
     expect_closed(c);
-    ck_assert_double_eq(metric("redrabbit_gate_limit_hits_total{gate=\"gate@0\",limit=\"pending_logins\"}"), 1);
+    ck_assert_double_eq(metric("rr_gate_limit_hits_total{gate=\"gate@0\",limit=\"pending_logins\"}"), 1);
     hang_up(a);
     hang_up(b);
     hang_up(c);
@@ -137,7 +137,7 @@ START_TEST(queue_of_a_session) {
         tell(a, 1, "echo:x");
     expect_closed(a);
     expect_reason("queue", 1);
-    ck_assert_double_eq(metric("redrabbit_scene_queue_full_total{scene=\"scene@0\"}"), 1);
+    ck_assert_double_eq(metric("rr_scene_queue_full_total{scene=\"scene@0\"}"), 1);
     tell(b, 1, "go:alice");
     await_line("scene@0 offline alice queue");
     hang_up(a);
@@ -175,7 +175,7 @@ START_TEST(idle_time_and_heartbeats) {
     expect_reason("idle", 1);
     await_line("scene@0 offline alice idle");
     ck_assert(!was_noted("scene@0 message bob 500 beat")); /* swallowed */
-    ck_assert_double_ge(metric("redrabbit_gate_heartbeats_total{gate=\"gate@0\"}"), 12);
+    ck_assert_double_ge(metric("rr_gate_heartbeats_total{gate=\"gate@0\"}"), 12);
     expect(b, 99, "scene@0 offline alice");
     hang_up(a);
     hang_up(b);
@@ -236,7 +236,7 @@ START_TEST(a_scene_that_does_not_keep_up_pauses_its_clients_and_loses_nothing) {
     expect(other, 100, "welcome");
     for (int c = 0; c < 4; c++)
         pthread_create(&threads[c], NULL, send_many, clients[c]);
-    await_metric("redrabbit_gate_pauses_total{gate=\"gate@0\"}", 1);
+    await_metric("rr_gate_pauses_total{gate=\"gate@0\"}", 1);
     expect_silence(other); /* another scene's clients do not feel it */
     for (int i = 0; i < 1000; i++)
         for (int c = 0; c < 4; c++) {

@@ -30,7 +30,7 @@ START_TEST(refused_closes) {
     tell(b, 5, "redirect");
     expect(b, 0, "extra");
     expect_closed(b);
-    await_metric("redrabbit_gate_closes_total{gate=\"gate@0\",reason=\"refused\"}", 2);
+    await_metric("rr_gate_closes_total{gate=\"gate@0\",reason=\"refused\"}", 2);
     hang_up(a);
     hang_up(b);
     finish();
@@ -65,8 +65,8 @@ START_TEST(many_logins_of_one_id_leave_one) {
         clients[i] = dial();
         tell(clients[i], 0, "alice");
     }
-    await_metric("redrabbit_scene_replaced_total{scene=\"scene@0\"}", 19);
-    await_metric("redrabbit_scene_offlines_total{scene=\"scene@0\"}", 19);
+    await_metric("rr_scene_replaced_total{scene=\"scene@0\"}", 19);
+    await_metric("rr_scene_offlines_total{scene=\"scene@0\"}", 19);
     unsigned alive = 0;
     for (int i = 0; i < 20; i++) {
         tell(clients[i], 3, "echo:here");
@@ -173,7 +173,7 @@ START_TEST(client_that_left_before_the_answer_goes_offline_without_entering) {
     tell(a, 0, "late:alice");
     await_line("scene@0 verify late:alice from 127.0.0.1 by gate@0");
     hang_up(a);
-    await_metric("redrabbit_gate_closes_total{gate=\"gate@0\",reason=\"peer\"}", 1);
+    await_metric("rr_gate_closes_total{gate=\"gate@0\",reason=\"peer\"}", 1);
     expect_silence(boss); /* the scene has heard of it */
     tell(boss, 1, "verdict:alice");
     await_line("scene@0 offline alice peer");
@@ -190,7 +190,7 @@ START_TEST(no_answer_in_time_is_a_no) {
     client_t *a = dial();
     tell(a, 0, "late:alice");
     expect_closed(a);
-    await_metric("redrabbit_scene_verify_timeouts_total{scene=\"scene@0\"}", 1);
+    await_metric("rr_scene_verify_timeouts_total{scene=\"scene@0\"}", 1);
     hang_up(a);
     finish();
 }

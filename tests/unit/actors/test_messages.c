@@ -11,7 +11,7 @@ START_TEST(one_handler_per_session_at_a_time) {
     tell(a, 9, "echo:passes"); /* waits too: it is behind messages that wait */
     tell(b, 1, "echo:others run");
     expect(b, 1, "echo:others run");
-    await_metric("redrabbit_scene_queued{scene=\"scene@0\"}", 3);
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 3);
     ck_assert(!was_noted("scene@0 message alice 2 echo:second"));
     tell(b, 1, "go:alice");
     expect(a, 2, "echo:second");
@@ -35,7 +35,7 @@ START_TEST(enter_is_finished_before_the_first_message) {
     tell(a, 0, "slow-alice");
     tell(a, 1, "echo:1");
     await_line("scene@0 enter slow-alice from '' extra ''");
-    await_metric("redrabbit_scene_queued{scene=\"scene@0\"}", 1);
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 1);
     ck_assert(!was_noted("scene@0 message slow-alice 1 echo:1"));
     tell(boss, 1, "all:heard while entering");
     expect(a, 1, "heard while entering"); /* its enter has begun */
@@ -90,7 +90,7 @@ START_TEST(sends_reach_sessions_held_here_only) {
     tell(a, 1, "close:nobody");
     snprintf(line, sizeof(line), "scene@0 close nobody %d", RR_ENOENT);
     await_line(line);
-    ck_assert_double_ge(metric("redrabbit_scene_unknown_sessions_total{scene=\"scene@0\"}"), 3);
+    ck_assert_double_ge(metric("rr_scene_unknown_sessions_total{scene=\"scene@0\"}"), 3);
     hang_up(a);
     hang_up(b);
     finish();
@@ -176,7 +176,7 @@ START_TEST(an_async_handler_may_finish_then_is_cancelled_and_offline_is_last) {
     await_line("scene@0 message bob 1 wait");
     hang_up(a);
     hang_up(b);
-    await_metric("redrabbit_gate_closes_total{gate=\"gate@0\",reason=\"peer\"}", 2);
+    await_metric("rr_gate_closes_total{gate=\"gate@0\",reason=\"peer\"}", 2);
     tell(boss, 1, "go:bob"); /* in time: what it said before it left is handled, too */
     int handled = await_line("scene@0 message bob 2 echo:handled"), bob = await_line("scene@0 offline bob peer");
     ck_assert_int_lt(handled, bob);
@@ -209,8 +209,8 @@ START_TEST(handler_errors_are_counted_and_the_next_message_is_served) {
     tell(a, 1, "raise");
     tell(a, 1, "unknown");
     expect_silence(a);
-    ck_assert_double_eq(metric("redrabbit_scene_handler_errors_total{scene=\"scene@0\"}"), 1);
-    ck_assert_double_eq(metric("redrabbit_scene_no_handler_total{scene=\"scene@0\"}"), 1);
+    ck_assert_double_eq(metric("rr_scene_handler_errors_total{scene=\"scene@0\"}"), 1);
+    ck_assert_double_eq(metric("rr_scene_no_handler_total{scene=\"scene@0\"}"), 1);
     hang_up(a);
     finish();
 }
@@ -237,7 +237,7 @@ START_TEST(timers) {
     tell(a, 1, "timer");
     tell(a, 1, "ticker");
     await_line("scene@0 timer 88");
-    await_metric("redrabbit_scene_timers_total{scene=\"scene@0\"}", 4);
+    await_metric("rr_scene_timers_total{scene=\"scene@0\"}", 4);
     expect_silence(a);
     usleep(20000); /* a cancelled ticker would have ticked on in this time */
     ck_assert_uint_eq(times_noted("scene@0 timer 89"), 3);

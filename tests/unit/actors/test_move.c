@@ -174,9 +174,9 @@ START_TEST(leaving_while_moving) {
         snprintf(line, sizeof(line), "scene@0 offline p%d *", i);
         ck_assert_uint_eq(times_noted(line), 1);
     }
-    ck_assert_double_eq(metric("redrabbit_scene_sessions{scene=\"scene@1\"}"), 1);
-    ck_assert_double_eq(metric("redrabbit_scene_sessions{scene=\"scene@0\"}"), 0);
-    ck_assert_double_eq(metric("redrabbit_scene_away{scene=\"scene@0\"}"), 1);
+    ck_assert_double_eq(metric("rr_scene_sessions{scene=\"scene@1\"}"), 1);
+    ck_assert_double_eq(metric("rr_scene_sessions{scene=\"scene@0\"}"), 0);
+    ck_assert_double_eq(metric("rr_scene_away{scene=\"scene@0\"}"), 1);
     hang_up(boss);
     finish();
 }
@@ -201,7 +201,7 @@ START_TEST(a_move_that_takes_too_long_is_undone) {
     ck_assert(was_noted("scene@0 message slow-alice 2 echo:1"));
     tell(boss, 1, "go:slow-alice"); /* late: forgotten there, without offline */
     expect_silence(boss);
-    ck_assert_double_eq(metric("redrabbit_scene_sessions{scene=\"scene@1\"}"), 1);
+    ck_assert_double_eq(metric("rr_scene_sessions{scene=\"scene@1\"}"), 1);
     tell(boss, 1, "all:not for alice");
     expect_silence(a);
     hang_up(a);
