@@ -91,7 +91,7 @@ START_TEST(anything_raised) {
                NULL);
     rr_script_session_t *bob = session_of(&fake, "bob");
     for (int i = 0; i < 8; i++) {
-        char body[8];
+        char body[16];
         snprintf(body, sizeof body, "%d", i);
         ck_assert_int_eq(message(&fake, bob, 1, body, 1), RR_EHANDLER);
         ck_assert_int_eq(message(&fake, bob, 3, body, 1), RR_EHANDLER);
