@@ -28,7 +28,7 @@ START_TEST(sessions_of_a_crashed_scene_are_closed_and_others_served) {
     expect(b, 100, "welcome");
     tell(b, 1, "crash");
     expect_closed(b);
-    await_metric("redrabbit_gate_closes_total{gate=\"gate@0\",reason=\"scene_gone\"}", 1);
+    await_metric("rr_gate_closes_total{gate=\"gate@0\",reason=\"scene_gone\"}", 1);
     await_line("scene@0 offline bob scene_gone"); /* the login scene hears of it */
     expect(a, 99, "scene@0 offline bob");
     expect_silence(a);
@@ -51,7 +51,7 @@ START_TEST(a_login_scene_comes_back_and_knows_who_is_online) {
     tell(a, 1, "crash");
     expect_closed(a);
     expect_silence(b); /* held elsewhere: it stays */
-    await_metric("redrabbit_scene_away{scene=\"scene@0\"}", 1); /* the successor was told */
+    await_metric("rr_scene_away{scene=\"scene@0\"}", 1); /* the successor was told */
     client_t *c = log_in("carol"), *b2 = log_in("bob");
     expect_closed(b);
     await_line("scene@1 offline bob replaced");
@@ -91,7 +91,7 @@ START_TEST(a_port_in_use_is_known_at_once) {
     node.listen.address.port = rr_gate_port(node.gate, 0);
     node.options.name = "gate@1";
     ck_assert_int_eq(rr_gate_create(node.system, node.loops, LOOPS, &node.options, &other, why, sizeof(why)), RR_EADDRINUSE);
-    ck_assert_ptr_nonnull(strstr(why, "gate@1 cannot listen on tcp://127.0.0.1:"));
+    ck_assert_ptr_nonnull(strstr(why, "gate@1: cannot listen on tcp://127.0.0.1:"));
     finish();
 }
 END_TEST
@@ -156,7 +156,7 @@ START_TEST(stop_without_drain_leaks_nothing) {
     tell(a, 1, "wait");
     tell(a, 1, "echo:queued");
     tell(b, 0, "late:bob");
-    await_metric("redrabbit_scene_queued{scene=\"scene@0\"}", 1);
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 1);
     stop_node();
     hang_up(a);
     hang_up(b);
@@ -170,7 +170,7 @@ START_TEST(killed_scene_frees_what_it_held) {
     tell(a, 1, "wait");
     tell(a, 1, "echo:queued");
     tell(b, 0, "late:bob");
-    await_metric("redrabbit_scene_queued{scene=\"scene@0\"}", 1);
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 1);
     await_line("scene@0 verify late:bob from 127.0.0.1 by gate@0");
     rr_kill(node.system, node.addresses[0], RR_CANCELLED);
     expect_closed(a);
