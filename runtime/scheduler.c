@@ -351,10 +351,12 @@ static rr_actor_t *steal(member_t *thief, uint64_t now) {
     return actor;
 }
 
-/* Spinning pays only where a CPU would idle otherwise, and one spinner per process is enough. */
+/* Spinning pays only where a CPU would idle otherwise, and one spinner per process is enough. On a single CPU it keeps those
+ * from running who would bring the work. */
 static bool may_spin(rr_system_t *system) {
     int none = 0;
-    return atomic_load_explicit(&system->running_threads, memory_order_relaxed) <= (int)system->cpus &&
+    return system->cpus > 1 &&
+           atomic_load_explicit(&system->running_threads, memory_order_relaxed) <= (int)system->cpus &&
            atomic_compare_exchange_strong_explicit(&system->spinner, &none, 1, memory_order_relaxed,
                                                    memory_order_relaxed);
 }
