@@ -94,6 +94,7 @@ START_TEST(messages_behind_an_unanswered_login) {
     tell(b, 0, "late:b");
     for (int i = 0; i < 3; i++)
         tell(b, 1, "echo:x");
+    await_line("scene@0 verify late:b from 127.0.0.1 by gate@0");
     client_t *boss = log_in("boss");
     tell(boss, 1, "verdict:b");
     expect(b, 0, "late");
