@@ -164,10 +164,12 @@ class Editor(Chat):
             token.swapcase() if token.swapcase() != token else "y",
         ):
             for method, what in (("GET", "script"), ("PUT", "script"), ("POST", "reload")):
-                status, _, body = await self.ask(
-                    port, method, what, bad, b"" if method != "GET" else None
-                )
-                self.assertEqual(status, 404, (method, what, bad))
+                data = b"" if method != "GET" else None
+                status, _, body = await self.ask(port, method, what, bad, data)
+                other, _, _ = await self.ask(port, method, "nothing", bad, data)
+                self.assertEqual(status, other, "as if it were not there")
+                self.assertIn(status, (404, 405), (method, what, bad))
+                self.assertNotIn(b"ffext", body)
         self.assertEqual((await self.http(port, "/editor/script"))[0], 404)
         for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example"):
             status, _, _ = await self.ask(port, "GET", "script", token, None, Host=host)

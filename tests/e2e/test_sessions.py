@@ -31,7 +31,7 @@ def echo(session_id, body):
 def do(session_id, msg):
     what, *args = msg
     result = getattr(ffext, what)(*args)
-    ffext.send_msg_session(session_id, 2, json.dumps(result))
+    ffext.send_msg_session(session_id, 2, json.dumps([what, result]))
 
 @ffext.session_call(3)
 def move(session_id, msg):
@@ -328,10 +328,14 @@ actors:
         (survivor,) = [client for client in crowd if client.closed is None]
         await survivor.send(1, "mine")
         self.assertTrue(await fate(survivor))
-        enters, offlines = len(re.findall("ENTER 'alice'", server.output)), len(
-            re.findall("OFFLINE 'alice'", server.output)
-        )
-        self.assertEqual(enters, offlines + 1)
+        # Never two of them inside at once; who was replaced before its turn came has an offline, but no enter.
+        events = re.findall("(ENTER|OFFLINE) 'alice'", server.output)
+        inside = 0
+        for event in events:
+            inside += 1 if event == "ENTER" else -inside
+            self.assertLessEqual(inside, 1, events)
+        self.assertEqual(events[-1], "ENTER")
+        self.assertLessEqual(len(events), 2 * len(crowd))
 
 
 class Moves(Case):
@@ -453,7 +457,8 @@ async def move(session_id, msg):
         for call in (["send_msg_session", "there", 1, "x"], ["close_session", "there"], ["send_msg_session", "nobody", 1, "x"],
                      ["change_session_scene", "there", "scene@0", ""]):  # fmt: skip
             await here.send(2, call)
-            self.assertEqual((await self.expect(here, re.compile(""), cmd=2)).json(), False, call)
+            answer = await self.expect(here, lambda m: m.cmd == 2 and m.json()[0] == call[0])
+            self.assertEqual(answer.json()[1], False, call)
         await here.send(2, ["send_msg_session", "watcher", 7, "direct"])
         await self.expect(watcher, "direct", cmd=7)
 
