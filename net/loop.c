@@ -16,7 +16,7 @@
 #define SLICE_NS 1000000ull    /* and in time, looked at after each turn */
 #define DEFER_ROUNDS 4u        /* flushing may defer again; the rest waits for the next iteration */
 #define SMALL_CACHED 2048u     /* chunks kept: 1 MiB small, 1.25 MiB big */
-#define BIG_CACHED 256u
+#define BIG_CACHED 2048u
 #define NS_PER_MS 1000000ull
 #define STOP_SECONDS 2 /* rr_executor_ops_t.stop's promise */
 
@@ -247,13 +247,16 @@ static bool must_go_on(rr_loop_t *loop) {
 static void poll(rr_loop_t *loop) {
     uv_run_mode mode = UV_RUN_NOWAIT;
     if (!must_go_on(loop)) {
-        rr_worker_idle(loop->worker);
         atomic_store_explicit(&loop->sleeping, 1, memory_order_seq_cst);
         atomic_thread_fence(memory_order_seq_cst);
         mode = must_go_on(loop) ? UV_RUN_NOWAIT : UV_RUN_ONCE;
     }
     loop->now_ns = 0;
+    if (mode == UV_RUN_ONCE)
+        rr_worker_asleep(loop->worker, true);
     uv_run(&loop->uv, mode);
+    if (mode == UV_RUN_ONCE)
+        rr_worker_asleep(loop->worker, false);
     rr__loop_awake(loop);
 }
 
