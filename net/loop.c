@@ -15,7 +15,7 @@
 #define SLICE_TURNS 64u        /* actor turns between two looks at the sockets */
 #define SLICE_NS 1000000ull    /* and in time, looked at after each turn */
 #define DEFER_ROUNDS 4u        /* flushing may defer again; the rest waits for the next iteration */
-#define SMALL_CACHED 2048u     /* chunks kept: 1 MiB small, 1.25 MiB big */
+#define SMALL_CACHED 2048u     /* chunks kept: 1 MiB small, 10 MiB big: what a broadcast to 2,000 clients has under way */
 #define BIG_CACHED 2048u
 #define NS_PER_MS 1000000ull
 #define STOP_SECONDS 2 /* rr_executor_ops_t.stop's promise */
