@@ -25,7 +25,9 @@ typedef struct rr_running_scene {
     rr_script_options_t script;
     rr_scene_options_t options;
     const char **path;
-    bool told; /* its first load ended; under running->lock */
+    /* Under running->lock: */
+    bool told, failed; /* its first load ended; with an error */
+    rr_addr_t supervisor;
 } rr_running_scene_t;
 
 struct rr_running {
@@ -64,8 +66,11 @@ static void scene_loaded(void *context, const char *name, int status, const char
     pthread_mutex_lock(&running->lock);
     if (!scene->told) {
         scene->told = true;
+        scene->failed = status != RR_OK;
         running->loading--;
-        if (status != RR_OK && !running->failure[0])
+        if (scene->failed && scene->supervisor != RR_NOBODY) /* at the start there is no second try */
+            rr_kill(running->system, scene->supervisor, RR_CANCELLED);
+        if (scene->failed && !running->failure[0])
             snprintf(running->failure, sizeof running->failure, "%s (%s) does not start: %s", name,
                      scene->script.file ? scene->script.file : scene->options.logic->name, why && *why ? why : rr_strerror(status));
     }
@@ -89,16 +94,6 @@ rr_running_state_t rr_running_state(rr_running_t *running, char *why, size_t why
     snprintf(why, why_size, "%s", running->failure);
     pthread_mutex_unlock(&running->lock);
     return state;
-}
-
-/* A supervisor speaks: a scene that crashed too often stays down, and one should know. */
-static void scene_event(void *context, size_t child, rr_addr_t addr, int reason) {
-    rr_running_scene_t *scene = context;
-    if (addr == RR_NOBODY && reason != RR_OK)
-        rr_log(scene->running->system, RR_ERROR, "CONF",
-               "%s stays down: it ended more than %lld times within %lld s (%s); mend its script and restart the process",
-               scene->options.name, (long long)rr_item_number(scene->item, "restart.max"),
-               (long long)rr_item_number(scene->item, "restart.within") / 1000, rr_strerror(reason));
 }
 
 /* ---- CPython and threads ---- */
@@ -318,8 +313,14 @@ static int spawn_scene(rr_running_t *running, rr_running_scene_t *scene, char *w
     if (!max)
         child.restart = RR_RESTART_TEMPORARY;
     rr_supervisor_t supervisor = {.max_restarts = max, .within_ms = (unsigned)rr_item_number(scene->item, "restart.within"),
-                                  .children = &child, .child_count = 1, .event = scene_event, .context = scene};
-    int rc = rr_supervisor_spawn(running->system, &supervisor, NULL);
+                                  .children = &child, .child_count = 1};
+    rr_addr_t addr;
+    int rc = rr_supervisor_spawn(running->system, &supervisor, &addr);
+    pthread_mutex_lock(&running->lock);
+    if (rc == RR_OK && scene->failed)
+        rr_kill(running->system, addr, RR_CANCELLED);
+    scene->supervisor = rc == RR_OK ? addr : RR_NOBODY;
+    pthread_mutex_unlock(&running->lock);
     if (rc != RR_OK)
         snprintf(why, why_size, "scene %s does not start: %s", scene->options.name, rr_strerror(rc));
     return rc;
@@ -371,6 +372,17 @@ static void fill_www(const rr_item_t *item, rr_gate_folder_t *www, size_t *count
     }
 }
 
+/* What to do about an address that cannot be listened on. */
+static void add_mend(int rc, char *why, size_t why_size) {
+    const char *mend = rc == RR_EADDRINUSE ? "; choose another port, or stop the process that has this one"
+                       : rc == RR_EACCES   ? "; choose a port above 1023"
+                       : rc == RR_EINVAL   ? "; use an address of this machine, or * for all"
+                                           : "";
+    size_t used = strlen(why);
+    if (used < why_size)
+        snprintf(why + used, why_size - used, "%s", mend);
+}
+
 static int create_gate(rr_running_t *running, const rr_item_t *item, rr_gate_t **out, char *why, size_t why_size) {
     const rr_value_t *addresses = rr_item_value(item, "listen"), *folders = rr_item_value(item, "www");
     const rr_value_t *subprotocols = rr_item_value(item, "subprotocols");
@@ -402,6 +414,7 @@ static int create_gate(rr_running_t *running, const rr_item_t *item, rr_gate_t *
     options.ready = gate_ready;
     options.context = running;
     rc = rr_gate_create(running->system, running->loops, running->loop_count, &options, out, why, why_size);
+    add_mend(rc, why, why_size);
 out:
     if (rc == RR_ENOMEM)
         snprintf(why, why_size, "out of memory");
