@@ -51,6 +51,7 @@ rr_worker_t *rr__worker_attach(rr_system_t *system, rr_executor_t *executor) {
         rr__free(worker);
         return NULL;
     }
+    atomic_fetch_add_explicit(&system->running_threads, 1, memory_order_relaxed);
     rr__current = worker;
     return worker;
 }
@@ -59,12 +60,18 @@ rr_worker_t *rr_worker_attach(rr_executor_t *executor) { return rr__worker_attac
 
 void rr_worker_idle(rr_worker_t *worker) { rr__pool_flush(worker->system, worker->pool); }
 
+void rr_worker_asleep(rr_worker_t *worker, bool asleep) {
+    if (asleep)
+        rr__pool_flush(worker->system, worker->pool);
+    atomic_fetch_add_explicit(&worker->system->running_threads, asleep ? -1 : 1, memory_order_relaxed);
+}
+
 /* Timers still armed here belong to living actors: the system keeps the worker until it is destroyed, and the overseer, or
  * the actors' own next turns, look after its wheel. */
 void rr_worker_detach(rr_worker_t *worker) {
     rr_system_t *system = worker->system;
     rr__directory_cache_flush(&system->directory, &worker->cache);
-    rr_worker_idle(worker);
+    rr_worker_asleep(worker, true);
     rr__current = NULL;
     pthread_mutex_lock(&system->lock);
     system->workers[worker->id] = NULL;

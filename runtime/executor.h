@@ -66,6 +66,10 @@ uint64_t rr_worker_timers(rr_worker_t *worker);
 /* Before the thread sleeps: sends messages freed here home to their pools. */
 void rr_worker_idle(rr_worker_t *worker);
 
+/* Around every sleep of its thread: what is awake decides whether a searching worker may spin. An attached worker counts as
+ * awake. Its thread only. */
+void rr_worker_asleep(rr_worker_t *worker, bool asleep);
+
 rr_executor_t *rr_worker_executor(rr_worker_t *worker);
 unsigned rr_worker_id(const rr_worker_t *worker); /* dense from 0 within the system, reused after detach */
 rr_worker_t *rr_worker_current(void); /* of the calling thread, NULL if none */

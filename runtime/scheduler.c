@@ -428,15 +428,14 @@ static void sleep_until_woken(member_t *member) {
     atomic_store(&pool->searching, 0);
     bool woken = false;
     if (!work_in_sight(pool) && !atomic_load(&pool->stopping)) {
-        rr_worker_idle(worker);
         rr_count(&member->parks, 1);
-        atomic_fetch_sub_explicit(&system->running_threads, 1, memory_order_relaxed);
+        rr_worker_asleep(worker, true);
         uint64_t next = atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed);
         uint64_t now = rr_clock_now(&system->clock);
         uint64_t wait = next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 0;
         if (wait)
             futex_wait(&member->awake, wait);
-        atomic_fetch_add_explicit(&system->running_threads, 1, memory_order_relaxed);
+        rr_worker_asleep(worker, false);
     }
     woken = !leave_idle(pool, member);
     if (!woken) { /* by itself: it searches only if nobody else does */
@@ -531,18 +530,16 @@ static void check_in(member_t *member) {
     pthread_mutex_unlock(&pool->lock);
     if (!surplus)
         return;
-    rr_system_t *system = pool->executor.system;
     rr_worker_t *worker = atomic_load_explicit(&member->worker, memory_order_relaxed);
     hand_over(member);
     wake_one(pool);
-    rr_worker_idle(worker);
-    atomic_fetch_sub_explicit(&system->running_threads, 1, memory_order_relaxed);
+    rr_worker_asleep(worker, true);
     while (!atomic_load_explicit(&member->awake, memory_order_acquire)) {
         uint64_t next = rr_worker_timers(worker), now = worker->now_ns;
         hand_over(member); /* what its timers woke */
         futex_wait(&member->awake, next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 1);
     }
-    atomic_fetch_add_explicit(&system->running_threads, 1, memory_order_relaxed);
+    rr_worker_asleep(worker, false);
 }
 
 /* ---- A worker's life -------------------------------------------------------------------------------------------- */
@@ -602,13 +599,11 @@ static void *member_main(void *context) {
     }
     current_member = member;
     atomic_store_explicit(&member->worker, worker, memory_order_release);
-    atomic_fetch_add_explicit(&system->running_threads, 1, memory_order_relaxed);
     if (pool->options.thread_begin)
         pool->options.thread_begin(pool->options.context, worker);
     run_turns(member, worker);
     if (pool->options.thread_end)
         pool->options.thread_end(pool->options.context, worker);
-    atomic_fetch_sub_explicit(&system->running_threads, 1, memory_order_relaxed);
     current_member = NULL;
     atomic_store_explicit(&member->worker, NULL, memory_order_release);
     rr_worker_detach(worker);
