@@ -42,6 +42,8 @@ static rr_system_t *start(uint64_t seed) {
 
 static void play(world_t *world, rr_random_t *random) {
     rr_system_t *system = world->system;
+    for (int i = 0; i < 400; i++)
+        world_poke(world, random);
     for (uint64_t steps = 5 + rr_random_below(random, 200); steps; steps--) {
         for (uint64_t pokes = rr_random_below(random, 8); pokes; pokes--)
             world_poke(world, random);
@@ -75,6 +77,9 @@ static uint64_t run(uint64_t seed, bool print) {
     rr_system_t *system = start(seed);
     static world_t world;
     world_init(&world, system, seed);
+    rr_pool_options_t second = {.name = "second"};
+    if (rr_pool_create(system, &second, &world.executors[1]) != RR_OK)
+        fail(seed, "no second pool");
     rr_random_t random;
     rr_random_seed(&random, ~seed);
     play(&world, &random);

@@ -14,6 +14,7 @@
 
 #include "runtime/alloc.h"
 #include "tests/stress/world.h"
+#include "tests/unit/runtime/loop.h"
 
 #define PATIENCE_S 60 /* without any activity, or for the quiet at the end */
 
@@ -149,10 +150,25 @@ static rr_system_t *start(const options_t *options) {
     return system;
 }
 
+/* Beside the core workers: a pool whose handlers may block, and a pinned loop. */
+static void add_executors(world_t *world) {
+    rr_pool_options_t blocking = {.name = "blocking", .threads = 2, .stuck_ms = 10, .max_spares = 4};
+    int rc = rr_pool_create(world->system, &blocking, &world->executors[1]);
+    world->may_block = true;
+    world->executors[2] = loop_new();
+    if (rc == RR_OK)
+        rc = rr_executor_add(world->system, world->executors[2]);
+    if (rc != RR_OK) {
+        fprintf(stderr, "cannot add executors: %s\n", rr_strerror(rc));
+        exit(EXIT_FAILURE);
+    }
+}
+
 static void run(const options_t *options) {
     rr_system_t *system = start(options);
     static world_t world;
     world_init(&world, system, options->seed);
+    add_executors(&world);
     watchdog_t dog = {.world = &world};
     poker_t pokers[2] = {{&world, options->seed + 1}, {&world, options->seed + 2}};
     pthread_t watching, poking[2];

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "runtime/system.h"
 
@@ -115,6 +116,7 @@ static bool prepare(world_t *world, rr_random_t *random, rr_spawn_t *spec, birth
     static const rr_policy_t policies[] = {RR_POLICY_FAIL, RR_POLICY_DROP_OLDEST, RR_POLICY_PAUSE_SOURCE};
     spec->policy = policies[rr_random_below(random, 3)];
     spec->trap_exits = rr_random_below(random, 2);
+    spec->executor = world->executors[rr_random_below(random, 4)];
     *birth = (birth_t){.world = world,
                        .id = id,
                        .traps = spec->trap_exits,
@@ -466,6 +468,8 @@ static void one_thing(rr_actor_t *self, node_t *node, uint32_t hops) {
         give_birth(self, node);
     else if (dice < 97)
         end_somehow(self, node);
+    else if (node->world->may_block && rr_executor_of(self) == node->world->executors[1] && below(node, 50) == 0)
+        nanosleep(&(struct timespec){0, 30000000}, NULL); /* as a script may: a spare thread takes over */
     else
         for (volatile unsigned busy = below(node, 20000); busy; busy--)
             ;
@@ -591,10 +595,6 @@ void world_init(world_t *world, rr_system_t *system, uint64_t seed) {
     world->addr_of = calloc(WORLD_IDS, sizeof *world->addr_of);
     world->ended = calloc(WORLD_IDS, sizeof *world->ended);
     MUST(world, world->addr_of && world->ended);
-    rr_random_t random;
-    rr_random_seed(&random, seed);
-    for (int i = 0; i < WORLD_SLOTS / 2; i++)
-        outside_spawn(world, &random);
 }
 
 void world_free(world_t *world) {

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "runtime/executor.h"
 #include "runtime/random.h"
 #include "runtime/redrabbit.h"
 
@@ -18,6 +19,8 @@ enum { WORLD_SLOTS = 128, WORLD_IDS = 1 << 20, WORLD_NAMES = 12 };
 
 typedef struct world {
     rr_system_t *system;
+    rr_executor_t *executors[4]; /* where actors are born, NULL = the core workers; set by the driver after world_init */
+    bool may_block;              /* in executors[1]: its workers have spares */
     uint64_t seed;
     _Atomic(rr_addr_t) slots[WORLD_SLOTS]; /* somebody's address: alive or not */
     /* What became of each actor, by number. Written by it, read by others: relaxed but for the end. */
@@ -31,7 +34,7 @@ typedef struct world {
     _Atomic(bool) calm; /* the end: no new mischief */
 } world_t;
 
-/* system: made and started, with the default options but the seed. */
+/* system: made and started. Nobody is in it yet: world_poke brings them. */
 void world_init(world_t *world, rr_system_t *system, uint64_t seed);
 void world_free(world_t *world);
 

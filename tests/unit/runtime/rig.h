@@ -71,7 +71,7 @@ static inline void latch_hold(latch_t *latch, uint64_t n) {
 
 /* ---- A system ------------------------------------------------------------------------------------------------------ */
 
-static int64_t rig_live; /* blocks alive before the system was made */
+static __attribute__((unused)) int64_t rig_live; /* blocks alive before the system was made */
 
 static inline void rig_options(rr_options_t *options, unsigned threads) {
     rr_options_init(options);
