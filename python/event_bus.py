@@ -16,10 +16,11 @@
 
     event_bus.emit(login_event(7))            # True, unless a `pre` listener stopped it
 
-An event's type is its class (listeners of its base classes hear it too, after the class's own), or any hashable value:
-`event_bus.emit('stage_clear', 3)` calls listeners bound to 'stage_clear' with (3). Listeners of one phase run in the
-order in which they were bound. One that raises is logged, the others still run. An `async def` listener runs by itself.
-Binding a function of the same module and name again replaces the old one, so a reload leaves no doubles.
+An event's type is its class (listeners of its base classes hear it too, after the class's own), or
+any hashable value: `event_bus.emit('stage_clear', 3)` calls those bound to 'stage_clear' with (3).
+Listeners of one phase run in the order in which they were bound. One that raises is logged, the
+others still run. An `async def` listener runs by itself. Binding a function of the same module and
+name again replaces the old one, so a reload leaves no doubles.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _listeners: dict[Hashable, tuple[list[Listener], list[Listener], list[Listener]]
 
 
 def _key(kind: Hashable) -> Hashable:
-    """A class counts by its name: a reload makes it anew, and its listeners elsewhere must not be lost."""
+    """A class counts by its name: a reload makes it anew, and its listeners must not be lost."""
     return (_BY_NAME, kind.__module__, kind.__qualname__) if isinstance(kind, type) else kind
 
 

@@ -1,7 +1,6 @@
 """The original RedRabbit's API for scripts, on Python 3: a thin layer over the package `redrabbit`.
 
-Every name is described in README.md beside this file. Databases and other groups raise NotImplementedError until the
-server has them.
+Databases and other groups raise NotImplementedError until the server has them.
 """
 
 from __future__ import annotations
@@ -20,6 +19,55 @@ from _redrabbit import verdict as on_verify_auth_callback
 from redrabbit import _api, _codec
 from redrabbit._host import reload
 from redrabbit.singletons import singleton
+
+__all__ = [
+    "ERROR",
+    "INFO",
+    "LOGDEBUG",
+    "LOGERROR",
+    "LOGFATAL",
+    "LOGINFO",
+    "LOGTRACE",
+    "LOGWARN",
+    "TRACE",
+    "WARN",
+    "alloc_id",
+    "bridge_call",
+    "bridge_call_service",
+    "broadcast_msg_gate",
+    "broadcast_msg_session",
+    "call_service",
+    "cancel_timer",
+    "change_session_scene",
+    "close_session",
+    "connect_to_outer_service",
+    "decode_buff",
+    "decode_msg",
+    "dump_stdout_to_log",
+    "encode_msg",
+    "escape",
+    "every_timer",
+    "ffdb_create",
+    "ffdb_t",
+    "get_config",
+    "is_exist",
+    "json_to_value",
+    "multi_send_msg_session",
+    "on_verify_auth_callback",
+    "once_timer",
+    "protobuf_to_value",
+    "query_result_t",
+    "reg_service",
+    "reload",
+    "send_msg_session",
+    "session_call",
+    "session_enter_callback",
+    "session_leave_callback",
+    "session_offline_callback",
+    "session_verify_callback",
+    "singleton",
+    "to_str",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _CALL_MS = 5000
@@ -65,7 +113,7 @@ def session_call(
     *,
     concurrent: bool = False,
 ) -> Callable[[F], F]:
-    """f(session_id, msg) for client messages with this number; convert, if given, maps the session id first."""
+    """f(session_id, msg) for client messages with this number; convert maps the id first."""
     module = _api._caller()
 
     def bind(function: F) -> F:
@@ -116,7 +164,9 @@ def every_timer(ms: float, function: Callable[..., Any], data: Any = None) -> in
 
 
 def reg_service(cmd: int | str, msg_type: Any = None) -> Callable[[F], F]:
-    """f(msg) answers call_service(name, cmd, …). What it returns is the reply; a str is JSON text already."""
+    """f(msg) answers call_service(name, cmd, …).
+
+    What it returns is the reply; a str is JSON text already."""
     module = _api._caller()
 
     def bind(function: F) -> F:
@@ -130,7 +180,9 @@ def reg_service(cmd: int | str, msg_type: Any = None) -> Callable[[F], F]:
 def call_service(
     name: str, cmd: int | str, msg: Any, callback: Callable[[str | None, Any], Any] | None = None
 ) -> None:
-    """Calls a service of another scene; callback(err, msg), err is None on success. A str body is JSON text already."""
+    """Calls a service of another scene; callback(err, msg), err is None on success.
+
+    A str body is JSON text already."""
     _redrabbit.call_back(name, cmd, msg, False, _CALL_MS, None, callback)
 
 
@@ -210,7 +262,7 @@ def escape(text: str) -> str:
 
 
 def to_str(msg: Any) -> str | bytes:
-    """A body as it would be sent: str stays str, thrift and protobuf objects become bytes, the rest JSON text."""
+    """A body as it would be sent: str as it is, thrift, protobuf as bytes, the rest JSON text."""
     if isinstance(msg, (str, bytes)):
         return msg
     data = _redrabbit.encode(msg)

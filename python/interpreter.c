@@ -25,6 +25,7 @@ static struct {
     rr__interp_t main;
     bool main_lent;             /* under lock */
     bool abandoned;             /* an interpreter is left behind; under lock */
+    unsigned alive;             /* interpreters besides the main one; under lock */
     pthread_mutex_t lock;       /* the fields here and rr__interp.threads; held for moments only, no GIL wanted inside */
     pthread_mutex_t birth_lock; /* one interpreter is made or ended at a time; taken without any GIL */
     unsigned char slots[MAX_INTERPRETERS / 8];
@@ -239,8 +240,7 @@ bool rr_python_stop(void) {
     rr__thread_end();
     rr__thread_forget(&process.main);
     pthread_mutex_lock(&process.lock);
-    bool alone = !process.abandoned && process.main.threads == 0 &&
-                 atomic_load_explicit(&process.ending, memory_order_relaxed) == 0;
+    bool alone = !process.abandoned && process.main.threads == 0 && process.alive == 0;
     pthread_mutex_unlock(&process.lock);
     if (!alone)
         return false;
@@ -262,6 +262,7 @@ static int slot_take(unsigned *slot) {
         if (process.slots[i / 8] >> (i % 8) & 1)
             continue;
         process.slots[i / 8] |= (unsigned char)(1u << (i % 8));
+        process.alive++;
         *slot = i;
         rc = RR_OK;
     }
@@ -272,6 +273,7 @@ static int slot_take(unsigned *slot) {
 static void slot_give(unsigned slot) {
     pthread_mutex_lock(&process.lock);
     process.slots[slot / 8] &= (unsigned char)~(1u << (slot % 8));
+    process.alive--;
     pthread_mutex_unlock(&process.lock);
 }
 

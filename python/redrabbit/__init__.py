@@ -121,6 +121,6 @@ else:
     def __getattr__(name: str) -> Any:
         if name in __all__:
             raise AttributeError(
-                f"redrabbit.{name} works only inside of a RedRabbit server: run the script as a scene"
+                f"redrabbit.{name} works only inside of a server: run the script as a scene"
             )
         raise AttributeError(f"module 'redrabbit' has no attribute {name!r}")

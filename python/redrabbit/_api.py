@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import _redrabbit
 from _redrabbit import CallError, Future, HandlerTimeout, Session, Task
@@ -12,6 +12,47 @@ from _redrabbit import alloc_id, broadcast, broadcast_gate, close, epoch, exists
 from _redrabbit import move, multi_send, send, session
 
 from . import _codec, _host
+
+__all__ = [
+    "CallError",
+    "CancelledError",
+    "Future",
+    "HandlerTimeout",
+    "Login",
+    "Refuse",
+    "Session",
+    "Task",
+    "after",
+    "alloc_id",
+    "broadcast",
+    "broadcast_gate",
+    "call",
+    "call_soon_threadsafe",
+    "cancel_timer",
+    "close",
+    "config",
+    "epoch",
+    "every",
+    "exists",
+    "gather",
+    "log",
+    "message",
+    "move",
+    "multi_send",
+    "on_enter",
+    "on_leave",
+    "on_login",
+    "on_offline",
+    "reload",
+    "scene",
+    "send",
+    "service",
+    "session",
+    "sessions",
+    "sleep",
+    "spawn",
+    "wait_for",
+]
 
 SessionId: TypeAlias = str | int
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +72,8 @@ def _protocol(protocol: Any) -> tuple[int, type | None]:
     if _codec.is_message_class(protocol):
         return _TYPED, protocol
     raise TypeError(
-        f"protocol must be 'json', 'raw', 'buffer', 'text' or a thrift or protobuf class, not {protocol!r}"
+        "protocol must be 'json', 'raw', 'buffer', 'text' or a thrift or protobuf class, "
+        f"not {protocol!r}"
     )
 
 
@@ -68,7 +110,7 @@ class Login(NamedTuple):
 
 
 class Refuse(Exception):
-    """Raised by an on_login handler: the client is refused; `extra`, if any, is sent to it first as cmd 0."""
+    """Raised by an on_login handler: the client is refused; `extra` is sent first, as cmd 0."""
 
     def __init__(self, extra: Body = None) -> None:
         super().__init__("refused")
@@ -101,8 +143,10 @@ def _wrap_login(function: Callable[[Login], Any]) -> Callable[..., Any]:
 
 
 def on_login(function: F | None = None, /, *, protocol: Any = "text") -> Any:
-    """`f(login)` returns the session's id (str or int), or (id, extra) to send `extra` first; None or False refuses, and so
-    does raising Refuse(extra). May be `async def`. As `@on_login(protocol='raw')` the key arrives in another form."""
+    """`f(login)` returns the session's id (str or int), or (id, extra) to send `extra` first.
+
+    None or False refuses, and so does raising Refuse(extra). May be `async def`. Written as
+    `@on_login(protocol='raw')` the key arrives in another form."""
     module = _caller()
 
     def bind(function: F) -> F:
@@ -113,7 +157,7 @@ def on_login(function: F | None = None, /, *, protocol: Any = "text") -> Any:
 
 
 def on_enter(function: F) -> F:
-    """`f(session[, from_scene[, extra]])` when a session enters this scene; from_scene is '' after the login."""
+    """`f(session[, from_scene[, extra]])` when a session enters; from_scene '' is the login."""
     register(ENTER, None, function, _caller(), flags=MODERN)
     return function
 
@@ -131,8 +175,10 @@ def on_leave(function: F) -> F:
 
 
 def message(cmd: int, protocol: Protocol = "json", *, concurrent: bool = False) -> Callable[[F], F]:
-    """`f(session, msg)` for a client's messages with this number. The body arrives as JSON value, as bytes ('raw'), as a
-    read-only buffer without a copy ('buffer'), as str ('text'), or as an object of a thrift or protobuf class.
+    """`f(session, msg)` for a client's messages with this number.
+
+    The body arrives as JSON value, as bytes ('raw'), as a read-only buffer without a copy
+    ('buffer'), as str ('text'), or as an object of a thrift or protobuf class.
 
     One handler per session runs at a time, also while it awaits; concurrent=True opts out."""
     module = _caller()
@@ -178,7 +224,7 @@ def after(seconds: float, function: Callable[..., Any], *args: Any) -> int:
 
 
 def every(seconds: float, function: Callable[..., Any], *args: Any) -> int:
-    """Calls function(*args) again and again. While an async run is not over, its next ones are left out."""
+    """Calls function(*args) again and again; not while its last async run goes on."""
     period = max(1, _ms(seconds))
     return _redrabbit.timer(period, period, function, args)
 
@@ -201,8 +247,10 @@ def call(
 ) -> Awaitable[Any]:
     """Calls a service of another actor by name: `await call("guild@0", "join", [1, 2])`.
 
-    Always ends: with the reply, or with CallError. bytes, thrift and protobuf objects go as they are, all else as JSON.
-    reply says how the answer's body is read ('json' falls back to bytes for what is not JSON)."""
+    Always ends: with the reply, or with CallError. bytes, thrift and protobuf objects go as they
+    are, all else as JSON. reply says how the answer's body is read ('json': bytes for what is not
+    JSON).
+    """
     form = None if reply == "json" else True if reply == "raw" else reply
     return _redrabbit.call(name, method, msg, True, _ms(timeout) or 1, None, form)
 
@@ -211,23 +259,7 @@ def call(
 
 _asyncio = bool(_redrabbit.facts()["asyncio"])
 
-if _asyncio:
-    import asyncio
-
-    CancelledError = asyncio.CancelledError
-    sleep = asyncio.sleep
-
-    def spawn(coroutine: Coroutine[Any, Any, T]) -> Any:
-        """Runs a coroutine by itself; the result can be awaited."""
-        return asyncio.get_running_loop().create_task(coroutine)
-
-    async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
-        """Runs them together; the list of their results, or the first error."""
-        return list(await asyncio.gather(*awaitables))
-
-    wait_for = asyncio.wait_for
-
-else:
+if TYPE_CHECKING or not _asyncio:
     from _redrabbit import CancelledError, sleep, spawn
 
     async def _just(awaitable: Awaitable[T]) -> T:
@@ -273,6 +305,22 @@ else:
         finally:
             cancel_timer(timer)
 
+else:
+    import asyncio
+
+    CancelledError = asyncio.CancelledError
+    sleep = asyncio.sleep
+
+    def spawn(coroutine: Coroutine[Any, Any, T]) -> Any:
+        """Runs a coroutine by itself; the result can be awaited."""
+        return asyncio.get_running_loop().create_task(coroutine)
+
+    async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
+        """Runs them together; the list of their results, or the first error."""
+        return list(await asyncio.gather(*awaitables))
+
+    wait_for = asyncio.wait_for
+
 
 def call_soon_threadsafe(function: Callable[..., Any], *args: Any) -> None:
     """From a thread of the script's own: function(*args) runs in the scene's next turn."""
@@ -293,8 +341,10 @@ def config(option: str) -> str | None:
 
 
 def reload(module: str) -> str:
-    """Runs a module's new source in its namespace, at once: '' or the error's text. After an error everything is as before;
-    otherwise its handlers are the new ones, timers go on, and singletons take their new class."""
+    """Runs a module's new source in its namespace, at once: '' or the error's text.
+
+    After an error everything is as before; otherwise its handlers are the new ones, timers go on,
+    and singletons take their new class."""
     return _host.reload(module)
 
 
@@ -326,4 +376,3 @@ class _Log:
 
 
 log = _Log()
-

@@ -1,4 +1,4 @@
-"""thrift and protobuf bodies, with the libraries' own code; neither library is needed before it is used."""
+"""thrift and protobuf bodies, with the libraries' own code; neither is needed before it is used."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 
 def _thrift() -> tuple[Any, Any]:
-    from thrift.protocol import TBinaryProtocol  # type: ignore[import-not-found]
-    from thrift.transport import TTransport  # type: ignore[import-not-found]
+    from thrift.protocol import TBinaryProtocol  # type: ignore
+    from thrift.transport import TTransport  # type: ignore
 
     return TTransport, TBinaryProtocol
 
@@ -44,4 +44,6 @@ def typed_decode(cls: type, data: bytes) -> Any:
 
 
 def is_message_class(cls: object) -> bool:
-    return isinstance(cls, type) and (hasattr(cls, "thrift_spec") or hasattr(cls, "ParseFromString"))
+    if not isinstance(cls, type):
+        return False
+    return hasattr(cls, "thrift_spec") or hasattr(cls, "ParseFromString")

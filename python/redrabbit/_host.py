@@ -1,4 +1,4 @@
-"""What the C host does in Python: setting an interpreter up, loading, reloading, writing errors down.
+"""What the C host does in Python: setting up, loading, reloading, writing errors down.
 
 Only the host calls this module; scripts use the package itself.
 """
@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 import _json
 import _redrabbit
@@ -39,7 +39,7 @@ class _Output(io.TextIOBase):
     def __init__(self, error: bool) -> None:
         super().__init__()
         self._error = error
-        self._tails = _thread._local()
+        self._tails = _thread._local()  # type: ignore[attr-defined]
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -75,24 +75,23 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 if sys.version_info < (3, 13):
-    import json.decoder  # noqa: F401  where the C scanner looks for its error class, without importing it
+    import json.decoder  # noqa: F401  the C scanner looks for its error class there
 
 
 def _configure(cancelled: type[BaseException] | None) -> None:
-    scan = _json.make_scanner(
-        SimpleNamespace(
-            strict=True,
-            object_hook=None,
-            object_pairs_hook=None,
-            parse_float=float,
-            parse_int=int,
-            parse_constant=_reject_constant,
-        )
+    options: Any = SimpleNamespace(
+        strict=True,
+        object_hook=None,
+        object_pairs_hook=None,
+        parse_float=float,
+        parse_int=int,
+        parse_constant=_reject_constant,
     )
+    scan = _json.make_scanner(options)
     encode = _json.make_encoder(
         None,
         _redrabbit.json_default,
-        _json.encode_basestring,
+        _json.encode_basestring,  # type: ignore[attr-defined]
         None,
         ": ",
         ", ",
@@ -142,8 +141,8 @@ def setup(extra_path: list[str]) -> None:
     global _loop
     facts.update(_redrabbit.facts())
     sys.setswitchinterval(facts["switch_interval"])
-    sys.stdout = _Output(False)
-    sys.stderr = _Output(True)
+    sys.stdout = cast(TextIO, _Output(False))
+    sys.stderr = cast(TextIO, _Output(True))
     sys.argv = [facts["file"]]
     _set_path(extra_path)
     _warn_shadows([os.path.dirname(facts["file"]), *extra_path])
@@ -236,7 +235,8 @@ def reload(name: str) -> str:
 
 # ---- Errors ----
 
-FIRST, WINDOW = 5, 10.0  # so many whole, per (file, line, type), in so many seconds; then one count line
+# So many whole, per (file, line, type), in so many seconds; then one count line.
+FIRST, WINDOW = 5, 10.0
 
 
 class _Seen:
@@ -260,7 +260,7 @@ def _count_line(key: tuple[Any, ...], where: str) -> None:
 
 
 def _admit(key: tuple[Any, ...], where: str) -> bool:
-    """Whether this one is to be written whole; if it is the first that is not, the count will follow."""
+    """Whether this one is to be written whole; after the first that is not, the count follows."""
     now = time.monotonic()
     seen = _seen.get(key)
     if seen is None or now >= seen.until:
@@ -306,7 +306,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def report(error: BaseException, where: str) -> None:
-    """Writes an error down: the whole traceback, or only a count when the same comes again and again."""
+    """Writes an error down: whole, or only counted when the same comes again and again."""
     file, line = _place(error)
     name = type(error).__name__
     head = f"{facts['scene']}: {where}" if where else facts["scene"]
@@ -372,11 +372,11 @@ def drive(coroutine: Any, owner: Any) -> Any:
 
 
 def loop_step() -> int:
-    return _loop.step()
+    return int(_loop.step())
 
 
 def loop_pending() -> bool:
-    return _loop.pending()
+    return bool(_loop.pending())
 
 
 def loop_running(on: bool) -> None:
@@ -384,7 +384,7 @@ def loop_running(on: bool) -> None:
 
 
 def loop_fileno() -> int:
-    return _loop.fileno()
+    return int(_loop.fileno())
 
 
 # ---- The end ----
@@ -400,7 +400,7 @@ def _attempt(action: Callable[[], object]) -> None:
 
 
 def _end_executors() -> None:
-    module = sys.modules.get("concurrent.futures.thread")
+    module: Any = sys.modules.get("concurrent.futures.thread")
     if module is None:
         return
     with module._global_shutdown_lock:
@@ -411,7 +411,7 @@ def _end_executors() -> None:
 
 
 def _join_threads() -> None:
-    threading = sys.modules.get("threading")
+    threading: Any = sys.modules.get("threading")
     if threading is None:
         return
     until = time.monotonic() + PATIENCE

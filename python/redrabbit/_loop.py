@@ -1,7 +1,8 @@
 """An asyncio event loop that the scene's turns step forward; it never blocks.
 
-Its selector only looks (time-out 0). The runtime watches the selector's epoll instance and gives the scene a turn when a
-socket, an executor's result or call_soon_threadsafe has something; timers are told to the runtime as "run me in n ms".
+Its selector only looks (time-out 0). The runtime watches the selector's epoll instance and gives
+the scene a turn when a socket, an executor's result or call_soon_threadsafe has something; timers
+are told to the runtime as "run me in n ms".
 """
 
 from __future__ import annotations

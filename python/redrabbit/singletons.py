@@ -18,7 +18,9 @@ def _swap(instance: Any, cls: type) -> None:
 
 
 def singleton(cls: type[T]) -> T:
-    """The one instance of a class; made on first use. After a reload it takes the new class and keeps its attributes."""
+    """The one instance of a class, made on first use.
+
+    After a reload it takes the new class and keeps its attributes."""
     key = (cls.__module__, cls.__qualname__)
     instance = _objects.get(key)
     if instance is None:

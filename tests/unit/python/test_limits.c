@@ -164,6 +164,56 @@ START_TEST(memory) {
 }
 END_TEST
 
+/* Every kind of message, thousands of times: nothing stays behind. */
+START_TEST(no_growth) {
+    fake_t fake;
+    rr_script_stats_t before, after;
+    fake_start(&fake,
+               "import ffext, redrabbit as rr, gc\n"
+               "@ffext.session_call(1, 'raw')\n"
+               "def raw(id, msg): ffext.send_msg_session(id, 1, msg)\n"
+               "@ffext.session_call(2)\n"
+               "def js(id, msg): ffext.send_msg_session(id, 1, {'a': msg, 'b': {1, 2}})\n"
+               "@rr.message(3, 'buffer')\n"
+               "async def waits(session, msg): session.x = 1; await rr.sleep(1); session.send(1, msg)\n"
+               "@rr.message(4, 'raw')\n"
+               "async def calls(session, msg): await rr.call('x', 'y', {'a': 1}, reply='raw')\n"
+               "@ffext.session_call(5, 'raw')\n"
+               "def raises(id, msg): raise ValueError(msg)\n"
+               "@ffext.session_call(6)\n"
+               "def strict(id, msg): pass\n"
+               "@ffext.session_call(7, 'raw', lambda id: id + 'x')\n"
+               "def timer(id, msg): ffext.cancel_timer(ffext.once_timer(5, print)); ffext.multi_send_msg_session([id], 1, 'ü')\n"
+               "@rr.message(8, 'raw')\n"
+               "async def gathers(session, msg): await rr.gather(rr.sleep(1), rr.sleep(1))\n"
+               "@ffext.session_call(9, 'raw')\n"
+               "def collect(id, msg): gc.collect()\n",
+               &(rr_script_options_t){.memory_limit = 256 << 20});
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 1500; i++) {
+            for (uint16_t cmd = 1; cmd <= 8; cmd++) {
+                int rc = message(&fake, bob, cmd, cmd == 6 ? "{" : "\"0123456789\"", 1);
+                if (cmd == 4)
+                    rr_script_answer(fake.script, fake.last_call, i % 2 ? "NOROUTE" : NULL, "1", 1);
+                while (rc == RR_SCRIPT_PENDING && fake.timer_count > 0)
+                    fire_timer(&fake);
+            }
+            rr_script_session_free(fake.script, bob);
+            bob = session_of(&fake, "bob");
+            forget(&fake);
+        }
+        ck_assert_int_eq(message(&fake, bob, 9, "", 1), RR_OK);
+        rr_script_stats(fake.script, round ? &after : &before);
+    }
+    ck_assert_uint_gt(before.memory, 100000);
+    ck_assert_msg(after.memory < before.memory + 40000, "%zu -> %zu", before.memory, after.memory);
+    ck_assert_uint_eq(after.pending, 0);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("limits");
     TCase *tcase = tcase_create("limits");
@@ -174,6 +224,7 @@ int main(void) {
     tcase_add_test(tcase, neighbours);
     tcase_add_test(tcase, runaway_load);
     tcase_add_test(tcase, memory);
+    tcase_add_test(tcase, no_growth);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }
