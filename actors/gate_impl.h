@@ -70,21 +70,25 @@ struct rr__slot {
     void *ip;     /* entry of the per-address count, NULL if not counted */
     int64_t online_time;
     uint32_t index;
-    uint32_t hop;
+    union {
+        uint32_t hop;           /* from ACCEPT on */
+        uint32_t pending_bytes; /* before: sent behind the login */
+    };
     uint32_t alive_tick; /* last bytes */
-    uint32_t ping_tick;  /* last ping */
-    uint32_t opened_tick;
+    union {
+        uint32_t ping_tick;   /* last ping, from ACCEPT on */
+        uint32_t opened_tick; /* before */
+    };
     uint32_t rate_tick; /* tokens were added up to here */
     float rate_tokens;
-    uint32_t pending_bytes; /* sent behind the login */
     uint16_t pending_messages;
     uint8_t state;  /* rr__slot_state_t */
     uint8_t flags;
 };
-_Static_assert(sizeof(struct rr__slot) <= 200, "an idle client's part at the gate");
+_Static_assert(sizeof(struct rr__slot) <= 160, "an idle client's part at the gate");
 enum { RR__SLOT_STAYED = 1 /* the move with the number `hop` is over */ };
 
-#define RR__CHUNK_SLOTS 256u
+#define RR__CHUNK_SLOTS 256u /* 40 KiB: a size class of jemalloc */
 #define RR__WHEEL 256u
 
 /* Written by the shard's thread, read by metrics. */

@@ -11,7 +11,8 @@ typedef struct rr_scene_options {
     const void *logic_arg;         /* given to load(): rr_script_options_t for rr_scene_python */
     rr_executor_t *executor;       /* NULL = the core workers; a python pool for rr_scene_python */
 
-    unsigned queue_messages;    /* per session, waiting behind a pending handler, enter or move; 1024. Over it: 4007 */
+    unsigned queue_messages;    /* per session, waiting behind a pending handler, enter or move; 1024, at most
+                                   65,535. Over it: 4007 */
     size_t queue_bytes;         /* the same in bytes; 4 MiB, at least one message */
     unsigned max_requests;      /* service requests being handled; 10,000. Over it: OVERLOAD */
     unsigned verify_timeout_ms; /* a late verdict must come within; 60,000. Afterwards refused */

@@ -22,6 +22,7 @@
 /* A shard of a gate, as the scene sees it. */
 typedef struct rr__peer {
     struct rr__peer *next;
+    rr_scene_t *scene;
     rr_addr_t addr;
     char *gate;
     rr_session_t **slots; /* slot -> the session there, NULL if none of ours */
@@ -113,28 +114,37 @@ typedef struct rr__move {
     char to[]; /* scene name */
 } rr__move_t;
 
+/* What most sessions never need; made on first use, kept until the session ends. */
+typedef struct rr__rare {
+    uint64_t deadline_ns; /* of its watch */
+    rr_session_t *watch_next, **watch_prev;
+    rr_session_t *waiters; /* newer logins of the same id, oldest first */
+} rr__rare_t;
+
+/* The scene is its peer's: an idle session takes 128 bytes, and there are many. */
 struct rr_session {
-    rr_scene_t *scene;
+    rr__peer_t *peer;
     uint64_t incarnation;
     rr_sid_t id; /* text is owned */
-    int64_t online_time;
     void *user;
-    rr__peer_t *peer;
+    uint32_t online_time; /* Unix seconds, until the year 2106 */
     uint32_t slot, hop;
+    uint16_t flags;
     uint8_t state;
     uint8_t reason; /* rr_close_reason_t, once LEFT */
-    uint16_t flags;
-    uint32_t running; /* pending handlers: messages and leave */
+    uint16_t running; /* pending handlers: messages and leave */
+    uint16_t queued;
+    uint32_t queued_bytes;
     rr__queued_t *first, **last;
-    uint32_t queued, queued_bytes;
     rr__op_t *ops;
     rr__transit_t *transit;
-    rr_session_t *waiters; /* newer logins of the same id, oldest first */
-    uint64_t deadline_ns;
-    rr_session_t *watch_next, **watch_prev;
+    rr__rare_t *rare;
     rr_session_t *all_next, **all_prev;
 };
-_Static_assert(sizeof(struct rr_session) <= 200, "an idle session of a scene");
+_Static_assert(sizeof(struct rr_session) <= 128, "an idle session of a scene");
+#define RR__RUNNING_MAX 60000u /* concurrent handlers of one session */
+
+static inline rr_scene_t *rr__scene_of(const rr_session_t *session) { return session->peer->scene; }
 
 typedef struct rr__backlog_item {
     struct rr__backlog_item *next;

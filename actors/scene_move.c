@@ -22,7 +22,7 @@ void rr__moves_free(rr_scene_t *scene) {
 }
 
 static rr__move_t *move_new(rr_session_t *session, const char *to, const void *extra, size_t size, uint64_t token) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr__move_t *move = calloc(1, sizeof(*move) + strlen(to) + 1);
     void *copy = size ? malloc(size) : NULL;
     if (!move || (size && !copy) || !rr__transit(session)) {
@@ -71,7 +71,7 @@ static void fail_move(rr__move_t *move, const char *why) {
 
 /* The state is READY, or becomes so. */
 void rr__move_start(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr__move_t *move = session->transit->move;
     char why[200];
     move->late = false;
@@ -98,7 +98,7 @@ void rr__move_abort(rr_session_t *session, const char *why) {
 }
 
 static rr_buffer_t *enter_encode(const rr_session_t *session, const rr__move_t *move) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     uint8_t sid[RR_SID_MAX];
     const char *gate = session->peer->gate ? session->peer->gate : "";
     rr_enter_head_t head = {.shard = session->peer->addr,
@@ -136,7 +136,7 @@ static void stay(rr_session_t *session, rr__move_t *move, const char *why) {
 }
 
 static void on_leave_called(rr_session_t *session, const char *to) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     if (!scene->logic->leave)
         return;
     uint64_t token = ++scene->next_token;
@@ -157,7 +157,7 @@ static void tell_moved(rr__move_t *move, bool left, unsigned reason) {
 }
 
 static void moved(rr_session_t *session, rr__move_t *move) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr_count(&scene->count.moves_out, 1);
     on_leave_called(session, move->to);
     for (rr__queued_t *item = session->first; item; item = item->next)
@@ -267,7 +267,7 @@ static rr_session_t *adopt(rr_scene_t *scene, const enter_request_t *request, in
     rr_session_t *session = rr__session_new(scene, peer, head->slot, head->incarnation);
     if (!session)
         return NULL;
-    session->online_time = head->online_time;
+    session->online_time = (uint32_t)head->online_time;
     session->hop = head->hop;
     session->flags |= head->login == scene->addr ? RR__LOGIN : 0;
     if (!rr__session_set_id(session, &request->id) || !rr__transit(session)) {
@@ -279,7 +279,7 @@ static rr_session_t *adopt(rr_scene_t *scene, const enter_request_t *request, in
 
 void rr__enter_start(rr_session_t *session) {
     enter_request_t request;
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr_message_t *msg = session->transit->enter;
     if (enter_decode(msg, &request) != RR_OK) /* it was decoded before: cannot be */
         return;
@@ -317,7 +317,7 @@ static void forget(rr_session_t *session) {
 }
 
 static void enter_failed(rr_session_t *session, int status) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     char why[160];
     snprintf(why, sizeof(why), "HANDLER: enter failed in %s: %s", scene->options->name, rr_strerror(status));
     rr_reply_error(scene->self, session->transit->enter, RR_EHANDLER, why);
@@ -326,7 +326,7 @@ static void enter_failed(rr_session_t *session, int status) {
 }
 
 void rr__enter_over(rr_session_t *session, int status) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     bool moved_here = session->transit && session->transit->enter;
     if (moved_here && status != RR_OK && status != RR_ENOENT) {
         enter_failed(session, status);

@@ -29,6 +29,7 @@ rr__peer_t *rr__peer(rr_scene_t *scene, rr_addr_t addr, bool create) {
         goto fail;
     }
     peer->addr = addr;
+    peer->scene = scene;
     peer->window = 8192;
     peer->window_bytes = 8u << 20;
     rr_outlet_init(&peer->out, RR_TYPE_OUTPUT);
@@ -144,7 +145,7 @@ void rr__tell(rr__peer_t *peer, rr_scene_t *scene, uint16_t kind, uint16_t cmd, 
 }
 
 void rr__tell_session(rr_session_t *session, uint16_t kind, uint32_t arg) {
-    rr__tell(session->peer, session->scene, kind, 0, session->slot, session->incarnation, arg, NULL, 0, NULL, 0);
+    rr__tell(session->peer, rr__scene_of(session), kind, 0, session->slot, session->incarnation, arg, NULL, 0, NULL, 0);
 }
 
 static int refused(rr_scene_t *scene) {

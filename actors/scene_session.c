@@ -10,7 +10,7 @@ enum { TAG_WATCH = 2 }; /* see scene.c */
 
 /* ---- Accessors ---- */
 
-rr_scene_t *rr_session_scene(const rr_session_t *session) { return session->scene; }
+rr_scene_t *rr_session_scene(const rr_session_t *session) { return rr__scene_of(session); }
 const rr_sid_t *rr_session_id(const rr_session_t *session) { return &session->id; }
 int64_t rr_session_online_time(const rr_session_t *session) { return session->online_time; }
 void *rr_session_user(const rr_session_t *session) { return session->user; }
@@ -69,7 +69,7 @@ rr_session_t *rr__session_new(rr_scene_t *scene, rr__peer_t *peer, uint32_t slot
     rr_session_t *session = calloc(1, sizeof(*session));
     if (!session)
         return NULL;
-    *session = (rr_session_t){.scene = scene, .peer = peer, .slot = slot, .incarnation = incarnation};
+    *session = (rr_session_t){.peer = peer, .slot = slot, .incarnation = incarnation};
     session->last = &session->first;
     rr_session_t *former = slot < peer->slot_capacity ? peer->slots[slot] : NULL;
     if (former) /* the shard gave the slot away: that one is gone, and its LEFT is not to come */
@@ -99,7 +99,7 @@ void rr__session_join(rr_session_t *session) {
         return;
     session->flags |= RR__JOINED;
     session->peer->held++;
-    rr_count(&session->scene->count.sessions, 1);
+    rr_count(&rr__scene_of(session)->count.sessions, 1);
     rr__tell_session(session, RR_REC_JOIN, session->hop);
 }
 
@@ -108,7 +108,7 @@ void rr__session_part(rr_session_t *session) {
         return;
     session->flags &= (uint16_t)~RR__JOINED;
     session->peer->held--;
-    rr__count_down(&session->scene->count.sessions);
+    rr__count_down(&rr__scene_of(session)->count.sessions);
 }
 
 bool rr__session_set_id(rr_session_t *session, const rr_sid_t *id) {
@@ -127,7 +127,7 @@ bool rr__session_set_id(rr_session_t *session, const rr_sid_t *id) {
 }
 
 bool rr__session_table(rr_session_t *session) {
-    if (!rr_set_add(&session->scene->ids, rr_sid_hash(&session->id), session))
+    if (!rr_set_add(&rr__scene_of(session)->ids, rr_sid_hash(&session->id), session))
         return false;
     session->flags |= RR__TABLED;
     return true;
@@ -135,7 +135,7 @@ bool rr__session_table(rr_session_t *session) {
 
 static void untable(rr_session_t *session) {
     if (session->flags & RR__TABLED)
-        rr_set_remove(&session->scene->ids, rr_sid_hash(&session->id), session);
+        rr_set_remove(&rr__scene_of(session)->ids, rr_sid_hash(&session->id), session);
     session->flags &= (uint16_t)~RR__TABLED;
 }
 
@@ -153,7 +153,7 @@ void rr__transit_free(rr_session_t *session) {
 }
 
 int rr__session_set_user(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     if (session->flags & RR__USER)
         return RR_OK;
     int rc = RR_OK;
@@ -167,7 +167,7 @@ int rr__session_set_user(rr_session_t *session) {
 }
 
 static void unset_user(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     if ((session->flags & RR__USER) && scene->logic->session_free) {
         rr__logic_begin(scene);
         scene->logic->session_free(scene->state, session);
@@ -177,7 +177,7 @@ static void unset_user(rr_session_t *session) {
 }
 
 void rr__queue_drop(rr_session_t *session) {
-    rr_count(&session->scene->count.queued, (uint64_t)0 - session->queued);
+    rr_count(&rr__scene_of(session)->count.queued, (uint64_t)0 - session->queued);
     for (rr__queued_t *item = session->first, *next; item; item = next) {
         next = item->next;
         rr_buffer_unref(item->owner);
@@ -201,7 +201,7 @@ static void orphan_ops(rr_session_t *session) {
 }
 
 void rr__session_free(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr__session_unmap(session);
     rr__session_part(session);
     untable(session);
@@ -224,21 +224,33 @@ void rr__session_free(rr_session_t *session) {
     if (session->all_next)
         session->all_next->all_prev = session->all_prev;
     free((char *)session->id.text);
+    free(session->rare);
     free(session);
 }
 
 /* ---- Deadlines ---- */
 
+static rr__rare_t *make_rare(rr_session_t *session) {
+    if (!session->rare)
+        session->rare = calloc(1, sizeof(*session->rare));
+    return session->rare;
+}
+
 void rr__watch(rr_session_t *session, uint64_t ms) {
-    rr_scene_t *scene = session->scene;
-    session->deadline_ns = rr_now_coarse_ns(scene->self) + ms * 1000000;
+    rr_scene_t *scene = rr__scene_of(session);
+    rr__rare_t *rare = make_rare(session);
+    if (!rare) {
+        rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a session's deadline is not watched", scene->options->name);
+        return;
+    }
+    rare->deadline_ns = rr_now_coarse_ns(scene->self) + ms * 1000000;
     if (session->flags & RR__WATCHED)
         return;
     session->flags |= RR__WATCHED;
-    session->watch_next = scene->watched;
-    session->watch_prev = &scene->watched;
+    rare->watch_next = scene->watched;
+    rare->watch_prev = &scene->watched;
     if (scene->watched)
-        scene->watched->watch_prev = &session->watch_next;
+        scene->watched->rare->watch_prev = &rare->watch_next;
     scene->watched = session;
     if (!scene->watching && rr_timer_start(scene->self, WATCH_MS, 0, TAG_WATCH, NULL) == RR_OK)
         scene->watching = true;
@@ -248,9 +260,10 @@ void rr__unwatch(rr_session_t *session) {
     if (!(session->flags & RR__WATCHED))
         return;
     session->flags &= (uint16_t)~RR__WATCHED;
-    *session->watch_prev = session->watch_next;
-    if (session->watch_next)
-        session->watch_next->watch_prev = session->watch_prev;
+    rr__rare_t *rare = session->rare;
+    *rare->watch_prev = rare->watch_next;
+    if (rare->watch_next)
+        rare->watch_next->rare->watch_prev = rare->watch_prev;
 }
 
 /* ---- Pending handlers ---- */
@@ -278,7 +291,7 @@ bool rr__op_add(rr_scene_t *scene, rr_session_t *session, rr__op_kind_t kind, ui
 static void finish(rr_session_t *session);
 
 static void op_over(rr_session_t *session, rr__op_kind_t kind, int status) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     if (status != RR_OK && status != RR_CANCELLED)
         rr_count(&scene->count.handler_errors, 1);
     switch (kind) {
@@ -319,7 +332,7 @@ void rr__on_done(rr_scene_t *scene, uint64_t token, int status) {
 }
 
 static void cancel_ops(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     session->flags |= RR__CANCELLED;
     rr_count(&scene->count.cancelled, session->ops != NULL);
     for (rr__op_t *op = session->ops; op && scene->logic->cancel; op = op->next) {
@@ -332,9 +345,9 @@ static void cancel_ops(rr_session_t *session) {
 /* ---- Login ---- */
 
 static void refuse(rr_session_t *session, const void *extra, size_t size, bool has_extra) {
-    rr_count(&session->scene->count.refused, 1);
+    rr_count(&rr__scene_of(session)->count.refused, 1);
     if (!(session->flags & RR__LEFT))
-        rr__tell(session->peer, session->scene, RR_REC_REFUSE, 0, session->slot, session->incarnation,
+        rr__tell(session->peer, rr__scene_of(session), RR_REC_REFUSE, 0, session->slot, session->incarnation,
                  has_extra ? RR_ACCEPT_EXTRA : 0, NULL, 0, extra, size);
     rr__session_free(session);
 }
@@ -348,7 +361,7 @@ static int default_verify(const rr_login_t *login, rr_verdict_t *verdict) {
 }
 
 static void verify(rr_session_t *session, const rr_login_t *login) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr_verdict_t verdict = {.code = RR_EREFUSED};
     int rc = RR_OK;
     rr__logic_begin(scene);
@@ -397,7 +410,7 @@ void rr__on_verify(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *recor
     }
     transit->cb_id = cb_id;
     transit->login_flags = head.flags;
-    session->online_time = head.online_time;
+    session->online_time = (uint32_t)head.online_time;
     session->flags |= RR__LOGIN;
     rr_login_t login = {.key = key,
                         .key_size = size,
@@ -410,7 +423,7 @@ void rr__on_verify(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *recor
 
 /* Verified, and nobody else has the id: the login is done. */
 static void admit(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr__transit_t *transit = session->transit;
     rr_count(&scene->count.logins, 1);
     session->state = RR__ENTERING;
@@ -447,15 +460,15 @@ static bool acceptable(rr_session_t *session, const rr_verdict_t *verdict) {
     if (session->transit->login_flags & RR_LOGIN_INT)
         rr_sid_to_int(&id);
     if (id.text ? id.size == 0 || id.size >= RR_SID_MAX : id.number == 0) {
-        rr_log(session->scene->system, RR_WARN, "SCENE", "%s: verify returned an id that is none (1-255 bytes, or an int other than 0): refused",
-               session->scene->options->name);
+        rr_log(rr__scene_of(session)->system, RR_WARN, "SCENE", "%s: verify returned an id that is none (1-255 bytes, or an int other than 0): refused",
+               rr__scene_of(session)->options->name);
         return false;
     }
     return keep_extra(session, verdict) && rr__session_set_id(session, &id);
 }
 
 void rr__on_verdict(rr_session_t *session, const rr_verdict_t *verdict) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr__unwatch(session);
     if (!acceptable(session, verdict) || scene->stopping) {
         refuse(session, verdict->extra, verdict->extra_size, verdict->extra && verdict->code != RR_OK);
@@ -479,15 +492,22 @@ void rr__on_verdict(rr_session_t *session, const rr_verdict_t *verdict) {
 /* ---- One id, several sessions: the newest wins, one after the other ---- */
 
 static void supersede(rr_session_t *session) {
-    rr_count(&session->scene->count.replaced, 1);
+    rr_count(&rr__scene_of(session)->count.replaced, 1);
     rr__close_session(session, RR_CLOSE_REPLACED);
 }
 
 void rr__session_wait_for(rr_session_t *session, rr_session_t *older) {
+    if (!make_rare(older) || !make_rare(session)) {
+        if (session->transit->enter)
+            rr__session_free(session);
+        else
+            refuse(session, NULL, 0, false);
+        return;
+    }
     session->state = RR__WAITING;
     session->transit->older = older;
     session->transit->next_waiter = NULL;
-    rr_session_t **end = &older->waiters;
+    rr_session_t **end = &older->rare->waiters;
     while (*end) {
         supersede(*end);
         end = &(*end)->transit->next_waiter;
@@ -495,18 +515,25 @@ void rr__session_wait_for(rr_session_t *session, rr_session_t *older) {
     *end = session;
     if (older->state != RR__OFFLINE)
         supersede(older);
-    rr__watch(session, session->scene->options->kick_wait_ms);
+    rr__watch(session, rr__scene_of(session)->options->kick_wait_ms);
+}
+
+static rr_session_t *take_waiters(rr_session_t *session) {
+    rr_session_t *first = session->rare ? session->rare->waiters : NULL;
+    if (first)
+        session->rare->waiters = NULL;
+    return first;
 }
 
 static void promote(rr_session_t *session) {
     rr_session_t *rest = session->transit->next_waiter;
-    session->waiters = rest;
+    session->rare->waiters = rest; /* made when it began to wait */
     session->transit->older = NULL;
     session->transit->next_waiter = NULL;
     for (; rest; rest = rest->transit->next_waiter)
         rest->transit->older = session;
     rr__unwatch(session);
-    if (session->scene->stopping || !rr__session_table(session)) {
+    if (rr__scene_of(session)->stopping || !rr__session_table(session)) {
         rr__close_session(session, RR_CLOSE_DRAIN);
         finish(session);
         return;
@@ -519,8 +546,8 @@ static void promote(rr_session_t *session) {
 
 /* The end of a session here. Who waited for it comes next. */
 static void finish(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
-    rr_session_t *next = session->waiters;
+    rr_scene_t *scene = rr__scene_of(session);
+    rr_session_t *next = take_waiters(session);
     rr__session_free(session);
     if (next)
         promote(next);
@@ -548,7 +575,7 @@ static void force_out(rr_session_t *older) {
 /* ---- Enter ---- */
 
 void rr__session_enter(rr_session_t *session, const char *from, const void *extra, size_t size) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     session->state = RR__ENTERING;
     rr__session_join(session);
     uint64_t token = ++scene->next_token;
@@ -568,7 +595,7 @@ void rr__session_enter(rr_session_t *session, const char *from, const void *extr
 /* ---- Messages ---- */
 
 static void run_message(rr_session_t *session, uint16_t cmd, const void *body, size_t size, rr_buffer_t *owner) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     uint64_t token = ++scene->next_token;
     int rc = RR_ENOENT;
     rr_count(&scene->count.messages, 1);
@@ -590,14 +617,16 @@ static void run_message(rr_session_t *session, uint16_t cmd, const void *body, s
 }
 
 static bool may_run(const rr_session_t *session, uint16_t cmd) {
-    const rr_scene_t *scene = session->scene;
+    const rr_scene_t *scene = rr__scene_of(session);
+    if (session->running >= RR__RUNNING_MAX)
+        return false;
     return session->running == 0 || (scene->logic->concurrent && scene->logic->concurrent(scene->state, cmd));
 }
 
 static void enqueue(rr_session_t *session, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     const rr_scene_options_t *options = scene->options;
-    if (session->queued >= options->queue_messages ||
+    if (session->queued >= options->queue_messages || session->queued == UINT16_MAX ||
         (session->queued > 0 && session->queued_bytes + size > options->queue_bytes)) {
         rr_count(&scene->count.queue_full, 1);
         rr__close_session(session, RR_CLOSE_QUEUE);
@@ -628,7 +657,7 @@ static rr__queued_t *dequeue(rr_session_t *session) {
         session->last = &session->first;
     session->queued--;
     session->queued_bytes -= item->size;
-    rr__count_down(&session->scene->count.queued);
+    rr__count_down(&rr__scene_of(session)->count.queued);
     return item;
 }
 
@@ -659,7 +688,7 @@ static void end_session(rr_session_t *session);
 
 /* Goes on with what waits, as far as the session's state allows. May free the session. */
 void rr__session_advance(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     while (session->first && session->state == RR__READY) {
         rr__logic_begin(scene);
         bool now = may_run(session, session->first->cmd);
@@ -682,7 +711,7 @@ void rr__session_advance(rr_session_t *session) {
 /* ---- Leaving ---- */
 
 void rr__session_offline(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     if (session->state == RR__AWAY)
         rr__count_down(&scene->count.away);
     session->state = RR__OFFLINE;
@@ -718,7 +747,7 @@ static void left_holder(rr_session_t *session) {
     if (session->flags & RR__CLOSING)
         rr__queue_drop(session);
     if (session->running > 0 || session->state == RR__ENTERING)
-        rr__watch(session, session->scene->options->offline_wait_ms);
+        rr__watch(session, rr__scene_of(session)->options->offline_wait_ms);
     rr__session_advance(session);
 }
 
@@ -742,7 +771,7 @@ static void left(rr_session_t *session, uint32_t flags) {
         } else { /* moved to its login scene, and left before its shard knew */
             session->flags |= RR__LOGIN_LEFT;
             if (session->state == RR__READY)
-                rr__watch(session, session->scene->options->offline_wait_ms);
+                rr__watch(session, rr__scene_of(session)->options->offline_wait_ms);
         }
         break;
     default:
@@ -763,7 +792,7 @@ void rr__on_left(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record)
 
 /* Moved to another scene with success. The login scene keeps the id. May free the session. */
 void rr__session_depart(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr__transit_free(session);
     rr__queue_drop(session);
     rr__session_part(session);
@@ -774,8 +803,7 @@ void rr__session_depart(rr_session_t *session) {
             rr__session_offline(session);
         return;
     }
-    rr_session_t *next = session->waiters;
-    session->waiters = NULL;
+    rr_session_t *next = take_waiters(session);
     rr__unwatch(session);
     rr__session_unmap(session);
     untable(session);
@@ -805,7 +833,7 @@ void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *rec
     rr_count(&scene->count.away, 1);
     session->flags |= RR__LOGIN;
     session->hop = record->arg;
-    session->online_time = (int64_t)rr_get64(record->body);
+    session->online_time = (uint32_t)rr_get64(record->body);
     if (!rr__session_set_id(session, &id) || !rr__session_table(session))
         rr__session_free(session);
 }
@@ -813,7 +841,7 @@ void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *rec
 /* ---- When time is up ---- */
 
 static void verify_over(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     rr_count(&scene->count.verify_timeouts, 1);
     rr_log(scene->system, RR_WARN, "SCENE", "%s: no answer to a login within %u ms: refused", scene->options->name,
            scene->options->verify_timeout_ms);
@@ -824,12 +852,12 @@ static void verify_over(rr_session_t *session) {
 static void handlers_over(rr_session_t *session) {
     if (!(session->flags & RR__CANCELLED)) {
         rr__queue_drop(session);
-        rr__watch(session, session->scene->options->offline_wait_ms);
+        rr__watch(session, rr__scene_of(session)->options->offline_wait_ms);
         cancel_ops(session);
         return;
     }
-    rr_log(session->scene->system, RR_WARN, "SCENE", "%s: a handler of a session that left ignores its cancellation",
-           session->scene->options->name);
+    rr_log(rr__scene_of(session)->system, RR_WARN, "SCENE", "%s: a handler of a session that left ignores its cancellation",
+           rr__scene_of(session)->options->name);
     orphan_ops(session);
     if (session->state == RR__OFFLINE) {
         finish(session);
@@ -873,8 +901,8 @@ void rr__on_watch(rr_scene_t *scene) {
     rr_session_t *due;
     do { /* a deadline may free any session: from the front again after each */
         due = scene->watched;
-        while (due && due->deadline_ns > now)
-            due = due->watch_next;
+        while (due && due->rare->deadline_ns > now)
+            due = due->rare->watch_next;
         if (due) {
             rr__unwatch(due);
             deadline(due);
@@ -917,7 +945,7 @@ static bool at_work(const rr_session_t *session) {
 /* The clients are still connected: what running handlers and the others' offline handlers say reaches those whose turn is
  * yet to come. */
 static void stop_session(rr_session_t *session) {
-    rr_scene_t *scene = session->scene;
+    rr_scene_t *scene = rr__scene_of(session);
     session->reason = RR_CLOSE_DRAIN;
     if (session->state == RR__WAITING)
         return; /* it follows its older one */

@@ -310,7 +310,6 @@ static rr__slot_t *slot_new(rr__shard_t *shard) {
                          .online_time = (int64_t)time(NULL),
                          .opened_tick = shard->tick,
                          .alive_tick = shard->tick,
-                         .ping_tick = shard->tick,
                          .rate_tokens = (float)shard->gate->options.rate_burst};
     return slot;
 }

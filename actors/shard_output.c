@@ -117,6 +117,8 @@ static void on_accept(output_t *o, rr__slot_t *slot) {
     rr_put16(slot->sid, (uint16_t)sid_size);
     memcpy(slot->sid + 2, record->body + 4, sid_size);
     slot->state = RR__ACTIVE;
+    slot->hop = 0;
+    slot->ping_tick = o->shard->tick;
     atomic_fetch_sub_explicit(&o->shard->gate->pending_logins, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&o->shard->gate->session_count, 1, memory_order_relaxed);
     rr_count(&o->shard->count.sessions, 1);
