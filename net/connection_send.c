@@ -66,7 +66,7 @@ static form_t binary_form(const rr_connection_t *c) {
 
 static int put(rr_stream_t *stream, const uint8_t *head, size_t head_size, const void *body, size_t size) {
     int error;
-    uint8_t *room = rr_stream_reserve(stream, head_size + size, &error);
+    uint8_t *room = rr__stream_reserve(stream, head_size + size, &error);
     if (!room) {
         return error;
     }
@@ -74,7 +74,7 @@ static int put(rr_stream_t *stream, const uint8_t *head, size_t head_size, const
     if (size) {
         memcpy(room + head_size, body, size);
     }
-    rr_stream_commit(stream, head_size + size);
+    rr__stream_commit(stream, head_size + size);
     return RR_OK;
 }
 
@@ -88,7 +88,7 @@ int rr_connection_send(rr_connection_t *c, uint16_t cmd, const void *body, size_
         return RR_ETOOBIG;
     }
     if (form == FORM_TCP) { /* the hot path: straight into the output */
-        uint8_t *room = rr_stream_reserve(c->stream, RR_FRAME_HEADER + size, &rc);
+        uint8_t *room = rr__stream_reserve(c->stream, RR_FRAME_HEADER + size, &rc);
         if (!room) {
             return rc;
         }
@@ -96,7 +96,7 @@ int rr_connection_send(rr_connection_t *c, uint16_t cmd, const void *body, size_
         if (size) {
             memcpy(room + RR_FRAME_HEADER, body, size);
         }
-        rr_stream_commit(c->stream, RR_FRAME_HEADER + size);
+        rr__stream_commit(c->stream, RR_FRAME_HEADER + size);
         return RR_OK;
     }
     if (form == FORM_TEXT && !utf8 && !rr_utf8_valid(body, size)) {

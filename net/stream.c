@@ -15,11 +15,11 @@ int rr_stream_write_buffer(rr_stream_t *stream, const void *head, size_t head_si
 }
 
 uint8_t *rr_stream_reserve(rr_stream_t *stream, size_t size, int *error) {
-    return stream->ops->reserve(stream, size, error);
+    return rr__stream_reserve(stream, size, error);
 }
 
 void rr_stream_commit(rr_stream_t *stream, size_t size) {
-    stream->ops->commit(stream, size);
+    rr__stream_commit(stream, size);
 }
 
 size_t rr_stream_pending(const rr_stream_t *stream) {

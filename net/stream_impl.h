@@ -26,7 +26,26 @@ struct rr_stream {
     const rr_stream_ops_t *ops;
     const rr_stream_handler_t *handler;
     void *owner;
+    /* The rest of the chunk that is being written, while a flush is due anyway: small messages go straight there, and the
+     * stream counts them later. Both NULL when there is none (always, for streams that do not want this). */
+    uint8_t *room, *room_end;
 };
+
+/* rr_stream_reserve and rr_stream_commit with the usual case inline. */
+static inline uint8_t *rr__stream_reserve(rr_stream_t *stream, size_t size, int *error) {
+    if ((size_t)(stream->room_end - stream->room) >= size && stream->room) {
+        return stream->room;
+    }
+    return stream->ops->reserve(stream, size, error);
+}
+
+static inline void rr__stream_commit(rr_stream_t *stream, size_t size) {
+    if (stream->room) {
+        stream->room += size;
+    } else {
+        stream->ops->commit(stream, size);
+    }
+}
 
 static inline rr__deadlines_t *rr__stream_deadlines(const rr_stream_t *stream) {
     return stream->ops->deadlines(stream);

@@ -146,9 +146,34 @@ static segment_t *segment_with_room(tcp_stream_t *s, uint32_t size) {
 
 /* ---- Flushing ---- */
 
+/* Bytes that went straight into the last chunk (rr_stream.room) and are not counted yet. */
+static uint32_t uncounted(const tcp_stream_t *s) {
+    return s->base.room ? (uint32_t)(s->base.room - s->last->data) - s->last->end : 0;
+}
+
 static size_t pending(const rr_stream_t *stream) {
     const tcp_stream_t *s = self_of(stream);
-    return s->queued + (s->slow ? s->tcp.write_queue_size : 0);
+    return s->queued + uncounted(s) + (s->slow ? s->tcp.write_queue_size : 0);
+}
+
+/* Counts them, and takes the chunk back: before anything looks at the list. */
+static void settle(tcp_stream_t *s) {
+    if (s->base.room) {
+        uint32_t size = uncounted(s);
+        s->last->end += size;
+        s->queued += size;
+        s->base.room = s->base.room_end = NULL;
+        if (pending(&s->base) > s->limit / 4) {
+            s->flags |= ABOVE_LOW;
+        }
+    }
+}
+
+/* Lends the rest of the last chunk, as far as the limit allows. */
+static void lend(tcp_stream_t *s) {
+    size_t left = s->limit - pending(&s->base), room = s->last->capacity - s->last->end;
+    s->base.room = s->last->data + s->last->end;
+    s->base.room_end = s->base.room + (room < left ? room : left);
 }
 
 static void close_now(tcp_stream_t *s, int error);
@@ -243,6 +268,7 @@ static void flush(tcp_stream_t *s) {
     if (s->flags & CLOSED) {
         return;
     }
+    settle(s);
     s->flags = s->queued > SMALL_ROOM ? s->flags | BIG : s->flags & ~(unsigned)BIG;
     int rc = try_write(s);
     if (rc != 0) {
@@ -302,6 +328,7 @@ static void after_slow_write(uv_write_t *request, int status) {
 
 /* Is there room for size more bytes? */
 static int admit(tcp_stream_t *s, size_t size) {
+    settle(s);
     if (s->flags & (CLOSING | CLOSED)) {
         return RR_ESTATE;
     }
@@ -346,6 +373,7 @@ static void commit(rr_stream_t *stream, size_t size) {
     assert(s->last && s->last->capacity - s->last->end >= size);
     s->last->end += (uint32_t)size;
     queued(s, size);
+    lend(s);
 }
 
 static int write_copy(rr_stream_t *stream, const void *data, size_t size) {
@@ -485,6 +513,7 @@ static void close_now(tcp_stream_t *s, int error) {
     if (s->flags & CLOSED) {
         return;
     }
+    settle(s);
     s->flags |= CLOSED;
     s->error = error;
     rr_loop_defer_cancel(loop_of(s), &s->flush);
@@ -522,6 +551,7 @@ static void close_gently(rr_stream_t *stream, unsigned linger_ms) {
     if (s->flags & (CLOSING | CLOSED)) {
         return;
     }
+    settle(s);
     s->flags |= CLOSING | (linger_ms ? 0 : LINGER_HARD);
     s->farewell = calloc(1, sizeof *s->farewell);
     if (!s->farewell) {
@@ -544,6 +574,7 @@ static void abort_now(rr_stream_t *stream) {
 void rr__stream_tcp_loop_ends(uv_tcp_t *handle) {
     tcp_stream_t *s = handle->data;
     if (!uv_is_closing((uv_handle_t *)handle)) {
+        settle(s);
         (void)try_write(s);
         close_now(s, RR_OK);
     }
