@@ -20,7 +20,7 @@ typedef struct rr__interp {
     /* Held while a thread gives its thread state back: whoever is last ends the interpreter. Taken without any GIL. */
     pthread_mutex_t release_lock;
     unsigned threads; /* thread states made by us; under process lock */
-    PyThreadState *orphan; /* 3.11: see threadstate.c; under release_lock */
+    PyThreadState *orphan; /* before 3.13: see threadstate.c; under release_lock */
     /* Set when its script is destroyed: threads give back their states when they next pass by. Written by the destroying
      * thread (release), read by workers in rr__thread_sweep (acquire). */
     atomic_bool ending;

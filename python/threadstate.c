@@ -49,10 +49,10 @@ PyThreadState *rr__thread_state(rr__interp_t *interp) {
     return state;
 }
 
-/* CPython 3.11 aborts when an interpreter has lost its last thread state and gets a new one: the last one stays behind,
- * without its thread, until the interpreter ends. */
+/* CPython 3.11 and 3.12 abort when an interpreter has lost its last thread state and gets a new one: the last one stays
+ * behind, without its thread, until the interpreter ends. */
 static bool leave_behind(rr__interp_t *interp, PyThreadState *state) {
-#if PY_VERSION_HEX < 0x030C0000
+#if PY_VERSION_HEX < 0x030D0000
     if (interp->threads == 1 && !interp->main && !interp->orphan) {
         interp->orphan = state;
         return true;
