@@ -185,6 +185,29 @@ void rr_sid_to_int(rr_sid_t *id) {
     *id = (rr_sid_t){.number = (int64_t)(negative ? 0 - value : value)};
 }
 
+/* ---- ENTER ---- */
+
+static const uint8_t *take_text(const uint8_t *p, uint32_t size, char out[RR_SID_MAX]) {
+    memcpy(out, p, size);
+    out[size] = 0;
+    return p + size;
+}
+
+int rr_enter_decode(const void *data, size_t size, rr_enter_t *out) {
+    const uint8_t *p = data;
+    rr_enter_head_t *head = &out->head;
+    if (size < sizeof(*head))
+        return RR_EPROTO;
+    memcpy(head, p, sizeof(*head));
+    uint64_t need = (uint64_t)sizeof(*head) + head->gate_size + head->from_size + head->sid_size + head->extra_size;
+    if (need != size || head->gate_size >= sizeof(out->gate) || head->from_size >= sizeof(out->from))
+        return RR_EPROTO;
+    p = take_text(p + sizeof(*head), head->gate_size, out->gate);
+    p = take_text(p, head->from_size, out->from);
+    out->extra = p + head->sid_size;
+    return rr_sid_decode(p, head->sid_size, &out->id);
+}
+
 /* ---- Services ---- */
 
 /* u16 size of from | u16 size of method | u8 has a body | from NUL method NUL body */

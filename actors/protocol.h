@@ -177,6 +177,15 @@ const char *rr_sid_show(const rr_sid_t *id, char *out, size_t size);
 /* A text of digits (and a sign) that is a 64-bit int other than 0 becomes that int. */
 void rr_sid_to_int(rr_sid_t *id);
 
+typedef struct rr_enter {
+    rr_enter_head_t head;
+    rr_sid_t id; /* points into the data, like extra */
+    char gate[RR_SID_MAX], from[RR_SID_MAX];
+    const void *extra;
+} rr_enter_t;
+/* RR_OK or RR_EPROTO. */
+RR_MUST_CHECK int rr_enter_decode(const void *data, size_t size, rr_enter_t *out);
+
 /* A service request: method and body. body NULL = None. NULL when out of memory. */
 rr_buffer_t *rr_service_encode(const char *from, const char *method, const void *body, size_t size);
 typedef struct rr_service_request {

@@ -213,41 +213,13 @@ void rr__on_fence(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record
 
 /* ---- Here ---- */
 
-typedef struct enter_request {
-    rr_enter_head_t head;
-    rr_sid_t id;
-    char gate[RR_SID_MAX], from[RR_SID_MAX];
-    const void *extra;
-} enter_request_t;
-
-static int enter_decode(const rr_message_t *msg, enter_request_t *out) {
-    const uint8_t *p = rr_message_data(msg);
-    size_t size = rr_message_size(msg);
-    if (size < sizeof(out->head))
-        return RR_EPROTO;
-    rr_enter_head_t *head = &out->head;
-    memcpy(head, p, sizeof(*head));
-    p += sizeof(*head);
-    uint64_t need = (uint64_t)sizeof(*head) + head->gate_size + head->from_size + head->sid_size + head->extra_size;
-    if (need != size || head->gate_size >= sizeof(out->gate) || head->from_size >= sizeof(out->from))
-        return RR_EPROTO;
-    memcpy(out->gate, p, head->gate_size);
-    out->gate[head->gate_size] = 0;
-    p += head->gate_size;
-    memcpy(out->from, p, head->from_size);
-    out->from[head->from_size] = 0;
-    p += head->from_size;
-    out->extra = p + head->sid_size;
-    return rr_sid_decode(p, head->sid_size, &out->id);
-}
-
 static void name_gate(rr__peer_t *peer, const char *gate) {
     if (!peer->gate)
         peer->gate = strdup(gate);
 }
 
 /* The session object for an ENTER: the one that we know already as its login scene, or a new one. NULL: *error says why. */
-static rr_session_t *adopt(rr_scene_t *scene, const enter_request_t *request, int *error) {
+static rr_session_t *adopt(rr_scene_t *scene, const rr_enter_t *request, int *error) {
     const rr_enter_head_t *head = &request->head;
     rr__peer_t *peer = rr__peer(scene, head->shard, true);
     rr_session_t *older = rr__session_by_id(scene, &request->id);
@@ -278,18 +250,18 @@ static rr_session_t *adopt(rr_scene_t *scene, const enter_request_t *request, in
 }
 
 void rr__enter_start(rr_session_t *session) {
-    enter_request_t request;
+    rr_enter_t request;
     rr_scene_t *scene = rr__scene_of(session);
     rr_message_t *msg = session->transit->enter;
-    if (enter_decode(msg, &request) != RR_OK) /* it was decoded before: cannot be */
+    if (rr_enter_decode(rr_message_data(msg), rr_message_size(msg), &request) != RR_OK) /* it was decoded before: cannot be */
         return;
     rr_count(&scene->count.moves_in, 1);
     rr__session_enter(session, request.from, request.extra, request.head.extra_size);
 }
 
 void rr__on_enter(rr_scene_t *scene, rr_message_t *msg) {
-    enter_request_t request;
-    int rc = enter_decode(msg, &request);
+    rr_enter_t request;
+    int rc = rr_enter_decode(rr_message_data(msg), rr_message_size(msg), &request);
     if (rc == RR_OK && scene->stopping)
         rc = RR_ESTOPPING;
     rr_session_t *session = rc == RR_OK ? adopt(scene, &request, &rc) : NULL;
