@@ -537,6 +537,8 @@ static void check_in(member_t *member) {
     while (!atomic_load_explicit(&member->awake, memory_order_acquire)) {
         uint64_t next = rr_worker_timers(worker), now = worker->now_ns;
         hand_over(member); /* what its timers woke */
+        if (atomic_load(&pool->queued))
+            wake_one(pool);
         futex_wait(&member->awake, next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 1);
     }
     rr_worker_asleep(worker, false);
