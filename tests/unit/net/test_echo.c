@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -320,6 +321,64 @@ START_TEST(port_in_use_is_said) {
 }
 END_TEST
 
+START_TEST(out_of_descriptors_waits) {
+    server_t s;
+    server_start(&s, "tcp://127.0.0.1:0", 1);
+    int first = client(&s, AF_INET), fds[3];
+    await(&s.opened, 1);
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons((uint16_t)rr_listener_port(s.listener)),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int highest = first;
+    for (int i = 0; i < 3; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+        highest = fds[i] > highest ? fds[i] : highest;
+    }
+    struct rlimit before, low;
+    getrlimit(RLIMIT_NOFILE, &before);
+    low = before;
+    low.rlim_cur = (rlim_t)highest + 1; /* what is open stays open, nothing more can be */
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(connect(fds[i], (struct sockaddr *)&name, sizeof name), 0);
+    }
+    rr_listener_stats_t stats = {0};
+    for (int i = 0; i < 10000 && stats.out_of_descriptors < 3; i++) {
+        poll(NULL, 0, 2);
+        rr_listener_stats(s.listener, &stats);
+    }
+    ck_assert_uint_eq(stats.out_of_descriptors, 3); /* looked at every 2 ms: it does not spin */
+    put_frame(first, 1, "still served", 12);
+    expect_frame(first, 1, "still served", 12);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    await(&s.opened, 4);
+    for (int i = 0; i < 3; i++) {
+        put_frame(fds[i], 2, "late", 4);
+        expect_frame(fds[i], 2, "late", 4);
+        close(fds[i]);
+    }
+    close(first);
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(idle_costs_nothing) {
+    server_t s;
+    server_start(&s, "tcp://127.0.0.1:0", 1);
+    int fd = client(&s, AF_INET);
+    put_frame(fd, 1, "x", 1);
+    expect_frame(fd, 1, "x", 1);
+    struct rusage a, b;
+    poll(NULL, 0, 600); /* past the last coarse deadline: what is measured is quiet, not this pause */
+    getrusage(RUSAGE_SELF, &a);
+    poll(NULL, 0, 1000);
+    getrusage(RUSAGE_SELF, &b);
+    long switches = b.ru_nvcsw - a.ru_nvcsw;
+    ck_assert_msg(switches < 50, "%ld wake-ups in an idle second", switches);
+    close(fd);
+    server_stop(&s);
+}
+END_TEST
+
 START_TEST(nodelay_is_inherited) {
     server_t s;
     server_start(&s, "tcp://127.0.0.1:0", 1);
@@ -359,6 +418,8 @@ int main(void) {
     tcase_add_test(tc, websocket_and_goodbye);
     tcase_add_test(tc, silent_clients_are_closed);
     tcase_add_test(tc, port_in_use_is_said);
+    tcase_add_test(tc, out_of_descriptors_waits);
+    tcase_add_test(tc, idle_costs_nothing);
     tcase_add_test(tc, nodelay_is_inherited);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
