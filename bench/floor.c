@@ -8,6 +8,7 @@ static const struct {
 } probes[] = {
     {"mpsc1", floor_mpsc_one},
     {"mpsc2", floor_mpsc_two},
+    {"bounce", floor_bounce},
     {"futex", floor_wake_futex},
     {"eventfd", floor_wake_eventfd},
 };

@@ -17,7 +17,10 @@ void floor_mpsc_two(const floor_params_t *p, bench_run_t *out);
 void floor_wake_futex(const floor_params_t *p, bench_run_t *out);
 void floor_wake_eventfd(const floor_params_t *p, bench_run_t *out);
 
-/* One of the above by name (mpsc1, mpsc2, futex, eventfd), once, in a child process. False: no such name. */
+/* Two spinning threads on two CPUs pass a cache line to and fro. Metric "round_trips". */
+void floor_bounce(const floor_params_t *p, bench_run_t *out);
+
+/* One of the above by name (mpsc1, mpsc2, bounce, futex, eventfd), once, in a child process. False: no such name. */
 bool floor_run(const char *name, const floor_params_t *p, bench_run_t *out);
 
 #endif
