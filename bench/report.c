@@ -274,7 +274,9 @@ static void table_rows(const report_t *r, unsigned d, const json_t *result) {
         for (unsigned i = 0; i < 3; i++)
             human(text[i], sizeof text[i], json_number_value(json_object_get(metric, fields[i])));
         double share = json_number_value(json_object_get(metric, "share_of_floor"));
-        snprintf(text[3], sizeof text[3], share > 0 ? "%.2f" : "", share);
+        text[3][0] = 0;
+        if (share > 0)
+            snprintf(text[3], sizeof text[3], "%.2f", share);
         fprintf(r->f, "<tr><td><i class=key style=\"background:%s\"></i>", colours[d % COLOURS]);
         escape(r->f, name);
         fputs("<td>", r->f);
