@@ -587,6 +587,7 @@ def offline(session_id, online_time, reason):
         await self.expect(watcher, "offline twice")
         await again.close()
         await self.expect(watcher, "offline twice")
+        server.wait_line("OFFLINE twice", count=2)  # what is printed takes its own way
         lines = re.findall(r"OFFLINE (\w+) (\w+)", server.output)
         self.assertEqual(
             sorted(lines),
