@@ -80,7 +80,8 @@ RR_MUST_CHECK int rr_connection_open(rr_loop_t *loop, int fd, const rr_connectio
 
 /* Sends one message in the form that the client last used (before any: the form its protocol starts with). `utf8` = the
  * caller knows that body is valid UTF-8; else it is checked where it matters, and goes as binary if it is not. RR_ELIMIT:
- * the client reads too slowly; the caller closes with RR_CLOSE_SLOW_READER. RR_ESTATE: closing. */
+ * the client reads too slowly; the caller closes with RR_CLOSE_SLOW_READER. RR_ESTATE: closing. RR_ETOOBIG: above
+ * max_packet, which holds both ways; nothing is sent and the connection is fine. */
 RR_MUST_CHECK int rr_connection_send(rr_connection_t *connection, uint16_t cmd, const void *body, size_t size, bool utf8);
 
 /* A message for many: encoded once per wire form when first needed, bodies above 1 KiB sent without a copy. */

@@ -46,9 +46,13 @@ static size_t make_head(uint8_t out[HEAD_MAX], form_t form, uint16_t cmd, size_t
     return n + RR_FRAME_HEADER;
 }
 
-/* What the client is sent; *utf8 is asked only where it matters. RR_ESTATE: it speaks nothing that has messages. */
-static int form_of(const rr_connection_t *c, form_t *out) {
+/* What the client is sent. RR_ESTATE: closing, or it speaks nothing that has messages. RR_ETOOBIG: the limit holds both
+ * ways, so that a body too large for every client is not taken for a slow reader. */
+static int form_of(const rr_connection_t *c, size_t size, form_t *out) {
     bool big = c->options->big_endian;
+    if (size > c->options->max_packet) {
+        return RR_ETOOBIG;
+    }
     if ((c->flags & RR__ENDING) || c->protocol == RR__PROTOCOL_HTTP || c->protocol == RR__PROTOCOL_POLICY) {
         return RR_ESTATE;
     }
@@ -80,12 +84,9 @@ static int put(rr_stream_t *stream, const uint8_t *head, size_t head_size, const
 
 int rr_connection_send(rr_connection_t *c, uint16_t cmd, const void *body, size_t size, bool utf8) {
     form_t form;
-    int rc = form_of(c, &form);
+    int rc = form_of(c, size, &form);
     if (rc != RR_OK) {
         return rc;
-    }
-    if (size > UINT32_MAX) {
-        return RR_ETOOBIG;
     }
     if (form == FORM_TCP) { /* the hot path: straight into the output */
         uint8_t *room = rr__stream_reserve(c->stream, RR_FRAME_HEADER + size, &rc);
@@ -138,7 +139,7 @@ static bool shared_is_utf8(rr_shared_message_t *message) {
 
 int rr_connection_send_shared(rr_connection_t *c, rr_shared_message_t *message) {
     form_t form;
-    int rc = form_of(c, &form);
+    int rc = form_of(c, message->size, &form);
     if (rc != RR_OK) {
         return rc;
     }

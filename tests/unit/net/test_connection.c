@@ -256,6 +256,10 @@ START_TEST(tcp_answers) {
     expect_out(&p, "\0\0\0\0\2\1\0\0", 8);
     ck_assert_int_eq(rr_connection_ping(p.c), RR_OK);
     expect_out(&p, "", 0);
+    uint8_t *large = calloc(1, MAX_PACKET + 1);
+    ck_assert_int_eq(rr_connection_send(p.c, 1, large, MAX_PACKET + 1, true), RR_ETOOBIG); /* the limit holds both ways */
+    expect_out(&p, "", 0);
+    free(large);
     rr_connection_close(p.c, RR_CLOSE_KICKED);
     rr_connection_close(p.c, RR_CLOSE_IDLE);
     ck_assert_int_eq(rr_connection_send(p.c, 1, "a", 1, true), RR_ESTATE);
