@@ -312,7 +312,7 @@ static const gate_metric_t gate_metrics[] = {
     COUNTER(stale, "Records for sessions that are gone."),
     COUNTER(bad_records, "Records that make no sense."),
     COUNTER(no_login_scene, "Logins refused because there was no login scene."),
-    COUNTER(dropped, "Messages to many that were dropped for lack of memory."),
+    COUNTER(dropped, "Messages dropped: above max_packet, or to many without memory for it."),
 };
 
 static const gate_metric_t limit_metrics[] = {

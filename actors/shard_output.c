@@ -29,6 +29,8 @@ static void sent(rr__slot_t *slot, int rc, size_t size) {
         rr__shard_close(slot, RR_CLOSE_SLOW_READER);
     } else if (rc == RR_ENOMEM) {
         rr__shard_close(slot, RR_CLOSE_IO);
+    } else if (rc == RR_ETOOBIG) {
+        rr_count(&shard->count.dropped, 1); /* above max_packet: the scene's fault, not the client's */
     } /* else it is closing, or was never one to send to */
 }
 
