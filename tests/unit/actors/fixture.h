@@ -270,6 +270,8 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
         ck_assert_int_eq(rr_scene_timer(scene, 5, 0, 88), RR_OK);
     else if (!strcmp(text, "ticker"))
         ck_assert_int_eq(rr_scene_timer(scene, 2, 2, 89), RR_OK);
+    else if (!strcmp(text, "flood"))
+        ck_assert_int_eq(rr_scene_timer(scene, 50, 0, 90), RR_OK);
     else if (!strcmp(text, "crash"))
         rr_exit(rr_scene_actor(scene), RR_EHANDLER);
     else if (!strcmp(text, "raise"))
@@ -316,6 +318,18 @@ static inline void puppet_answer(void *state, uint64_t token, const char *error,
 static inline void puppet_timer(void *state, uint64_t token) {
     puppet_t *puppet = state;
     note("%s timer %llu", scene_name(puppet), (unsigned long long)token);
+    if (token == 90) { /* more than the gate takes while its loops stand still */
+        rr_sid_t id = sid_of("alice");
+        static uint8_t body[60000];
+        uint32_t n = 0;
+        int rc = RR_OK;
+        for (; n < 10000 && rc == RR_OK; n += rc == RR_OK) {
+            memcpy(body, &n, 4);
+            rc = rr_scene_send_id(puppet->scene, &id, 90, body, sizeof(body), false);
+        }
+        ck_assert_int_eq(rc, RR_EFULL);
+        note("flood %u", n);
+    }
     if (token == 89 && times_noted("scene@0 timer 89") == 3)
         ck_assert(rr_scene_timer_cancel(puppet->scene, 89));
 }

@@ -255,6 +255,40 @@ START_TEST(a_scene_that_does_not_keep_up_pauses_its_clients_and_loses_nothing) {
 }
 END_TEST
 
-CHECK_MAIN("limits", too_big, connections, connections_of_one_address, pending_logins,
+static void stand_still(void *context) {
+    while (!was_noted("flood*"))
+        usleep(1000); /* the loop is made to hang until the scene has sent all it could */
+}
+
+START_TEST(a_gate_that_does_not_keep_up_loses_nothing_that_was_accepted) {
+    prepare();
+    node.options.send_limit = 1u << 30;
+    node.scenes[0].outbox_limit = 1u << 20;
+    start();
+    client_t *a = log_in("alice");
+    unsigned accepted;
+    tell(a, 1, "flood");
+    await_line("scene@0 message alice 1 flood");
+    for (int i = 0; i < LOOPS; i++)
+        ck_assert_int_eq(rr_loop_post(node.loops[i], stand_still, NULL), RR_OK);
+    int at = await_line("flood*");
+    ck_assert_int_eq(sscanf(happened.lines[at], "flood %u", &accepted), 1);
+    ck_assert_uint_gt(accepted, 1000); /* its mailbox' 64 MiB and the scene's own limit */
+    tell(a, 3, "echo:behind it");
+    for (unsigned i = 0; i < accepted; i++) {
+        uint32_t n;
+        ck_assert(hear(a));
+        ck_assert_uint_eq(a->cmd, 90);
+        memcpy(&n, a->body, 4);
+        ck_assert_uint_eq(n, i);
+    }
+    expect(a, 3, "echo:behind it");
+    ck_assert_double_ge(metric("rr_scene_send_refused_total{scene=\"scene@0\"}"), 1);
+    hang_up(a);
+    finish();
+}
+END_TEST
+
+CHECK_MAIN("limits", a_gate_that_does_not_keep_up_loses_nothing_that_was_accepted, too_big, connections, connections_of_one_address, pending_logins,
            messages_behind_an_unanswered_login, rate, queue_of_a_session, login_time, idle_time_and_heartbeats, slow_reader,
            a_scene_that_does_not_keep_up_pauses_its_clients_and_loses_nothing)
