@@ -140,6 +140,7 @@ typedef struct rr__watch {
     /* The watchdog's own, under its lock. */
     uint64_t seen, since_ms, next_ms;
     bool striking, reported;
+    bool nudged, nudging; /* nudged: constant, see watchdog.h; nudging: a thread does */
     struct rr__watch *next;
     rr_script_t *script;
 } rr__watch_t;

@@ -233,7 +233,8 @@ int rr_script_create(rr_system_t *system, const rr_script_options_t *options, co
     script->account.lifted++;
     rc = furnish(script, options) == 0 ? RR_OK : RR_EINVAL;
     script->account.lifted--;
-    if (rc == RR_OK && script->watch.limit_ms)
+    script->watch.nudged = RR__NUDGED(script->interp);
+    if (rc == RR_OK && (script->watch.limit_ms || script->watch.nudged))
         rc = rr__watchdog_add(script);
     if (rc == RR_OK) {
         *out = script;

@@ -4,6 +4,10 @@
 
 #define TICK_MAX_MS 100
 #define TICK_MIN_MS 2
+#define NUDGE_TICK_MS 20 /* a handler that runs longer than one or two of these is nudged */
+#define NUDGE_MIN_US 1000
+#define NUDGE_MAX_US 20000
+#define NUDGE_WAITED_US 200 /* the GIL was not to be had at once: somebody computes */
 #define GIL_PATIENCE_MS 1000 /* a strike that waits longer for the GIL: the handler is inside C */
 
 static struct {
@@ -73,6 +77,49 @@ static void launch(rr__watch_t *watch) {
     pthread_detach(thread);
 }
 
+/* ---- Nudging ---- */
+
+static uint64_t now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Waiting for the GIL in the handler's interpreter is the nudge. Paced, and rarely if the GIL is free (the handler sleeps). */
+static void *nudge(void *argument) {
+    rr__watch_t *watch = argument;
+    pthread_mutex_lock(&dog.lock);
+    uint64_t seen = watch->seen;
+    pthread_mutex_unlock(&dog.lock);
+    for (unsigned pause_us = NUDGE_MIN_US;;) {
+        uint64_t before = now_us();
+        PyThreadState *state = borrow_state(watch->script);
+        if (!state)
+            break;
+        bool same = atomic_load_explicit(&watch->sequence, memory_order_acquire) == seen;
+        PyThreadState_Clear(state);
+        PyThreadState_DeleteCurrent();
+        if (!same)
+            break;
+        bool waited = now_us() - before > NUDGE_WAITED_US;
+        pause_us = waited ? NUDGE_MIN_US : pause_us * 2 < NUDGE_MAX_US ? pause_us * 2 : NUDGE_MAX_US;
+        struct timespec pause = {.tv_nsec = (long)pause_us * 1000};
+        nanosleep(&pause, NULL);
+    }
+    pthread_mutex_lock(&dog.lock);
+    watch->nudging = false;
+    pthread_cond_broadcast(&dog.changed);
+    pthread_mutex_unlock(&dog.lock);
+    return NULL;
+}
+
+static void launch_nudge(rr__watch_t *watch) {
+    pthread_t thread;
+    watch->nudging = pthread_create(&thread, NULL, nudge, watch) == 0; /* if not: at the next look */
+    if (watch->nudging)
+        pthread_detach(thread);
+}
+
 /* ---- The look-out ---- */
 
 static unsigned limit_of(const rr__watch_t *watch) {
@@ -95,15 +142,17 @@ static void report_stuck(rr__watch_t *watch, uint64_t now) {
 static void look_at(rr__watch_t *watch, uint64_t now) {
     uint64_t sequence = atomic_load_explicit(&watch->sequence, memory_order_acquire);
     if (!(sequence & 1) || sequence != watch->seen) {
-        if (watch->striking)
-            return; /* it finds out itself */
+        if (watch->striking || watch->nudging)
+            return; /* they find out themselves */
         watch->seen = sequence;
         watch->since_ms = now;
         watch->next_ms = now + limit_of(watch);
         watch->reported = false;
         return;
     }
-    if (now < watch->next_ms && !watch->striking)
+    if (watch->nudged && !watch->nudging)
+        launch_nudge(watch);
+    if (!watch->limit_ms || (now < watch->next_ms && !watch->striking))
         return;
     report_stuck(watch, now);
     if (!watch->striking && now >= watch->next_ms)
@@ -113,8 +162,10 @@ static void look_at(rr__watch_t *watch, uint64_t now) {
 static unsigned tick(void) {
     unsigned ms = TICK_MAX_MS;
     for (rr__watch_t *watch = dog.first; watch; watch = watch->next) {
-        if (watch->limit_ms / 4 < ms)
+        if (watch->limit_ms && watch->limit_ms / 4 < ms)
             ms = watch->limit_ms / 4;
+        if (watch->nudged && NUDGE_TICK_MS < ms)
+            ms = NUDGE_TICK_MS;
     }
     return ms < TICK_MIN_MS ? TICK_MIN_MS : ms;
 }
@@ -170,7 +221,7 @@ void rr__watchdog_remove(rr_script_t *script) {
             break;
         }
     }
-    while (script->watch.striking)
+    while (script->watch.striking || script->watch.nudging)
         pthread_cond_wait(&dog.changed, &dog.lock);
     script->watch.script = NULL;
     pthread_mutex_unlock(&dog.lock);
