@@ -33,7 +33,6 @@ static struct {
     atomic_uint ending;
     char package_path[4096], venv[4096], home[4096];
     double switch_interval;
-    char version[32];
 } process = {.lock = PTHREAD_MUTEX_INITIALIZER,
              .birth_lock = PTHREAD_MUTEX_INITIALIZER,
              .main = {.main = true, .release_lock = PTHREAD_MUTEX_INITIALIZER}};
@@ -177,6 +176,20 @@ static int prepare_main(char *why, size_t why_size) {
     return RR_EIO;
 }
 
+/* Before 3.13 some C modules of the standard library keep static objects that the first interpreter to import them owns:
+ * the main interpreter, which outlives all others, goes first. */
+static void own_static_modules(void) {
+#if !RR__OWN_GIL
+    static const char *const names[] = {"_datetime", "_ctypes", "pyexpat"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        PyObject *module = PyImport_ImportModule(names[i]);
+        if (!module)
+            PyErr_Clear(); /* not built into this CPython: then no script imports it either */
+        Py_XDECREF(module);
+    }
+#endif
+}
+
 static void remember(const rr_python_options_t *options) {
     snprintf(process.package_path, sizeof process.package_path, "%s",
              options->package_path ? options->package_path : RR_PYTHON_DIR);
@@ -223,6 +236,7 @@ int rr_python_start(const rr_python_options_t *options, char *why, size_t why_si
         return rc;
     process.main.state = PyInterpreterState_Main();
     rc = prepare_main(why, why_size);
+    own_static_modules();
     process.main_state = PyThreadState_Get();
     if (rc == RR_OK)
         rc = rr__thread_adopt(&process.main, process.main_state);

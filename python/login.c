@@ -74,8 +74,9 @@ int rr__verdict_build(rr_script_t *script, PyObject *id, PyObject *extra, rr_ver
     PyObject *normal = normal_id(script, id);
     if (!normal)
         return RR_EHANDLER;
-    bool refuse = is_zero(normal) || normal == Py_None || (PyUnicode_Check(normal) && PyUnicode_GET_LENGTH(normal) == 0);
-    int rc = set_extra(script, extra, verdict);
+    bool redirect = is_zero(normal); /* only [0, extra] sends something to those who may not come in */
+    bool refuse = redirect || normal == Py_None || (PyUnicode_Check(normal) && PyUnicode_GET_LENGTH(normal) == 0);
+    int rc = refuse && !redirect ? 0 : set_extra(script, extra, verdict);
     if (rc == 0 && !refuse)
         rc = set_id(script, normal, verdict);
     Py_DECREF(normal);
@@ -106,8 +107,6 @@ int rr__verdict_from(rr_script_t *script, const rr__origin_t *origin, PyObject *
     PyObject *id = PySequence_Fast_GET_ITEM(answer, 0), *extra = size > 1 ? PySequence_Fast_GET_ITEM(answer, 1) : NULL;
     if (rr__verdict_build(script, id, extra, verdict) != RR_OK)
         return refuse(script, origin, "refused: the verifier's answer is not usable", verdict);
-    if (verdict->code != RR_OK && !is_zero(id))
-        verdict->extra = NULL; /* only [0, extra] sends something */
     if (verdict->code != RR_OK && !verdict->extra)
         rr__note(script, RR_WARN, origin, "refused by the verifier");
     return RR_OK;
