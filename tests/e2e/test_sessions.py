@@ -60,6 +60,10 @@ def verify(key, online_time, ip, gate):
         return ['extra', 'the extra data']
     if key == 'redirect':
         return [0, 'go elsewhere']
+    if key == 'empty-extra':
+        return ['', 'only [0, extra] sends something']
+    if key == 'none-extra':
+        return [None, 'only [0, extra] sends something']
     if key.startswith('digits'):
         return [key[6:]]
     return [IDS[key]]
@@ -97,6 +101,8 @@ def echo(session_id, body):
             "raise",
             "nothing",
             "unknown",
+            "empty-extra",
+            "none-extra",
         ):
             with self.subTest(key):
                 web = await self.client(port, key, "ws")
