@@ -1,9 +1,10 @@
 /* gate_impl.h: the inside of a gate, shared by its files. Private to actors/.
  *
- * rr_gate belongs to whoever created it; its actors (control, shards) point to it and are gone when it is destroyed. A shard
- * and its slots are touched by its loop's thread only, in two ways: inside turns of its actor, and in callbacks of its
- * connections between turns. Callbacks may not send (they are no turn): they append to outlets and ask for a turn, which
- * comes in the same iteration of the loop and whose end sends everything, each scene's share as one message.
+ * rr_gate belongs to whoever created it; its actors (control, shards) point to it and are gone when it is destroyed. A
+ * shard and its slots are touched by its loop's thread only, in two ways: inside turns of its actor, and in callbacks
+ * of its connections between turns. Callbacks may not send (they are no turn): they append to outlets and ask for a
+ * turn, which comes in the same iteration of the loop and whose end sends everything, each scene's share as one
+ * message.
  *
  * A slot's states:
  *     OPEN --first message--> LOGIN --ACCEPT--> ACTIVE <--MOVE / STAY, MOVED--> MOVING
@@ -27,18 +28,25 @@ typedef struct rr__scene_ref {
     rr_outlet_t out;
     bool dirty, dead;
     struct rr__scene_ref *next_dirty;
-    uint32_t users;         /* slots that name it */
-    rr__slot_t *members;    /* sessions that hear its broadcasts */
-    rr__slot_t *paused;     /* not read because it does not keep up, newest first */
-    uint64_t records, bytes;             /* given to its outlet */
-    uint64_t done_records, done_bytes;   /* acknowledged */
+    uint32_t users;                    /* slots that name it */
+    rr__slot_t *members;               /* sessions that hear its broadcasts */
+    rr__slot_t *paused;                /* not read because it does not keep up, newest first */
+    uint64_t records, bytes;           /* given to its outlet */
+    uint64_t done_records, done_bytes; /* acknowledged */
     bool resuming;
     bool body_follows; /* its next RR_TYPE_BODY is `pending`'s */
     rr_record_t pending;
     uint8_t *pending_head;
 } rr__scene_ref_t;
 
-typedef enum rr__slot_state { RR__FREE = 0, RR__OPEN, RR__LOGGING_IN, RR__ACTIVE, RR__MOVED_OFF, RR__CLOSED } rr__slot_state_t;
+typedef enum rr__slot_state {
+    RR__FREE = 0,
+    RR__OPEN,
+    RR__LOGGING_IN,
+    RR__ACTIVE,
+    RR__MOVED_OFF,
+    RR__CLOSED
+} rr__slot_state_t;
 
 typedef struct rr__held { /* input of a session on the move */
     struct rr__held *next;
@@ -82,14 +90,14 @@ struct rr__slot {
     uint32_t rate_tick; /* tokens were added up to here */
     float rate_tokens;
     uint16_t pending_messages;
-    uint8_t state;  /* rr__slot_state_t */
+    uint8_t state; /* rr__slot_state_t */
     uint8_t flags;
 };
 _Static_assert(sizeof(struct rr__slot) <= 160, "an idle client's part at the gate");
 enum { RR__SLOT_STAYED = 1 /* the move with the number `hop` is over */ };
 
 #define RR__CHUNK_SLOTS 256u /* 40 KiB: a size class of jemalloc */
-#define RR__WHEEL 256u
+#define RR__WHEEL       256u
 
 /* Written by the shard's thread, read by metrics. */
 typedef struct rr__shard_counters {
@@ -116,7 +124,7 @@ struct rr__shard {
 
     rr__scene_ref_t *scenes, *dirty;
     rr__scene_ref_t *login; /* the login scene, NULL = none now */
-    bool turn_asked; /* RR_TYPE_FLUSH is under way */
+    bool turn_asked;        /* RR_TYPE_FLUSH is under way */
     bool in_turn;
     bool accepting, draining, closing;
     struct rr__latch *drain_latch, *close_latch;
@@ -125,6 +133,8 @@ struct rr__shard {
     bool ticking;
     rr__slot_t *wheel[RR__WHEEL];
     rr__shard_counters_t count;
+    uint64_t dropped_warned_ns,
+        dropped_unwarned; /* the last warning about a message above max_packet, and those since */
 };
 
 /* Lets a thread outside wait for actors. Freed by the last of both. */
@@ -135,7 +145,7 @@ typedef struct rr__latch {
     unsigned users;
 } rr__latch_t;
 rr__latch_t *rr__latch_new(unsigned count);
-void rr__latch_down(rr__latch_t *latch); /* one less to wait for; drops a user */
+void rr__latch_down(rr__latch_t *latch);                       /* one less to wait for; drops a user */
 bool rr__latch_wait(rr__latch_t *latch, unsigned deadline_ms); /* false: time is up; drops a user */
 void rr__latch_drop(rr__latch_t *latch, unsigned users);
 
@@ -143,7 +153,7 @@ struct rr_gate {
     rr_system_t *system;
     rr_gate_options_t options; /* strings owned */
     char *name, *login_name, *editor_scene, *editor_script, *editor_token, *client_js;
-    char **subprotocols; /* NULL-terminated, or NULL */
+    char **subprotocols;                  /* NULL-terminated, or NULL */
     rr_connection_options_t *connections; /* per listener */
     rr_http_handler_t *http;              /* per listener */
     struct rr__gate_port {
@@ -151,14 +161,15 @@ struct rr_gate {
         rr_listener_t *listener;
         size_t index;
         bool started;
-    } *ports;
+    } * ports;
     size_t port_count;
     rr__shard_t *shards;
     size_t shard_count;
     rr_addr_t control;
     rr_actor_t *control_self; /* its thread only */
-    bool listening;            /* its thread only */
-    _Atomic(bool) stopped;     /* set once by the thread that drains; a late start of listening looks at it (relaxed: rr_listener_stop makes a start that comes too late harmless) */
+    bool listening;           /* its thread only */
+    _Atomic(bool) stopped;    /* set once by the thread that drains; a late start of listening looks at it (relaxed:
+                                 rr_listener_stop makes a start that comes too late harmless) */
     unsigned tick_ms, login_ticks, idle_ticks;
     /* Gate-wide counts against limits. Any shard adds and subtracts; relaxed: only their own value matters, and an
      * overshoot by one per shard is harmless. */
@@ -207,7 +218,8 @@ void rr__ips_free(rr_gate_t *gate);
 
 int rr__gate_http_init(rr_gate_t *gate, char *why, size_t why_size);
 void rr__gate_http_free(rr_gate_t *gate);
-void rr__gate_http_request(void *context, const rr_http_request_t *request, rr_http_reply_t *reply); /* context: struct rr__gate_port */
+void rr__gate_http_request(void *context, const rr_http_request_t *request,
+                           rr_http_reply_t *reply); /* context: struct rr__gate_port */
 
 /* ---- gate_editor.c ---- */
 

@@ -4,6 +4,7 @@
 
 #include "actors/gate_impl.h"
 
+#define WARN_NS     1000000000ull
 #define SHARE_ABOVE RR_BODY_INLINE /* bodies that came by themselves go out by reference */
 
 /* A record with its message: behind its head in the record, or the message that followed. */
@@ -16,9 +17,27 @@ typedef struct output {
     rr_buffer_t *owner; /* body lies in it; may be NULL */
 } output_t;
 
-static void bad(output_t *o) { rr_count(&o->shard->count.bad_records, 1); }
+static void bad(output_t *o) {
+    rr_count(&o->shard->count.bad_records, 1);
+}
 
 /* ---- To clients ---- */
+
+/* The scene's fault, not the client's. Its send said True: only the gate knows its limit. */
+static void drop(rr__shard_t *shard, size_t size) {
+    uint64_t now = rr_loop_now_ns(shard->loop);
+    rr_count(&shard->count.dropped, 1);
+    if (shard->dropped_warned_ns && now - shard->dropped_warned_ns < WARN_NS) {
+        shard->dropped_unwarned++;
+        return;
+    }
+    rr_log(shard->system, RR_WARN, "GATE",
+           "%s: a message of %zu bytes was not sent: max_packet_size is %zu (%llu more since the last warning)",
+           shard->gate->options.name, size, shard->gate->options.max_packet,
+           (unsigned long long)shard->dropped_unwarned);
+    shard->dropped_warned_ns = now ? now : 1;
+    shard->dropped_unwarned = 0;
+}
 
 static void sent(rr__slot_t *slot, int rc, size_t size) {
     rr__shard_t *shard = slot->shard;
@@ -30,7 +49,7 @@ static void sent(rr__slot_t *slot, int rc, size_t size) {
     } else if (rc == RR_ENOMEM) {
         rr__shard_close(slot, RR_CLOSE_IO);
     } else if (rc == RR_ETOOBIG) {
-        rr_count(&shard->count.dropped, 1); /* above max_packet: the scene's fault, not the client's */
+        drop(shard, size);
     } /* else it is closing, or was never one to send to */
 }
 
@@ -107,7 +126,8 @@ static void to_many(output_t *o) {
 static void on_accept(output_t *o, rr__slot_t *slot) {
     const rr_record_t *record = o->record;
     uint32_t sid_size = record->size >= 4 ? rr_get32(record->body) : UINT32_MAX;
-    if (slot->state != RR__LOGGING_IN || slot->scene != o->from || sid_size > RR_SID_MAX || sid_size > record->size - 4) {
+    if (slot->state != RR__LOGGING_IN || slot->scene != o->from || sid_size > RR_SID_MAX ||
+        sid_size > record->size - 4) {
         bad(o);
         return;
     }
@@ -272,9 +292,9 @@ static void on_close(output_t *o, rr__slot_t *slot) {
 
 static void to_session(output_t *o) {
     static void (*const handlers[])(output_t *, rr__slot_t *) = {
-        [RR_REC_ACCEPT] = on_accept, [RR_REC_REFUSE] = on_refuse, [RR_REC_JOIN] = on_join, [RR_REC_PART] = on_part,
-        [RR_REC_CLOSE] = on_close,   [RR_REC_MOVE] = on_move,     [RR_REC_STAY] = on_stay, [RR_REC_RETURN] = on_return,
-        [RR_REC_MOVED] = on_moved,
+        [RR_REC_ACCEPT] = on_accept, [RR_REC_REFUSE] = on_refuse, [RR_REC_JOIN] = on_join,
+        [RR_REC_PART] = on_part,     [RR_REC_CLOSE] = on_close,   [RR_REC_MOVE] = on_move,
+        [RR_REC_STAY] = on_stay,     [RR_REC_RETURN] = on_return, [RR_REC_MOVED] = on_moved,
     };
     const rr_record_t *record = o->record;
     if (record->kind >= sizeof(handlers) / sizeof(*handlers) || !handlers[record->kind]) {

@@ -56,7 +56,7 @@ const rr_option_t rr_options[] = {
     {T, "login", RR_TYPE_NAME, "scene@0", 0, 0, NULL, "-gate_login", "The scene that verifies logins."},
     {T, "session_id", RR_TYPE_CHOICE, "str", 0, 0, "str|int", "-session_id", "int turns ids of digits into numbers."},
     {T, "byte_order", RR_TYPE_CHOICE, "little", 0, 0, "little|network", "-byte_order", "Of the 8-byte header."},
-    {T, "max_packet_size", RR_TYPE_BYTES, "1000000", 1, GIB, NULL, "-max_packet_size", "Longest body in either direction; above it a client is closed (1009)."},
+    {T, "max_packet_size", RR_TYPE_BYTES, "1000000", 1, GIB, NULL, "-max_packet_size", "Longest body in either direction: a client that sends a longer one is closed (1009), a longer one of a scene is not sent (logged, counted)."},
     {T, "heartbeat_timeout", RR_TYPE_DURATION, "600", 0, DAY, NULL, "-heartbeat_timeout", "A client silent for this long is closed (4004); 0 = never."},
     {T, "heartbeat_cmd", RR_TYPE_COUNT, NULL, 0, 65535, NULL, "-heartbeat_cmd", "A cmd that the gate swallows: TCP clients stay alive by it."},
     {T, "login_timeout", RR_TYPE_DURATION, "15s", 100, DAY, NULL, "-login_timeout", "From the connect to the verifier's yes; then closed (4005)."},

@@ -160,6 +160,24 @@ class Tcp(WireCase):
         self.assertEqual(await self.closed_count(port, "too_big"), 2)
         await self.alive(port)
 
+    async def test_too_big_of_a_scene_is_said_and_counted(self) -> None:
+        script = """
+import ffext
+
+@ffext.session_call(1)
+def big(session_id, msg):
+    ffext.send_msg_session(session_id, 1, 'x' * 1001)
+    ffext.broadcast_msg_session(1, 'x' * 1001)
+    ffext.send_msg_session(session_id, 1, 'after')
+"""
+        server, port = self.scene(script, gate="max_packet_size: 1000")
+        client = await self.client(port, "big")
+        await client.send(1, "[]")
+        self.assertEqual((await client.receive(5 * SLOW)).text, "after")
+        server.wait_line("WARN .*a message of 1001 bytes was not sent: max_packet_size is 1000")
+        lost = [v for k, v in (await self.metrics(port)).items() if "dropped" in k and "gate" in k]
+        self.assertEqual(sum(lost), 2)
+
     async def test_a_size_of_four_gigabytes(self) -> None:
         server, port = self.scene(ECHO)
         before = server.rss()
