@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -138,6 +139,20 @@ static void report_if_due(rr_life_t *life) {
     life->next_report_ms = now_ms() + (uint64_t)rr_item_number(top, "perf.interval");
 }
 
+/* Sets when the first report is due. false = the folder for them cannot be written, which is better said now. */
+static bool plan_reports(rr_life_t *life, char *why, size_t why_size) {
+    const rr_item_t *top = rr_graph_top(life->graph);
+    const char *folder = rr_item_text(top, "perf.path");
+    if (!rr_item_value(top, "perf.path"))
+        return true;
+    life->next_report_ms = now_ms() + (uint64_t)rr_item_number(top, "perf.interval");
+    if ((mkdir(folder, 0777) == 0 || errno == EEXIST) && access(folder, W_OK | X_OK) == 0)
+        return true;
+    snprintf(why, why_size, "cannot write performance reports into %s: %s; create the folder or choose another -perf_path (perf.path)",
+             folder, strerror(errno));
+    return false;
+}
+
 static int poll_timeout(const rr_life_t *life) {
     uint64_t now = now_ms();
     if (!life->next_report_ms)
@@ -208,8 +223,8 @@ static int begin(rr_life_t *life, const char *folder, char *why, size_t why_size
         return rc;
     rr_running_describe(life->running, false, stdout);
     fflush(stdout);
-    if (rr_item_value(rr_graph_top(life->graph), "perf.path"))
-        life->next_report_ms = now_ms() + (uint64_t)rr_item_number(rr_graph_top(life->graph), "perf.interval");
+    if (!plan_reports(life, why, why_size))
+        return RR_EIO;
     return rr_running_start(life->running, why, why_size);
 }
 

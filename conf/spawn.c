@@ -149,9 +149,9 @@ static int create_system(rr_running_t *running, char *why, size_t why_size) {
     options.log_path = (to_file ? to_file->number : rr_item_value(top, "log.path") != NULL) ? rr_item_text(top, "log.path") : NULL;
     options.log_file = rr_item_text(top, "log.name");
     int rc = rr_system_create(&running->system, &options);
-    if (rc == RR_EIO || rc == RR_EACCES)
+    if (rc != RR_OK && rc != RR_ENOMEM && options.log_path)
         snprintf(why, why_size, "cannot write the log into %s: %s; create the folder or choose another log path",
-                 options.log_path ? options.log_path : "?", rr_strerror(rc));
+                 options.log_path, rr_strerror(rc));
     else if (rc != RR_OK)
         snprintf(why, why_size, "the runtime does not start: %s", rr_strerror(rc));
     return rc;

@@ -108,6 +108,14 @@ class Mistakes(Case):
                    f"tcp://127.0.0.1:{free_port()}", "-python_path", "./", "-scene", "scene@0", words=["main.py"])  # fmt: skip
         self.wrong("nonsense", words=["nonsense"])
 
+    def test_folders_that_cannot_be_written(self) -> None:
+        self.write("main.py", SCRIPT)
+        self.write("file", "")
+        for option, folder in (("-log_path", "/proc/x"), ("-log_path", "file/x"), ("-perf_path", "/proc/x"),
+                               ("-perf_path", "file")):  # fmt: skip
+            self.wrong("-broker", f"tcp://127.0.0.1:{free_port()}", "-python_path", "./", "-scene", "scene@0",
+                       option, folder, words=[folder, "path"])  # fmt: skip
+
     def test_a_missing_virtual_environment(self) -> None:
         self.write("ok.py", SCRIPT)
         self.write("graph.yaml", "venv: nowhere\n" + self.graph())
