@@ -56,7 +56,9 @@ static uint64_t hash_of(const char *name) { /* FNV-1a */
     return hash;
 }
 
-static bool has_name(const void *item, const void *key) { return !strcmp(((const name_entry_t *)item)->entry.name, key); }
+static bool has_name(const void *item, const void *key) {
+    return !strcmp(((const name_entry_t *)item)->entry.name, key);
+}
 
 static name_entry_t *find(broker_t *broker, const char *name) {
     return rr_set_find(&broker->names, hash_of(name), has_name, name);
@@ -66,8 +68,10 @@ static name_entry_t *find(broker_t *broker, const char *name) {
 
 static void tell(rr_actor_t *self, rr_addr_t to, const rr_broker_entry_t *entry) {
     int rc = rr_send(self, to, RR_BROKER_CHANGE, entry, sizeof(*entry));
-    if (rc == RR_EFULL || rc == RR_ENOMEM) /* it has missed a change: it must subscribe anew, and learns that by a call failing */
-        rr_log(rr_system_of(self), RR_WARN, "BROKER", "a subscriber of %s misses a change: %s", entry->name, rr_strerror(rc));
+    if (rc == RR_EFULL ||
+        rc == RR_ENOMEM) /* it has missed a change: it must subscribe anew, and learns that by a call failing */
+        rr_log(rr_system_of(self), RR_WARN, "BROKER", "a subscriber of %s misses a change: %s", entry->name,
+               rr_strerror(rc));
 }
 
 static void publish(rr_actor_t *self, broker_t *broker, const rr_broker_entry_t *entry) {
@@ -96,7 +100,8 @@ static int add_name(rr_actor_t *self, broker_t *broker, rr_broker_entry_t *entry
         free(item);
         return RR_ENOMEM;
     }
-    if (!rr_map_put(&broker->monitors, item->monitor, item) || !rr_set_add(&broker->names, hash_of(entry->name), item)) {
+    if (!rr_map_put(&broker->monitors, item->monitor, item) ||
+        !rr_set_add(&broker->names, hash_of(entry->name), item)) {
         rr_map_take(&broker->monitors, item->monitor);
         rr_demonitor(self, item->monitor);
         free(item);
@@ -148,11 +153,13 @@ static void on_subscribe(rr_actor_t *self, broker_t *broker, rr_addr_t who) {
     if (who == RR_NOBODY || rr_map_get(&broker->subscribers, who))
         return;
     if (broker->subscribers.count >= broker->options.max_subscribers || rr_monitor(self, who, &monitor) != RR_OK) {
-        rr_log(rr_system_of(self), RR_WARN, "BROKER", "a subscriber is refused: there are %u already", broker->subscribers.count);
+        rr_log(rr_system_of(self), RR_WARN, "BROKER", "a subscriber is refused: there are %u already",
+               broker->subscribers.count);
         return;
     }
     subscriber_t *item = malloc(sizeof(*item));
-    if (!item || !rr_map_put(&broker->monitors, monitor, (char *)item + 1) || !rr_map_put(&broker->subscribers, who, item)) {
+    if (!item || !rr_map_put(&broker->monitors, monitor, (char *)item + 1) ||
+        !rr_map_put(&broker->subscribers, who, item)) {
         rr_map_take(&broker->monitors, monitor);
         rr_demonitor(self, monitor);
         free(item);
@@ -248,6 +255,7 @@ static const rr_behavior_t broker_behavior = {
 };
 
 int rr_broker_spawn(rr_system_t *system, const rr_broker_options_t *options, rr_addr_t *out) {
-    rr_spawn_t spec = {.behavior = &broker_behavior, .arg = options, .arg_size = sizeof(*options), .name = options->name};
+    rr_spawn_t spec = {
+        .behavior = &broker_behavior, .arg = options, .arg_size = sizeof(*options), .name = options->name};
     return rr_system_spawn(system, &spec, out);
 }

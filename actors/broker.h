@@ -1,9 +1,9 @@
-/* broker.h: who has which name, and where. One broker per node; here it is the registry and look-up of this process. Links to
- * other nodes come later: what the others see of it, the messages below, stays.
+/* broker.h: who has which name, and where. One broker per node; here it is the registry and look-up of this process.
+ * Links to other nodes come later: what the others see of it, the messages below, stays.
  *
- * A name is granted to one live actor at a time. Each grant has an epoch, greater than every one before it: whoever keeps
- * the highest epoch per name can refuse what a former owner still says. The broker monitors owners: a name falls free when
- * its owner ends or releases it. Subscribers hear every change in order, after a snapshot of what is. */
+ * A name is granted to one live actor at a time. Each grant has an epoch, greater than every one before it: whoever
+ * keeps the highest epoch per name can refuse what a former owner still says. The broker monitors owners: a name falls
+ * free when its owner ends or releases it. Subscribers hear every change in order, after a snapshot of what is. */
 #ifndef RR_ACTORS_BROKER_H
 #define RR_ACTORS_BROKER_H
 
@@ -23,8 +23,8 @@ RR_MUST_CHECK int rr_broker_spawn(rr_system_t *system, const rr_broker_options_t
 /* ---- Its messages: type, payload, answer ---- */
 
 enum {
-    RR_BROKER_REGISTER = 0x0200, /* call: rr_broker_entry_t (address 0 = the caller) -> the entry with its epoch; EEXIST's
-                                    error text if another live actor has the name */
+    RR_BROKER_REGISTER = 0x0200, /* call: rr_broker_entry_t (address 0 = the caller) -> the entry with its epoch;
+                                    EEXIST's error text if another live actor has the name */
     RR_BROKER_RELEASE,           /* call: rr_broker_entry_t: by its owner; empty answer, error if it is not the owner */
     RR_BROKER_LOOKUP,            /* call: rr_broker_entry_t (name) -> the entry; address 0 if there is none */
     RR_BROKER_SUBSCRIBE,         /* send: the sender gets RR_BROKER_CHANGE for all that is, then for every change */

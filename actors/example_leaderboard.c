@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NOTICE_MS 100
+#define NOTICE_MS    100
 #define MAX_WATCHERS 64 /* nothing is unbounded */
 
 /* An actor's state is an ordinary struct. One message is handled at a time, so nothing in it needs a lock. */
@@ -18,7 +18,8 @@ typedef struct leaderboard {
     bool notice_due; /* a timer runs */
 } leaderboard_t;
 
-/* The first turn. What it returns other than RR_OK ends the actor: its spawner's monitor, or its supervisor, learns why. */
+/* The first turn. What it returns other than RR_OK ends the actor: its spawner's monitor, or its supervisor, learns
+ * why. */
 static int board_start(rr_actor_t *self, void *state, const void *arg) {
     leaderboard_t *board = state;
     const leaderboard_options_t *options = arg;
@@ -126,7 +127,9 @@ static void board_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     }
 }
 
-static void board_finish(rr_actor_t *self, void *state, int reason) { free(((leaderboard_t *)state)->scores); }
+static void board_finish(rr_actor_t *self, void *state, int reason) {
+    free(((leaderboard_t *)state)->scores);
+}
 
 static const rr_behavior_t board_behavior = {
     .name = "leaderboard",
@@ -137,6 +140,7 @@ static const rr_behavior_t board_behavior = {
 };
 
 int leaderboard_spawn(rr_system_t *system, const leaderboard_options_t *options, rr_addr_t *out) {
-    rr_spawn_t spec = {.behavior = &board_behavior, .arg = options, .arg_size = sizeof(*options), .name = options->name};
+    rr_spawn_t spec = {
+        .behavior = &board_behavior, .arg = options, .arg_size = sizeof(*options), .name = options->name};
     return rr_system_spawn(system, &spec, out);
 }

@@ -7,7 +7,7 @@
 
 #include "actors/gate_impl.h"
 
-#define RETRY_MS 50
+#define RETRY_MS  50
 #define ATTACH_MS 5000
 enum { TAG_RETRY = 1 };
 
@@ -116,7 +116,8 @@ static int open_port(rr_gate_t *gate, rr_loop_t *const *loops, size_t loop_count
     char text[300], reason[300] = "";
     *port = (struct rr__gate_port){.gate = gate, .index = i};
     set_connection_options(gate, listen, i);
-    int rc = rr_listener_open(loops, loop_count, &listen->address, rr__shard_accept, port, &port->listener, reason, sizeof(reason));
+    int rc = rr_listener_open(loops, loop_count, &listen->address, rr__shard_accept, port, &port->listener, reason,
+                              sizeof(reason));
     if (rc != RR_OK) {
         rr_address_format(&listen->address, text, sizeof(text));
         if (reason[0]) /* says where and why */
@@ -158,7 +159,8 @@ int rr_gate_create(rr_system_t *system, rr_loop_t *const *loops, size_t loop_cou
     why[0] = 0;
     if (loop_count == 0 || options->listen_count == 0 || !options->name || !options->login ||
         !rr_name_legal(options->name) || !rr_name_legal(options->login)) {
-        snprintf(why, why_size, "a gate needs a legal name, a login scene, a loop and at least one address to listen on");
+        snprintf(why, why_size,
+                 "a gate needs a legal name, a login scene, a loop and at least one address to listen on");
         return RR_EINVAL;
     }
     rr_gate_t *gate = calloc(1, sizeof(*gate));
@@ -177,9 +179,15 @@ int rr_gate_create(rr_system_t *system, rr_loop_t *const *loops, size_t loop_cou
     return RR_OK;
 }
 
-const char *rr_gate_name(const rr_gate_t *gate) { return gate->options.name; }
-rr_addr_t rr_gate_address(const rr_gate_t *gate) { return gate->control; }
-const char *rr_gate_editor_token(const rr_gate_t *gate) { return gate->options.editor.token; }
+const char *rr_gate_name(const rr_gate_t *gate) {
+    return gate->options.name;
+}
+rr_addr_t rr_gate_address(const rr_gate_t *gate) {
+    return gate->control;
+}
+const char *rr_gate_editor_token(const rr_gate_t *gate) {
+    return gate->options.editor.token;
+}
 
 unsigned rr_gate_port(const rr_gate_t *gate, size_t listen) {
     return listen < gate->port_count ? rr_listener_port(gate->ports[listen].listener) : 0;
@@ -193,7 +201,7 @@ size_t rr_gate_sessions(const rr_gate_t *gate) {
 
 typedef struct control {
     rr_gate_t *gate;
-    rr_addr_t login;  /* attached, RR_NOBODY if none */
+    rr_addr_t login; /* attached, RR_NOBODY if none */
     uint64_t monitor;
     unsigned waiting; /* shards that have not yet heard of the first one */
 } control_t;
@@ -232,7 +240,8 @@ static void tell_shards(rr_actor_t *self, control_t *control) {
     uint8_t body[8];
     rr_put64(body, control->login);
     for (size_t i = 0; i < control->gate->shard_count; i++) {
-        int rc = rr_call(self, control->gate->shards[i].addr, RR_TYPE_LOGIN_SCENE, body, sizeof(body), 0, on_shard_told, NULL, NULL);
+        int rc = rr_call(self, control->gate->shards[i].addr, RR_TYPE_LOGIN_SCENE, body, sizeof(body), 0, on_shard_told,
+                         NULL, NULL);
         if (rc == RR_OK && control->login)
             control->waiting++;
         else if (rc != RR_OK)
@@ -254,8 +263,8 @@ static void on_attached(rr_actor_t *self, void *state, int status, rr_message_t 
 
 static void attach(rr_actor_t *self, control_t *control) {
     rr_addr_t scene = rr_lookup(control->gate->system, control->gate->options.login);
-    if (scene == RR_NOBODY || rr_call(self, scene, RR_TYPE_ATTACH, NULL, 0, ATTACH_MS, on_attached,
-                                      (void *)(uintptr_t)scene, NULL) != RR_OK)
+    if (scene == RR_NOBODY ||
+        rr_call(self, scene, RR_TYPE_ATTACH, NULL, 0, ATTACH_MS, on_attached, (void *)(uintptr_t)scene, NULL) != RR_OK)
         retry(self, control);
 }
 
@@ -291,8 +300,10 @@ typedef struct gate_metric {
     rr_metric_type_t type;
 } gate_metric_t;
 
-#define COUNTER(field, help) {"rr_gate_" #field "_total", help, offsetof(rr__shard_counters_t, field), RR_METRIC_COUNTER}
-#define GAUGE(field, help) {"rr_gate_" #field, help, offsetof(rr__shard_counters_t, field), RR_METRIC_GAUGE}
+#define COUNTER(field, help)                                                                                           \
+    { "rr_gate_" #field "_total", help, offsetof(rr__shard_counters_t, field), RR_METRIC_COUNTER }
+#define GAUGE(field, help)                                                                                             \
+    { "rr_gate_" #field, help, offsetof(rr__shard_counters_t, field), RR_METRIC_GAUGE }
 
 static const gate_metric_t gate_metrics[] = {
     GAUGE(connections, "Open connections."),
@@ -349,7 +360,8 @@ static void collect(void *context, rr_metrics_writer_t *writer) {
                          sum(gate, gate_metrics[i].offset));
     for (unsigned r = 0; r < RR_CLOSE_REASON_COUNT; r++)
         write_labelled(gate, writer, "rr_gate_closes_total", "Connections ended, by reason.", "reason",
-                       rr_close_label((rr_close_reason_t)r), offsetof(rr__shard_counters_t, closes) + r * sizeof(rr_counter_t));
+                       rr_close_label((rr_close_reason_t)r),
+                       offsetof(rr__shard_counters_t, closes) + r * sizeof(rr_counter_t));
     for (size_t i = 0; i < sizeof(limit_metrics) / sizeof(*limit_metrics); i++)
         write_labelled(gate, writer, "rr_gate_limit_hits_total", "Times a limit was hit.", "limit",
                        limit_metrics[i].name, limit_metrics[i].offset);
@@ -384,7 +396,10 @@ static int spawn_shards(rr_gate_t *gate, size_t *spawned) {
     int rc = RR_OK;
     for (*spawned = 0; *spawned < gate->shard_count; (*spawned)++) {
         rr__shard_t *shard = &gate->shards[*spawned];
-        rr_spawn_t spec = {.behavior = &rr__shard_behavior, .arg = &shard, .arg_size = sizeof(shard), .name = shard->name,
+        rr_spawn_t spec = {.behavior = &rr__shard_behavior,
+                           .arg = &shard,
+                           .arg_size = sizeof(shard),
+                           .name = shard->name,
                            .executor = rr_loop_executor(shard->loop)};
         rc = rr_system_spawn(gate->system, &spec, &shard->addr);
         if (rc != RR_OK)
@@ -395,7 +410,10 @@ static int spawn_shards(rr_gate_t *gate, size_t *spawned) {
 
 int rr_gate_start(rr_gate_t *gate) {
     size_t spawned;
-    rr_spawn_t spec = {.behavior = &control_behavior, .arg = &gate, .arg_size = sizeof(gate), .name = gate->options.name,
+    rr_spawn_t spec = {.behavior = &control_behavior,
+                       .arg = &gate,
+                       .arg_size = sizeof(gate),
+                       .name = gate->options.name,
                        .executor = rr_loop_executor(gate->shards[0].loop)};
     int rc = spawn_shards(gate, &spawned);
     if (rc == RR_OK)

@@ -1,8 +1,9 @@
 /* gate.h: the only door for outside clients.
  *
- * A gate is one control actor, named as the gate ("gate@0"), and one shard per loop ("gate@0#0", …), pinned there. A client's
- * bytes are parsed on its loop and go straight to the mailbox of the session's scene: one hop. All that a shard sends to one
- * scene within a loop turn is one actor message, and so is all that a scene's turn sends to one shard (protocol.h).
+ * A gate is one control actor, named as the gate ("gate@0"), and one shard per loop ("gate@0#0", …), pinned there. A
+ * client's bytes are parsed on its loop and go straight to the mailbox of the session's scene: one hop. All that a
+ * shard sends to one scene within a loop turn is one actor message, and so is all that a scene's turn sends to one
+ * shard (protocol.h).
  *
  * Order: rr_gate_create (ports are bound, so a port in use is known at once), rr_system_start, rr_gate_start, …,
  * rr_actors_drain (or rr_gate_drain and rr_gate_close by hand), rr_system_stop, rr_gate_destroy. */
@@ -16,8 +17,9 @@
 typedef struct rr_gate rr_gate_t;
 
 typedef struct rr_gate_listen {
-    rr_address_t address; /* tcp:// speaks everything of spec.md section 4 on one port, ws:// and http:// no binary TCP */
-    bool big_endian;      /* byte_order: network */
+    rr_address_t
+        address;     /* tcp:// speaks everything of spec.md section 4 on one port, ws:// and http:// no binary TCP */
+    bool big_endian; /* byte_order: network */
 } rr_gate_listen_t;
 
 typedef struct rr_gate_folder {
@@ -26,9 +28,9 @@ typedef struct rr_gate_folder {
 } rr_gate_folder_t;
 
 typedef struct rr_gate_editor { /* off unless scene is set */
-    const char *scene;  /* reloaded by POST /editor/reload */
-    const char *script; /* the file that is read and written */
-    const char *token;  /* NULL = 128 random bits, see rr_gate_editor_token */
+    const char *scene;          /* reloaded by POST /editor/reload */
+    const char *script;         /* the file that is read and written */
+    const char *token;          /* NULL = 128 random bits, see rr_gate_editor_token */
 } rr_gate_editor_t;
 
 typedef struct rr_gate_options {
@@ -37,7 +39,8 @@ typedef struct rr_gate_options {
     const rr_gate_listen_t *listen;
     size_t listen_count; /* >= 1 */
 
-    /* Limits; each is counted when hit (label `reason` or `limit` of the metrics). 0 = none, except where it says so. */
+    /* Limits; each is counted when hit (label `reason` or `limit` of the metrics). 0 = none, except where it says so.
+     */
     size_t max_packet;           /* bytes of a body; 1,000,000. Closed with 1009 */
     size_t send_limit;           /* output waiting for one client; 4 MiB. 4008 */
     unsigned max_connections;    /* of this gate; 100,000. 1013 */
@@ -50,11 +53,13 @@ typedef struct rr_gate_options {
     unsigned queue_messages;     /* held for a session while it moves; 1024. 4007 */
     size_t queue_bytes;          /* 4 MiB */
     unsigned login_timeout_ms;   /* from the connect to the verifier's yes; 15,000. 4005 */
-    unsigned idle_timeout_ms;    /* heartbeat_timeout: nothing received for; 600,000. 4004; WebSocket is pinged at a third */
+    unsigned
+        idle_timeout_ms; /* heartbeat_timeout: nothing received for; 600,000. 4004; WebSocket is pinged at a third */
     unsigned partial_timeout_ms; /* a begun frame must be complete within; 30,000. 1002 */
     int heartbeat_cmd;           /* swallowed; -1 = none */
-    unsigned window_messages;    /* on their way to one scene from one loop; 65,536 (never 0). Over it its clients' sockets */
-    size_t window_bytes;         /* are not read until it has caught up; 8 MiB (never 0) */
+    unsigned
+        window_messages; /* on their way to one scene from one loop; 65,536 (never 0). Over it its clients' sockets */
+    size_t window_bytes; /* are not read until it has caught up; 8 MiB (never 0) */
 
     bool session_id_int;             /* digit strings returned by verify become ints */
     const char *const *subprotocols; /* WebSocket, NULL-terminated; NULL = none */
@@ -74,13 +79,13 @@ typedef struct rr_gate_options {
 /* Defaults as above, all else zero. */
 void rr_gate_options_init(rr_gate_options_t *options);
 
-/* Binds the listeners; *out is the caller's. options are copied, with their strings. On failure why has one line that says
- * what and where. RR_EINVAL, RR_EADDRINUSE, RR_EACCES, RR_ENOMEM, RR_EIO. */
+/* Binds the listeners; *out is the caller's. options are copied, with their strings. On failure why has one line that
+ * says what and where. RR_EINVAL, RR_EADDRINUSE, RR_EACCES, RR_ENOMEM, RR_EIO. */
 RR_MUST_CHECK int rr_gate_create(rr_system_t *system, rr_loop_t *const *loops, size_t loop_count,
                                  const rr_gate_options_t *options, rr_gate_t **out, char *why, size_t why_size);
 
-/* Spawns the actors; accepting begins when the login scene serves, and never before. After rr_system_start. RR_EEXIST: the
- * name is in use. */
+/* Spawns the actors; accepting begins when the login scene serves, and never before. After rr_system_start. RR_EEXIST:
+ * the name is in use. */
 RR_MUST_CHECK int rr_gate_start(rr_gate_t *gate);
 
 const char *rr_gate_name(const rr_gate_t *gate);
@@ -89,19 +94,21 @@ unsigned rr_gate_port(const rr_gate_t *gate, size_t listen); /* in use, of inter
 const char *rr_gate_editor_token(const rr_gate_t *gate);     /* NULL if there is no editor */
 size_t rr_gate_sessions(const rr_gate_t *gate);              /* verified, now; any thread */
 
-/* First half of the end: stops accepting and reading; returns when everything received is in the scenes' mailboxes. Sends
- * still work. Not on a worker or loop thread. RR_TIMEOUT. */
+/* First half of the end: stops accepting and reading; returns when everything received is in the scenes' mailboxes.
+ * Sends still work. Not on a worker or loop thread. RR_TIMEOUT. */
 RR_MUST_CHECK int rr_gate_drain(rr_gate_t *gate, unsigned deadline_ms);
 
-/* Second half: what scenes have sent is flushed, clients are closed with 1001, the actors end. The same thread rules. */
+/* Second half: what scenes have sent is flushed, clients are closed with 1001, the actors end. The same thread rules.
+ */
 RR_MUST_CHECK int rr_gate_close(rr_gate_t *gate, unsigned deadline_ms);
 
 /* After rr_system_stop, before the system is destroyed. */
 void rr_gate_destroy(rr_gate_t *gate);
 
 /* The whole order of design.md's drain for gates and scenes: gates stop accepting and reading; scenes empty their
- * mailboxes, run offline for every session while sends still work, clean up and end; gates flush and close. What is not done
- * in time is killed. RR_OK or RR_TIMEOUT. scenes: names (looked up here; missing ones are fine). Not on a worker or loop thread. */
+ * mailboxes, run offline for every session while sends still work, clean up and end; gates flush and close. What is not
+ * done in time is killed. RR_OK or RR_TIMEOUT. scenes: names (looked up here; missing ones are fine). Not on a worker
+ * or loop thread. */
 RR_MUST_CHECK int rr_actors_drain(rr_system_t *system, rr_gate_t *const *gates, size_t gate_count,
                                   const char *const *scenes, size_t scene_count, unsigned deadline_ms);
 

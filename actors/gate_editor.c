@@ -1,6 +1,6 @@
-/* gate_editor.c: the editor's HTTP interface (net/PROTOCOL.md section 8): reads and writes one script's file, and asks its
- * scene to reload. Off unless the graph turns it on; only for loopback peers that know the token and mean this host. Files
- * are touched in libuv's pool, never on the loop. */
+/* gate_editor.c: the editor's HTTP interface (net/PROTOCOL.md section 8): reads and writes one script's file, and asks
+ * its scene to reload. Off unless the graph turns it on; only for loopback peers that know the token and mean this
+ * host. Files are touched in libuv's pool, never on the loop. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,8 +12,8 @@
 #include "net/utf8.h"
 
 #define BODY_LIMIT (1u << 20)
-#define ETAG_SIZE 24u
-#define COMMON "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+#define ETAG_SIZE  24u
+#define COMMON     "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 /* ---- Who may ---- */
 
@@ -80,7 +80,8 @@ static void answer_error(rr_http_reply_t *reply, int status, const char *text) {
     rr_http_answer(reply, status, "application/json", COMMON, body, (size_t)size);
 }
 
-static void answer_reload(rr_http_reply_t *reply, int status, bool ok, unsigned version, const char *error, size_t size) {
+static void answer_reload(rr_http_reply_t *reply, int status, bool ok, unsigned version, const char *error,
+                          size_t size) {
     char *body = malloc(6 * size + 128);
     if (!body) {
         rr_http_answer(reply, 503, NULL, COMMON, NULL, 0);
@@ -270,7 +271,11 @@ static void start_job(rr_gate_t *gate, rr_http_reply_t *reply, bool writes, cons
     char *copy = writes ? malloc(size + 1) : NULL;
     if (!job || (writes && !copy))
         goto fail;
-    *job = (file_job_t){.gate = gate, .reply = reply, .path = gate->options.editor.script, .writes = writes, .data = copy,
+    *job = (file_job_t){.gate = gate,
+                        .reply = reply,
+                        .path = gate->options.editor.script,
+                        .writes = writes,
+                        .data = copy,
                         .size = size};
     job->work.data = job;
     if (writes) {
@@ -353,7 +358,8 @@ bool rr__editor_request(struct rr__gate_port *port, const rr_http_request_t *req
     bool script = !strcmp(request->path, "/editor/script"), reloads = !strcmp(request->path, "/editor/reload");
     if ((!script && !reloads) || !allowed(gate, request))
         return false;
-    bool get = !strcmp(request->method, "GET"), put = !strcmp(request->method, "PUT"), post = !strcmp(request->method, "POST");
+    bool get = !strcmp(request->method, "GET"), put = !strcmp(request->method, "PUT"),
+         post = !strcmp(request->method, "POST");
     if (script && get)
         start_job(gate, reply, false, NULL, NULL, 0);
     else if (script && put)

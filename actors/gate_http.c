@@ -119,7 +119,8 @@ static bool is_read(const rr_http_request_t *request) {
 static void serve_metrics(rr_gate_t *gate, rr_http_reply_t *reply) {
     rr_buffer_t *text = NULL;
     if (rr_metrics_text(gate->system, &text) == RR_OK)
-        rr_http_answer_buffer(reply, 200, "text/plain; version=0.0.4; charset=utf-8", "Cache-Control: no-store\r\n", text);
+        rr_http_answer_buffer(reply, 200, "text/plain; version=0.0.4; charset=utf-8", "Cache-Control: no-store\r\n",
+                              text);
     else
         rr_http_answer(reply, 503, NULL, NULL, NULL, 0);
 }

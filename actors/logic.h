@@ -1,11 +1,10 @@
-/* logic.h: what a scene does, behind one table: Python (scene_python.h) or C. And what it can do: the rr_scene_* functions.
+/* logic.h: what a scene does, behind one table: Python (scene_python.h) or C. And what it can do: the rr_scene_*
+ * functions.
  *
- * Everything here runs inside a turn of the scene's actor, one call at a time. `state` is the logic's own zeroed memory of
- * state_size bytes. Handlers return
- *     RR_OK              finished
- *     RR_SCRIPT_PENDING  they run on; rr_scene_done(scene, token, …) follows, exactly once
- *     an error           failed (the logic has logged it); RR_ENOENT: no handler for that cmd
- * While a handler of a session is pending, the scene gives it no further message (spec.md 5.2).
+ * Everything here runs inside a turn of the scene's actor, one call at a time. `state` is the logic's own zeroed memory
+ * of state_size bytes. Handlers return RR_OK              finished RR_SCRIPT_PENDING  they run on; rr_scene_done(scene,
+ * token, …) follows, exactly once an error           failed (the logic has logged it); RR_ENOENT: no handler for that
+ * cmd While a handler of a session is pending, the scene gives it no further message (spec.md 5.2).
  *
  * A game server in C is one such table:
  *
@@ -43,7 +42,8 @@ typedef struct rr_scene_logic {
     /* Around the calls of one turn (only around turns that make any). */
     void (*turn_begin)(void *state);
     void (*turn_end)(void *state);
-    /* verdict is filled when RR_OK is returned; its memory is borrowed until the next call. PENDING: rr_scene_verdict. */
+    /* verdict is filled when RR_OK is returned; its memory is borrowed until the next call. PENDING: rr_scene_verdict.
+     */
     int (*verify)(void *state, const rr_login_t *login, rr_verdict_t *verdict);
     /* The logic's part of a session, kept in rr_session_user; freed by session_free. RR_ENOMEM. */
     int (*session_new)(void *state, rr_session_t *session);
@@ -85,7 +85,8 @@ rr_session_t *rr_scene_find(rr_scene_t *scene, const rr_sid_t *id);
 /* ---- What a scene can do ---- */
 
 /* To a session that this scene holds. `text`: the body is known to be UTF-8. RR_OK; RR_ENOENT: not held or closing
- * (counted, a rate-limited warning); RR_EFULL: the gate does not keep up, nothing was sent (counted). Bodies are copied. */
+ * (counted, a rate-limited warning); RR_EFULL: the gate does not keep up, nothing was sent (counted). Bodies are
+ * copied. */
 RR_MUST_CHECK int rr_scene_send(rr_scene_t *scene, rr_session_t *session, uint16_t cmd, const void *body, size_t size,
                                 bool text);
 RR_MUST_CHECK int rr_scene_send_id(rr_scene_t *scene, const rr_sid_t *id, uint16_t cmd, const void *body, size_t size,
@@ -113,7 +114,8 @@ void rr_scene_done(rr_scene_t *scene, uint64_t token, int status);
 RR_MUST_CHECK int rr_scene_timer(rr_scene_t *scene, uint64_t delay_ms, uint64_t repeat_ms, uint64_t token);
 bool rr_scene_timer_cancel(rr_scene_t *scene, uint64_t token);
 
-/* Calls a service by name; answer(token) follows, never inside. timeout_ms 0 = 5000. RR_ENOMEM, RR_ELIMIT, RR_EINVAL. */
+/* Calls a service by name; answer(token) follows, never inside. timeout_ms 0 = 5000. RR_ENOMEM, RR_ELIMIT, RR_EINVAL.
+ */
 RR_MUST_CHECK int rr_scene_call(rr_scene_t *scene, const char *name, const char *method, const void *body, size_t size,
                                 unsigned timeout_ms, uint64_t token);
 /* Answers a service request. error NULL = success, body NULL = None. RR_ENOENT: answered or given up already. */

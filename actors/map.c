@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 
-static uint64_t spread(uint64_t key) { return (key ^ key >> 32) * 0x9e3779b97f4a7c15ull >> 20; }
+static uint64_t spread(uint64_t key) {
+    return (key ^ key >> 32) * 0x9e3779b97f4a7c15ull >> 20;
+}
 
 static uint32_t find_cell(const rr_map_t *map, uint64_t key) {
     uint32_t i = (uint32_t)spread(key) & map->mask;

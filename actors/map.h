@@ -1,5 +1,5 @@
-/* map.h: two small hash tables, open addressing with linear probing and backward-shift deletion (Knuth, TAOCP 3, 6.4 R): no
- * tombstones, so they stay fast however long a scene lives. Private to actors/. Used by one thread. */
+/* map.h: two small hash tables, open addressing with linear probing and backward-shift deletion (Knuth, TAOCP 3, 6.4
+ * R): no tombstones, so they stay fast however long a scene lives. Private to actors/. Used by one thread. */
 #ifndef RR_ACTORS_MAP_H
 #define RR_ACTORS_MAP_H
 
@@ -12,7 +12,7 @@ typedef struct rr_map {
     struct rr__map_cell {
         uint64_t key;
         void *value;
-    } *cells;
+    } * cells;
     uint32_t count, mask; /* capacity - 1; 0 without cells */
 } rr_map_t;
 
@@ -28,7 +28,7 @@ typedef struct rr_set {
     struct rr__set_cell {
         uint64_t hash;
         void *item;
-    } *cells;
+    } * cells;
     uint32_t count, mask;
 } rr_set_t;
 

@@ -7,7 +7,9 @@ void rr_outlet_init(rr_outlet_t *outlet, uint32_t type) {
     outlet->last = &outlet->first;
 }
 
-bool rr_outlet_empty(const rr_outlet_t *outlet) { return !outlet->first && outlet->batch.records == 0; }
+bool rr_outlet_empty(const rr_outlet_t *outlet) {
+    return !outlet->first && outlet->batch.records == 0;
+}
 
 static void push(rr_outlet_t *outlet, rr__segment_t *segment, rr_buffer_t *buffer, uint32_t type, uint32_t weight) {
     *segment = (rr__segment_t){.buffer = buffer, .type = type, .weight = weight};
@@ -41,7 +43,9 @@ uint8_t *rr_outlet_add(rr_outlet_t *outlet, uint16_t kind, uint16_t cmd, uint32_
     return body;
 }
 
-static void unref(void *buffer) { rr_buffer_unref(buffer); }
+static void unref(void *buffer) {
+    rr_buffer_unref(buffer);
+}
 
 static rr_buffer_t *body_buffer(const void *body, size_t size, rr_buffer_t *owner) {
     if (!owner)

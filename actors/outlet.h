@@ -1,12 +1,12 @@
-/* outlet.h: what one actor has for another until it is sent: the batch being filled, and before it whole messages already
- * (batches that were cut, bodies that travel by themselves). Private to actors/. Used by one actor's thread. */
+/* outlet.h: what one actor has for another until it is sent: the batch being filled, and before it whole messages
+ * already (batches that were cut, bodies that travel by themselves). Private to actors/. Used by one actor's thread. */
 #ifndef RR_ACTORS_OUTLET_H
 #define RR_ACTORS_OUTLET_H
 
 #include "actors/protocol.h"
 
-#define RR_OUTLET_CUT (64u << 10) /* a batch is cut when it reaches this many bytes */
-#define RR_OUTLET_RECORDS 4096u   /* or this many records: what one message may weigh stays far below 65,535 */
+#define RR_OUTLET_CUT     (64u << 10) /* a batch is cut when it reaches this many bytes */
+#define RR_OUTLET_RECORDS 4096u       /* or this many records: what one message may weigh stays far below 65,535 */
 
 typedef struct rr__segment {
     struct rr__segment *next;
@@ -19,7 +19,7 @@ typedef struct rr__segment {
 typedef struct rr_outlet {
     rr_batch_t batch;
     rr__segment_t *first, **last;
-    size_t bytes; /* of all that waits */
+    size_t bytes;  /* of all that waits */
     uint32_t type; /* of batches: RR_TYPE_INPUT or RR_TYPE_OUTPUT */
 } rr_outlet_t;
 

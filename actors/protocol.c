@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static size_t padded(size_t size) { return (size + 7) & ~(size_t)7; }
+static size_t padded(size_t size) {
+    return (size + 7) & ~(size_t)7;
+}
 
 /* ---- Batches ---- */
 
@@ -235,7 +237,8 @@ int rr_service_decode(const void *data, size_t size, rr_service_request_t *out) 
     const uint8_t *p = data;
     if (size < SERVICE_HEAD)
         return RR_EPROTO;
-    size_t from_size = rr_get16(p), method_size = rr_get16(p + 2), head = SERVICE_HEAD + from_size + 1 + method_size + 1;
+    size_t from_size = rr_get16(p), method_size = rr_get16(p + 2),
+           head = SERVICE_HEAD + from_size + 1 + method_size + 1;
     if (size < head || p[4] > 1 || p[SERVICE_HEAD + from_size] != 0 || p[head - 1] != 0)
         return RR_EPROTO;
     out->from = (const char *)p + SERVICE_HEAD;

@@ -1,26 +1,27 @@
-/* protocol.h: what gates and scenes say to each other. Everything is little endian, packed by hand, and decoded with bounds
- * checks, because the same bytes cross nodes.
+/* protocol.h: what gates and scenes say to each other. Everything is little endian, packed by hand, and decoded with
+ * bounds checks, because the same bytes cross nodes.
  *
- * One actor message carries a batch: a 16-byte head, then records, each 24 bytes of head and a body padded to 8. Order is
- * the order of the records; between two actors it is the order of the batches.
+ * One actor message carries a batch: a 16-byte head, then records, each 24 bytes of head and a body padded to 8. Order
+ * is the order of the records; between two actors it is the order of the batches.
  *
  *     batch  := u32 version (RR_BATCH_VERSION) | u32 records | u64 sent_ns | record…
- *     record := u32 size (of the body) | u16 kind | u16 cmd | u32 slot | u32 arg | u64 incarnation | body | padding to 8
+ *     record := u32 size (of the body) | u16 kind | u16 cmd | u32 slot | u32 arg | u64 incarnation | body | padding to
+ * 8
  *
- * A session is named by (shard's address, slot, incarnation). The incarnation is never used twice, so what is late for an
- * older owner of a slot, or of an id, finds nobody.
+ * A session is named by (shard's address, slot, incarnation). The incarnation is never used twice, so what is late for
+ * an older owner of a slot, or of an id, finds nobody.
  *
- * Bodies above RR_BODY_INLINE travel without a copy: the record has RR_RECORD_FOLLOWS in its kind, an empty body, its batch
- * ends there, and the next message between the two actors is RR_TYPE_BODY, the body itself.
+ * Bodies above RR_BODY_INLINE travel without a copy: the record has RR_RECORD_FOLLOWS in its kind, an empty body, its
+ * batch ends there, and the next message between the two actors is RR_TYPE_BODY, the body itself.
  *
  * Session move, in records (S = shard, A = old scene, B = new one):
  *     A -> S  MOVE         S holds the session's new input
  *     S -> A  FENCE        behind everything that S ever sent to A for it: A's queue is now complete
  *     A -> B  ENTER (call) B adopts the session; B -> S JOIN; B runs its enter handler; answers
- *     A -> S  RETURN …     on success: what A had not handled, in order; then MOVED(B). S sends those to B, then what it
- *                          held, then new input directly: one FIFO from A through S to B, on any number of nodes.
- *     A -> S  STAY         on failure: S sends what it held to A.
- * `arg` of MOVE, JOIN, MOVED and STAY is the session's hop: a record of an attempt that is over finds another number. */
+ *     A -> S  RETURN …     on success: what A had not handled, in order; then MOVED(B). S sends those to B, then what
+ * it held, then new input directly: one FIFO from A through S to B, on any number of nodes. A -> S  STAY         on
+ * failure: S sends what it held to A. `arg` of MOVE, JOIN, MOVED and STAY is the session's hop: a record of an attempt
+ * that is over finds another number. */
 #ifndef RR_ACTORS_PROTOCOL_H
 #define RR_ACTORS_PROTOCOL_H
 
@@ -50,10 +51,10 @@ enum {
 
 /* ---- Batches and records ---- */
 
-#define RR_BATCH_VERSION 1u
-#define RR_BATCH_HEAD 16u
-#define RR_RECORD_HEAD 24u
-#define RR_BODY_INLINE 4096u
+#define RR_BATCH_VERSION  1u
+#define RR_BATCH_HEAD     16u
+#define RR_RECORD_HEAD    24u
+#define RR_BODY_INLINE    4096u
 #define RR_RECORD_FOLLOWS 0x8000u /* in kind: the body is the next message */
 
 enum rr_record_kind {
@@ -66,28 +67,29 @@ enum rr_record_kind {
     RR_REC_ANNOUNCE,  /* to a restarted login scene: i64 online_time | sid: a session that lives elsewhere */
     RR_REC_DROP,      /* arg = hop: the move that brought the session to this scene was given up meanwhile */
     /* scene -> shard */
-    RR_REC_ACCEPT = 32, /* arg = flags; u32 sid size | sid | extra: verified; arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 */
-    RR_REC_REFUSE,      /* arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 first; closed with 4002 */
-    RR_REC_JOIN,        /* arg = hop: from now on the session hears this scene's broadcasts */
-    RR_REC_PART,        /* arg = hop: its enter failed: it does not */
-    RR_REC_SEND,        /* arg = RR_SEND_TEXT */
-    RR_REC_MULTICAST,   /* slot = count; count × (u64 incarnation, u32 slot, u32 0) | message */
-    RR_REC_BROADCAST,   /* to the sessions of the sending scene */
-    RR_REC_GATE_CAST,   /* to all verified sessions of the gate */
-    RR_REC_CLOSE,       /* arg = rr_close_reason_t: flush, close */
-    RR_REC_MOVE,        /* arg = hop */
-    RR_REC_STAY,        /* arg = hop */
-    RR_REC_RETURN,      /* a message that the old scene did not handle */
-    RR_REC_MOVED,       /* arg = hop; u64 address of the new scene | u32 1 + reason if the client left meanwhile, else 0 */
-    RR_REC_ACK,         /* u64 messages | u64 bytes: handled of this shard's input so far (the shard's window) */
+    RR_REC_ACCEPT =
+        32,        /* arg = flags; u32 sid size | sid | extra: verified; arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 */
+    RR_REC_REFUSE, /* arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 first; closed with 4002 */
+    RR_REC_JOIN,   /* arg = hop: from now on the session hears this scene's broadcasts */
+    RR_REC_PART,   /* arg = hop: its enter failed: it does not */
+    RR_REC_SEND,   /* arg = RR_SEND_TEXT */
+    RR_REC_MULTICAST, /* slot = count; count × (u64 incarnation, u32 slot, u32 0) | message */
+    RR_REC_BROADCAST, /* to the sessions of the sending scene */
+    RR_REC_GATE_CAST, /* to all verified sessions of the gate */
+    RR_REC_CLOSE,     /* arg = rr_close_reason_t: flush, close */
+    RR_REC_MOVE,      /* arg = hop */
+    RR_REC_STAY,      /* arg = hop */
+    RR_REC_RETURN,    /* a message that the old scene did not handle */
+    RR_REC_MOVED, /* arg = hop; u64 address of the new scene | u32 1 + reason if the client left meanwhile, else 0 */
+    RR_REC_ACK,   /* u64 messages | u64 bytes: handled of this shard's input so far (the shard's window) */
 };
 
-#define RR_SEND_TEXT 1u    /* the body is valid UTF-8 */
+#define RR_SEND_TEXT    1u /* the body is valid UTF-8 */
 #define RR_ACCEPT_EXTRA 1u /* there is extra data (it may be empty) */
-#define RR_ACCEPT_TEXT 2u  /* and it is valid UTF-8 */
-#define RR_LEFT_HOLDER 0x100u
-#define RR_LEFT_LOGIN 0x200u
-#define RR_LEFT_REASON 0xffu
+#define RR_ACCEPT_TEXT  2u /* and it is valid UTF-8 */
+#define RR_LEFT_HOLDER  0x100u
+#define RR_LEFT_LOGIN   0x200u
+#define RR_LEFT_REASON  0xffu
 
 typedef struct rr_record {
     uint32_t size; /* of body */
@@ -100,12 +102,30 @@ typedef struct rr_record {
     const uint8_t *body;
 } rr_record_t;
 
-static inline void rr_put16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
-static inline void rr_put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
-static inline void rr_put64(uint8_t *p, uint64_t v) { memcpy(p, &v, 8); }
-static inline uint16_t rr_get16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-static inline uint32_t rr_get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t rr_get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+static inline void rr_put16(uint8_t *p, uint16_t v) {
+    memcpy(p, &v, 2);
+}
+static inline void rr_put32(uint8_t *p, uint32_t v) {
+    memcpy(p, &v, 4);
+}
+static inline void rr_put64(uint8_t *p, uint64_t v) {
+    memcpy(p, &v, 8);
+}
+static inline uint16_t rr_get16(const uint8_t *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t rr_get32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t rr_get64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the formats above are copied as they are");
 
 /* ---- Reading a batch ---- */
@@ -130,11 +150,12 @@ typedef struct rr_batch {
     uint32_t records;
 } rr_batch_t;
 
-/* Appends a record with room for `size` body bytes and returns where they go; NULL when out of memory (nothing appended). */
+/* Appends a record with room for `size` body bytes and returns where they go; NULL when out of memory (nothing
+ * appended). */
 uint8_t *rr_batch_add(rr_batch_t *batch, uint16_t kind, uint16_t cmd, uint32_t slot, uint64_t incarnation, uint32_t arg,
                       size_t size);
-/* The batch as one buffer, ready to send; the batch is empty afterwards and keeps its memory up to `keep` bytes. NULL when
- * out of memory (the batch is kept). */
+/* The batch as one buffer, ready to send; the batch is empty afterwards and keeps its memory up to `keep` bytes. NULL
+ * when out of memory (the batch is kept). */
 rr_buffer_t *rr_batch_take(rr_batch_t *batch, uint64_t now_ns, size_t keep);
 void rr_batch_free(rr_batch_t *batch);
 

@@ -9,10 +9,10 @@
 
 enum { TAG_SCRIPT = 1, TAG_WATCH, TAG_RETRY, TAG_RUN, TAG_STOP };
 
-#define CHECK_EVERY 16u           /* records between two looks at the clock */
+#define CHECK_EVERY    16u        /* records between two looks at the clock */
 #define FLUSH_EVERY_NS 1000000ull /* a long turn lets its replies go this often */
-#define STOP_GRACE_MS 1000
-#define STOP_CHECK_MS 100
+#define STOP_GRACE_MS  1000
+#define STOP_CHECK_MS  100
 
 /* ---- Options ---- */
 
@@ -41,7 +41,9 @@ void rr__logic_begin(rr_scene_t *scene) {
     scene->depth++;
 }
 
-void rr__logic_end(rr_scene_t *scene) { scene->depth--; }
+void rr__logic_end(rr_scene_t *scene) {
+    scene->depth--;
+}
 
 static void leave_logic(rr_scene_t *scene) {
     if (scene->entered && scene->logic->turn_end)
@@ -69,7 +71,8 @@ void rr__scene_fail(rr_scene_t *scene, uint64_t token, const char *text) {
         strcpy(todo->data, text);
     }
     if (!rr__scene_todo(scene, todo))
-        rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a call stays without its answer", scene->options->name);
+        rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a call stays without its answer",
+               scene->options->name);
 }
 
 void rr_scene_done(rr_scene_t *scene, uint64_t token, int status) {
@@ -77,7 +80,8 @@ void rr_scene_done(rr_scene_t *scene, uint64_t token, int status) {
     if (todo)
         *todo = (rr__todo_t){.kind = RR__TODO_DONE, .token = token, .status = status};
     if (!rr__scene_todo(scene, todo))
-        rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a handler's end is not noticed", scene->options->name);
+        rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a handler's end is not noticed",
+               scene->options->name);
 }
 
 static void carry_out(rr_scene_t *scene, rr__todo_t *todo) {
@@ -277,8 +281,8 @@ static bool read_on(rr_scene_t *scene, rr_message_t *msg, rr_batch_reader_t *rea
         rr__peer_dirty(scene, peer);
     if (rc == RR_EPROTO) {
         rr_count(&scene->count.bad_records, 1);
-        rr_log(scene->system, RR_ERROR, "SCENE", "%s: a batch of records from actor %016llx makes no sense", scene->options->name,
-               (unsigned long long)rr_message_from(msg));
+        rr_log(scene->system, RR_ERROR, "SCENE", "%s: a batch of records from actor %016llx makes no sense",
+               scene->options->name, (unsigned long long)rr_message_from(msg));
     }
     return true;
 }
@@ -380,7 +384,9 @@ static void push_backlog(rr_scene_t *scene, rr_message_t *msg) {
     rr_count(&scene->count.backlog, 1);
 }
 
-static bool held_up(rr_scene_t *scene) { return !scene->loaded || scene->blocked > 0; }
+static bool held_up(rr_scene_t *scene) {
+    return !scene->loaded || scene->blocked > 0;
+}
 
 static void pump(rr_scene_t *scene) {
     while (scene->backlog && !held_up(scene)) {
@@ -492,8 +498,10 @@ typedef struct scene_metric {
     rr_metric_type_t type;
 } scene_metric_t;
 
-#define METRIC(field, type, help) {"rr_scene_" #field, help, offsetof(rr__scene_counters_t, field), type}
-#define COUNTER(field, help) {"rr_scene_" #field "_total", help, offsetof(rr__scene_counters_t, field), RR_METRIC_COUNTER}
+#define METRIC(field, type, help)                                                                                      \
+    { "rr_scene_" #field, help, offsetof(rr__scene_counters_t, field), type }
+#define COUNTER(field, help)                                                                                           \
+    { "rr_scene_" #field "_total", help, offsetof(rr__scene_counters_t, field), RR_METRIC_COUNTER }
 #define GAUGE(field, help) METRIC(field, RR_METRIC_GAUGE, help)
 
 static const scene_metric_t scene_metrics[] = {
@@ -543,9 +551,11 @@ static void write_latency(rr_scene_t *scene, rr_metrics_writer_t *writer, const 
         snprintf(with_bound, sizeof(with_bound), "%s", labels);
         if (rr_metrics_label(with_bound, sizeof(with_bound), "le", i == RR__LATENCY_BUCKETS - 1 ? "+Inf" : bound))
             rr_metrics_write(writer, "rr_scene_input_seconds_bucket", RR_METRIC_COUNTER,
-                             "Batches by the time from the gate to their first record's handling.", with_bound, (double)below);
+                             "Batches by the time from the gate to their first record's handling.", with_bound,
+                             (double)below);
     }
-    rr_metrics_write(writer, "rr_scene_input_seconds_count", RR_METRIC_COUNTER, "Batches handled.", labels, (double)below);
+    rr_metrics_write(writer, "rr_scene_input_seconds_count", RR_METRIC_COUNTER, "Batches handled.", labels,
+                     (double)below);
     rr_metrics_write(writer, "rr_scene_input_seconds_sum", RR_METRIC_COUNTER, "Their times added up.", labels,
                      (double)rr_counted(&scene->count.latency_sum_us) / 1e6);
 }
@@ -670,7 +680,8 @@ static void on_stop(rr_scene_t *scene) {
     scene->stop_deadline_ns = rr_now_ns(scene->self) + wait_ms * 1000000ull;
     scene->serve_deadline_ns = rr_now_ns(scene->self) + scene->options->offline_wait_ms * 1000000ull;
     if (rr_timer_start(scene->self, STOP_CHECK_MS, STOP_CHECK_MS, TAG_STOP, NULL) != RR_OK)
-        rr_log(scene->system, RR_WARN, "SCENE", "%s: out of memory: the stop has no deadline of its own", scene->options->name);
+        rr_log(scene->system, RR_WARN, "SCENE", "%s: out of memory: the stop has no deadline of its own",
+               scene->options->name);
     rr__sessions_stop(scene);
     rr__scene_idle(scene);
 }
@@ -735,7 +746,8 @@ static const rr_behavior_t scene_behavior = {
 };
 
 void rr_scene_spec(const rr_scene_options_t *options, rr_spawn_t *out) {
-    *out = (rr_spawn_t){.behavior = &scene_behavior, .arg = options, .name = options->name, .executor = options->executor};
+    *out =
+        (rr_spawn_t){.behavior = &scene_behavior, .arg = options, .name = options->name, .executor = options->executor};
 }
 
 int rr_scene_spawn(rr_system_t *system, const rr_scene_options_t *options, rr_addr_t *out) {
@@ -748,10 +760,16 @@ int rr_scene_spawn(rr_system_t *system, const rr_scene_options_t *options, rr_ad
 
 /* ---- Small answers ---- */
 
-const char *rr_scene_name(const rr_scene_t *scene) { return scene->options->name; }
-rr_actor_t *rr_scene_actor(rr_scene_t *scene) { return scene->self; }
+const char *rr_scene_name(const rr_scene_t *scene) {
+    return scene->options->name;
+}
+rr_actor_t *rr_scene_actor(rr_scene_t *scene) {
+    return scene->self;
+}
 /* Names have one owner per process: the address' generation orders its owners until the registry's epochs do. */
-uint64_t rr_scene_epoch(const rr_scene_t *scene) { return scene->addr; }
+uint64_t rr_scene_epoch(const rr_scene_t *scene) {
+    return scene->addr;
+}
 
 const char *rr_scene_config(rr_scene_t *scene, const char *option) {
     return scene->options->config ? scene->options->config(scene->options->context, option) : NULL;

@@ -1,5 +1,5 @@
-/* scene.h: the actor where the game happens: it holds sessions, and a logic (logic.h) handles what they say. Also the login
- * registry, when a gate names it as its login scene (spec.md section 5). */
+/* scene.h: the actor where the game happens: it holds sessions, and a logic (logic.h) handles what they say. Also the
+ * login registry, when a gate names it as its login scene (spec.md section 5). */
 #ifndef RR_ACTORS_SCENE_H
 #define RR_ACTORS_SCENE_H
 
@@ -19,12 +19,13 @@ typedef struct rr_scene_options {
     unsigned kick_wait_ms;      /* a newer login waits for the older's offline; 5,000 */
     unsigned offline_wait_ms;   /* a pending handler of a leaving session is cancelled after; 5,000 */
     unsigned move_timeout_ms;   /* the target's enter must be finished within; 5,000 */
-    size_t outbox_limit;        /* bytes kept for a gate that does not keep up; 64 MiB. Over it sends fail with RR_EFULL */
-    unsigned turn_us;           /* a turn's length before others get theirs; 2,000 */
+    size_t outbox_limit; /* bytes kept for a gate that does not keep up; 64 MiB. Over it sends fail with RR_EFULL */
+    unsigned turn_us;    /* a turn's length before others get theirs; 2,000 */
 
     /* Configuration look-up for scripts (get_config); may be NULL. Any thread. */
     const char *(*config)(void *context, const char *option);
-    /* Told once per (re)start, on the scene's thread: loaded (RR_OK) or failed, with one line that says why; may be NULL. */
+    /* Told once per (re)start, on the scene's thread: loaded (RR_OK) or failed, with one line that says why; may be
+     * NULL. */
     void (*loaded)(void *context, const char *name, int status, const char *why);
     void *context;
 } rr_scene_options_t;

@@ -19,7 +19,9 @@ static uint64_t name_hash(const char *name) {
     return rr_sid_hash(&id);
 }
 
-static bool is_name(const void *item, const void *key) { return !strcmp(((const name_entry_t *)item)->name, key); }
+static bool is_name(const void *item, const void *key) {
+    return !strcmp(((const name_entry_t *)item)->name, key);
+}
 
 /* Remembers an address until its actor ends. Without memory it is looked up again next time. */
 static void remember(rr_scene_t *scene, const char *name, uint64_t hash, rr_addr_t addr) {
@@ -62,7 +64,9 @@ bool rr__on_name_down(rr_scene_t *scene, uint64_t monitor) {
     return true;
 }
 
-bool rr_scene_exists(rr_scene_t *scene, const char *name) { return rr__scene_lookup(scene, name) != RR_NOBODY; }
+bool rr_scene_exists(rr_scene_t *scene, const char *name) {
+    return rr__scene_lookup(scene, name) != RR_NOBODY;
+}
 
 /* ---- Calling ---- */
 
@@ -91,8 +95,8 @@ static void on_called(rr_actor_t *self, void *state, int status, rr_message_t *m
         text_size = text_size ? text_size : strlen(text);
         char *why = malloc(text_size + 64);
         if (why)
-            sprintf(why, "%s%s%.*s", status == RR_EHANDLER ? "" : rr_error_name(status), status == RR_EHANDLER ? "" : ": ",
-                    (int)text_size, text);
+            sprintf(why, "%s%s%.*s", status == RR_EHANDLER ? "" : rr_error_name(status),
+                    status == RR_EHANDLER ? "" : ": ", (int)text_size, text);
         answer(scene, token, why ? why : "ENOMEM: out of memory", NULL, 0);
         free(why);
     }
@@ -224,8 +228,12 @@ int rr_scene_verdict(rr_scene_t *scene, uint64_t cb_id, const rr_verdict_t *verd
         session->transit->cb_id = cb_id;
         return RR_ENOMEM;
     }
-    *todo = (rr__todo_t){.kind = RR__TODO_VERDICT, .session = session, .status = verdict->code, .id = verdict->id,
-                         .has_extra = verdict->extra != NULL, .extra_size = extra_size};
+    *todo = (rr__todo_t){.kind = RR__TODO_VERDICT,
+                         .session = session,
+                         .status = verdict->code,
+                         .id = verdict->id,
+                         .has_extra = verdict->extra != NULL,
+                         .extra_size = extra_size};
     if (text_size)
         memcpy(todo->data, verdict->id.text, text_size);
     if (extra_size)

@@ -1,5 +1,5 @@
-/* scene_impl.h: the inside of a scene, shared by its files. Private to actors/. Everything is touched by the scene's turn
- * only, except the counters (read by metrics) and `wake_wanted`.
+/* scene_impl.h: the inside of a scene, shared by its files. Private to actors/. Everything is touched by the scene's
+ * turn only, except the counters (read by metrics) and `wake_wanted`.
  *
  * A session's life here:
  *
@@ -8,9 +8,10 @@
  *     READY, the client left, handlers finished --> OFFLINE --> freed
  *     AWAY: registered here, held by another scene; --left--> OFFLINE
  *
- * The logic is called from the outermost level only: what it asks for inside a call and what would call it again (a late
- * verdict, the end of a coroutine, an error known at once) is put into `todo` and done by rr__scene_settle, after the record
- * or message in hand. So no function of a session's life needs to fear that its session is freed by a call it makes. */
+ * The logic is called from the outermost level only: what it asks for inside a call and what would call it again (a
+ * late verdict, the end of a coroutine, an error known at once) is put into `todo` and done by rr__scene_settle, after
+ * the record or message in hand. So no function of a session's life needs to fear that its session is freed by a call
+ * it makes. */
 #ifndef RR_ACTORS_SCENE_IMPL_H
 #define RR_ACTORS_SCENE_IMPL_H
 
@@ -76,7 +77,14 @@ typedef struct rr__queued {
 } rr__queued_t;
 
 /* A handler that runs on. */
-typedef enum rr__op_kind { RR__OP_ENTER, RR__OP_MESSAGE, RR__OP_OFFLINE, RR__OP_LEAVE, RR__OP_LOAD, RR__OP_CLEANUP } rr__op_kind_t;
+typedef enum rr__op_kind {
+    RR__OP_ENTER,
+    RR__OP_MESSAGE,
+    RR__OP_OFFLINE,
+    RR__OP_LEAVE,
+    RR__OP_LOAD,
+    RR__OP_CLEANUP
+} rr__op_kind_t;
 typedef struct rr__op {
     struct rr__op *next, **prev; /* of its session */
     rr_session_t *session;       /* NULL: none, or it could not wait any longer */
@@ -86,11 +94,11 @@ typedef struct rr__op {
 
 /* What only sessions on their way need. */
 typedef struct rr__transit {
-    uint64_t cb_id;        /* VERIFYING */
+    uint64_t cb_id; /* VERIFYING */
     uint32_t login_flags;
-    rr_session_t *older;   /* WAITING for it */
+    rr_session_t *older; /* WAITING for it */
     rr_session_t *next_waiter;
-    void *extra;           /* WAITING: of the verdict */
+    void *extra; /* WAITING: of the verdict */
     size_t extra_size;
     bool has_extra;
     rr_message_t *enter;   /* moved here: the call to answer */
@@ -131,7 +139,7 @@ struct rr_session {
     uint32_t slot, hop;
     uint16_t flags;
     uint8_t state;
-    uint8_t reason; /* rr_close_reason_t, once LEFT */
+    uint8_t reason;   /* rr_close_reason_t, once LEFT */
     uint16_t running; /* pending handlers: messages and leave */
     uint16_t queued;
     uint32_t queued_bytes;
@@ -144,7 +152,9 @@ struct rr_session {
 _Static_assert(sizeof(struct rr_session) <= 128, "an idle session of a scene");
 #define RR__RUNNING_MAX 60000u /* concurrent handlers of one session */
 
-static inline rr_scene_t *rr__scene_of(const rr_session_t *session) { return session->peer->scene; }
+static inline rr_scene_t *rr__scene_of(const rr_session_t *session) {
+    return session->peer->scene;
+}
 
 typedef struct rr__backlog_item {
     struct rr__backlog_item *next;
@@ -170,7 +180,8 @@ typedef struct rr__todo {
 typedef struct rr__scene_counters {
     rr_counter_t sessions, away, messages, handler_errors, no_handler, bad_bodies, unknown_sessions, queue_full, stale;
     rr_counter_t logins, refused, replaced, offlines, moves_out, moves_in, move_failures, cancelled, verify_timeouts;
-    rr_counter_t sends, multicasts, broadcasts, sent_bytes, send_refused, services, calls, call_errors, timers, overloads;
+    rr_counter_t sends, multicasts, broadcasts, sent_bytes, send_refused, services, calls, call_errors, timers,
+        overloads;
     rr_counter_t bad_records, queued, pending_handlers, backlog, turns_cut, reloads, version;
     rr_counter_t latency_sum_us, latency[RR__LATENCY_BUCKETS];
 } rr__scene_counters_t;
@@ -187,17 +198,18 @@ struct rr_scene {
     bool loaded;   /* serves */
     bool stopping; /* RR_TYPE_STOP is being carried out */
     bool cleaned;
-    bool entered;  /* logic->turn_begin was called in this turn */
+    bool entered; /* logic->turn_begin was called in this turn */
     bool settling;
     bool run_queued, watching, retrying;
-    bool run_due; /* the logic asked for run() */
-    int depth;    /* inside a call of the logic */
+    bool run_due;         /* the logic asked for run() */
+    int depth;            /* inside a call of the logic */
     uint64_t turn_end_ns; /* 0 = not yet known */
     uint64_t flushed_ns;
     uint64_t next_token;
     uint64_t run_timer;
     uint64_t stop_deadline_ns, serve_deadline_ns;
-    /* Set by any thread (release) that wants run() and could not or need not send a message; taken by the turn (acquire). */
+    /* Set by any thread (release) that wants run() and could not or need not send a message; taken by the turn
+     * (acquire). */
     _Atomic(bool) wake_wanted;
 
     rr__peer_t *peers, *dirty;
@@ -223,12 +235,15 @@ void rr__logic_begin(rr_scene_t *scene);
 void rr__logic_end(rr_scene_t *scene);
 void rr__scene_settle(rr_scene_t *scene);
 bool rr__scene_todo(rr_scene_t *scene, rr__todo_t *todo); /* queues it; false if todo is NULL */
-void rr__scene_fail(rr_scene_t *scene, uint64_t token, const char *text); /* answer(token, error) soon; token 0: nothing */
-void rr__scene_again(rr_scene_t *scene);                                  /* another turn soon */
-void rr__scene_idle(rr_scene_t *scene);                                   /* something ended: may the stop go on? */
+void rr__scene_fail(rr_scene_t *scene, uint64_t token,
+                    const char *text);   /* answer(token, error) soon; token 0: nothing */
+void rr__scene_again(rr_scene_t *scene); /* another turn soon */
+void rr__scene_idle(rr_scene_t *scene);  /* something ended: may the stop go on? */
 void rr__scene_loaded(rr_scene_t *scene, int status, const char *why);
 void rr__scene_cleaned(rr_scene_t *scene);
-static inline void rr__count_down(rr_counter_t *c) { rr_count(c, (uint64_t)-1); }
+static inline void rr__count_down(rr_counter_t *c) {
+    rr_count(c, (uint64_t)-1);
+}
 
 /* ---- scene_session.c ---- */
 

@@ -30,8 +30,14 @@ static rr__move_t *move_new(rr_session_t *session, const char *to, const void *e
         free(copy);
         return NULL;
     }
-    *move = (rr__move_t){.scene = scene, .session = session, .peer = session->peer, .slot = session->slot,
-                         .incarnation = session->incarnation, .token = token, .extra = copy, .extra_size = size};
+    *move = (rr__move_t){.scene = scene,
+                         .session = session,
+                         .peer = session->peer,
+                         .slot = session->slot,
+                         .incarnation = session->incarnation,
+                         .token = token,
+                         .extra = copy,
+                         .extra_size = size};
     if (size)
         memcpy(copy, extra, size);
     strcpy(move->to, to);
@@ -77,8 +83,8 @@ void rr__move_start(rr_session_t *session) {
     move->late = false;
     move->target = rr__scene_lookup(scene, move->to);
     if (move->target == RR_NOBODY || move->target == scene->addr) {
-        snprintf(why, sizeof(why), move->target ? "STATE: the session is in %s already" : "NOROUTE: there is no scene %s",
-                 move->to);
+        snprintf(why, sizeof(why),
+                 move->target ? "STATE: the session is in %s already" : "NOROUTE: there is no scene %s", move->to);
         fail_move(move, why);
         return;
     }
@@ -111,7 +117,8 @@ static rr_buffer_t *enter_encode(const rr_session_t *session, const rr__move_t *
                             .from_size = (uint32_t)strlen(scene->options->name),
                             .sid_size = (uint32_t)rr_sid_encode(&session->id, sid),
                             .extra_size = (uint32_t)move->extra_size};
-    rr_buffer_t *buffer = rr_buffer_new(sizeof(head) + head.gate_size + head.from_size + head.sid_size + head.extra_size);
+    rr_buffer_t *buffer =
+        rr_buffer_new(sizeof(head) + head.gate_size + head.from_size + head.sid_size + head.extra_size);
     if (!buffer)
         return NULL;
     uint8_t *p = rr_buffer_data(buffer);
@@ -153,7 +160,8 @@ static void tell_moved(rr__move_t *move, bool left, unsigned reason) {
     uint8_t body[12];
     rr_put64(body, move->target);
     rr_put32(body + 8, left ? 1 + reason : 0);
-    rr__tell(move->peer, move->scene, RR_REC_MOVED, 0, move->slot, move->incarnation, move->hop, body, sizeof(body), NULL, 0);
+    rr__tell(move->peer, move->scene, RR_REC_MOVED, 0, move->slot, move->incarnation, move->hop, body, sizeof(body),
+             NULL, 0);
 }
 
 static void moved(rr_session_t *session, rr__move_t *move) {
@@ -218,7 +226,8 @@ static void name_gate(rr__peer_t *peer, const char *gate) {
         peer->gate = strdup(gate);
 }
 
-/* The session object for an ENTER: the one that we know already as its login scene, or a new one. NULL: *error says why. */
+/* The session object for an ENTER: the one that we know already as its login scene, or a new one. NULL: *error says
+ * why. */
 static rr_session_t *adopt(rr_scene_t *scene, const rr_enter_t *request, int *error) {
     const rr_enter_head_t *head = &request->head;
     rr__peer_t *peer = rr__peer(scene, head->shard, true);
@@ -253,7 +262,8 @@ void rr__enter_start(rr_session_t *session) {
     rr_enter_t request;
     rr_scene_t *scene = rr__scene_of(session);
     rr_message_t *msg = session->transit->enter;
-    if (rr_enter_decode(rr_message_data(msg), rr_message_size(msg), &request) != RR_OK) /* it was decoded before: cannot be */
+    if (rr_enter_decode(rr_message_data(msg), rr_message_size(msg), &request) !=
+        RR_OK) /* it was decoded before: cannot be */
         return;
     rr_count(&scene->count.moves_in, 1);
     rr__session_enter(session, request.from, request.extra, request.head.extra_size);
@@ -284,7 +294,7 @@ void rr__on_enter(rr_scene_t *scene, rr_message_t *msg) {
 static void forget(rr_session_t *session) {
     if (session->flags & RR__JOINED)
         rr__tell_session(session, RR_REC_PART, session->hop);
-    session->flags &= (uint16_t)~(RR__DROPPED | (session->flags & RR__LOGIN_LEFT ? 0 : RR__LEFT));
+    session->flags &= (uint16_t) ~(RR__DROPPED | (session->flags & RR__LOGIN_LEFT ? 0 : RR__LEFT));
     rr__session_depart(session);
 }
 

@@ -1,4 +1,5 @@
-/* scene_python.c: maps the script's host onto the scene, and the scene's logic onto the script. No decisions of its own. */
+/* scene_python.c: maps the script's host onto the scene, and the scene's logic onto the script. No decisions of its
+ * own. */
 #include "actors/scene_python.h"
 
 #include <stdio.h>
@@ -14,14 +15,16 @@ typedef struct python_state {
 
 /* ---- The host: from the script to the scene ---- */
 
-static rr_scene_t *scene_of(void *host) { return ((python_state_t *)host)->scene; }
+static rr_scene_t *scene_of(void *host) {
+    return ((python_state_t *)host)->scene;
+}
 
 static int host_send(void *host, const rr_sid_t *id, uint16_t cmd, const void *body, size_t size, bool text) {
     return rr_scene_send_id(scene_of(host), id, cmd, body, size, text);
 }
 
-static size_t host_multi_send(void *host, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body, size_t size,
-                              bool text) {
+static size_t host_multi_send(void *host, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body,
+                              size_t size, bool text) {
     return rr_scene_multi_send(scene_of(host), ids, count, cmd, body, size, text);
 }
 
@@ -33,7 +36,9 @@ static int host_broadcast_gate(void *host, const char *gate, uint16_t cmd, const
     return rr_scene_broadcast_gate(scene_of(host), gate, cmd, body, size, text);
 }
 
-static int host_close(void *host, const rr_sid_t *id) { return rr_scene_close(scene_of(host), id); }
+static int host_close(void *host, const rr_sid_t *id) {
+    return rr_scene_close(scene_of(host), id);
+}
 
 static int host_change(void *host, const rr_sid_t *id, const char *to, const void *extra, size_t size, uint64_t token) {
     return rr_scene_change(scene_of(host), id, to, extra, size, token);
@@ -47,12 +52,15 @@ static int host_timer_start(void *host, uint64_t delay_ms, uint64_t repeat_ms, u
     return rr_scene_timer(scene_of(host), delay_ms, repeat_ms, token);
 }
 
-static bool host_timer_cancel(void *host, uint64_t token) { return rr_scene_timer_cancel(scene_of(host), token); }
+static bool host_timer_cancel(void *host, uint64_t token) {
+    return rr_scene_timer_cancel(scene_of(host), token);
+}
 
 static int host_call(void *host, const char *group, const char *name, const char *method, const void *body, size_t size,
                      unsigned timeout_ms, uint64_t token) {
     if (group) {
-        rr__scene_fail(scene_of(host), token, "UNSUPPORTED: calls to other groups need a broker bridge, which this version does not have");
+        rr__scene_fail(scene_of(host), token,
+                       "UNSUPPORTED: calls to other groups need a broker bridge, which this version does not have");
         return RR_OK;
     }
     return rr_scene_call(scene_of(host), name, method, body, size, timeout_ms, token);
@@ -62,11 +70,21 @@ static int host_reply(void *host, uint64_t request, const char *error, const voi
     return rr_scene_reply(scene_of(host), request, error, body, size);
 }
 
-static bool host_exists(void *host, const char *name) { return rr_scene_exists(scene_of(host), name); }
-static uint64_t host_alloc_id(void *host) { return rr_scene_alloc_id(scene_of(host)); }
-static const char *host_config(void *host, const char *option) { return rr_scene_config(scene_of(host), option); }
-static const char *host_name(void *host) { return rr_scene_name(scene_of(host)); }
-static uint64_t host_epoch(void *host) { return rr_scene_epoch(scene_of(host)); }
+static bool host_exists(void *host, const char *name) {
+    return rr_scene_exists(scene_of(host), name);
+}
+static uint64_t host_alloc_id(void *host) {
+    return rr_scene_alloc_id(scene_of(host));
+}
+static const char *host_config(void *host, const char *option) {
+    return rr_scene_config(scene_of(host), option);
+}
+static const char *host_name(void *host) {
+    return rr_scene_name(scene_of(host));
+}
+static uint64_t host_epoch(void *host) {
+    return rr_scene_epoch(scene_of(host));
+}
 
 static void host_log(void *host, rr_level_t level, const char *module, const char *text, size_t size) {
     rr_scene_t *scene = scene_of(host);
@@ -89,15 +107,23 @@ static void host_print(void *host, bool error, const char *line, size_t size) {
         free(text);
 }
 
-static void host_done(void *host, uint64_t token, int status) { rr_scene_done(scene_of(host), token, status); }
-static void host_wake(void *host) { rr_scene_wake(scene_of(host)); }
-static void host_wake_threadsafe(void *host) { rr_scene_wake_threadsafe(scene_of(host)); }
+static void host_done(void *host, uint64_t token, int status) {
+    rr_scene_done(scene_of(host), token, status);
+}
+static void host_wake(void *host) {
+    rr_scene_wake(scene_of(host));
+}
+static void host_wake_threadsafe(void *host) {
+    rr_scene_wake_threadsafe(scene_of(host));
+}
 
 static void host_sessions(void *host, void (*each)(void *context, const rr_sid_t *id), void *context) {
     rr_scene_sessions(scene_of(host), each, context);
 }
 
-static int host_connect_outer(void *host, const char *name, const char *address) { return RR_EUNSUPPORTED; }
+static int host_connect_outer(void *host, const char *name, const char *address) {
+    return RR_EUNSUPPORTED;
+}
 
 static const rr_script_host_t host = {
     .send = host_send,
@@ -138,7 +164,9 @@ static int python_load(void *state, rr_scene_t *scene, const void *arg, uint64_t
 }
 
 /* A system that is stopped without a drain finishes its actors on a thread that no script may be entered on. */
-static bool abandoned(void) { return !rr_worker_current(); }
+static bool abandoned(void) {
+    return !rr_worker_current();
+}
 
 static void python_turn_begin(void *state) {
     python_state_t *python = state;
@@ -153,11 +181,13 @@ static void python_turn_end(void *state) {
 }
 
 static int python_verify(void *state, const rr_login_t *login, rr_verdict_t *verdict) {
-    return rr_script_verify(((python_state_t *)state)->script, login->key, login->key_size, login->online_time, login->ip,
-                            login->gate, login->cb_id, verdict);
+    return rr_script_verify(((python_state_t *)state)->script, login->key, login->key_size, login->online_time,
+                            login->ip, login->gate, login->cb_id, verdict);
 }
 
-static rr_script_session_t *script_session(rr_session_t *session) { return rr_session_user(session); }
+static rr_script_session_t *script_session(rr_session_t *session) {
+    return rr_session_user(session);
+}
 
 static int python_session_new(void *state, rr_session_t *session) {
     rr_session_set_user(session, rr_script_session_new(((python_state_t *)state)->script, rr_session_id(session)));
@@ -171,7 +201,8 @@ static void python_session_free(void *state, rr_session_t *session) {
 
 static int python_enter(void *state, rr_session_t *session, const char *from, const void *extra, size_t size,
                         uint64_t token) {
-    return rr_script_enter_session(((python_state_t *)state)->script, script_session(session), from, extra, size, token);
+    return rr_script_enter_session(((python_state_t *)state)->script, script_session(session), from, extra, size,
+                                   token);
 }
 
 static int python_message(void *state, rr_session_t *session, uint16_t cmd, const void *body, size_t size,
@@ -200,9 +231,15 @@ static void python_answer(void *state, uint64_t token, const char *error, const 
     rr_script_answer(((python_state_t *)state)->script, token, error, body, size);
 }
 
-static void python_timer(void *state, uint64_t token) { rr_script_timer(((python_state_t *)state)->script, token); }
-static int64_t python_run(void *state) { return rr_script_run(((python_state_t *)state)->script); }
-static void python_cancel(void *state, uint64_t token) { rr_script_cancel(((python_state_t *)state)->script, token); }
+static void python_timer(void *state, uint64_t token) {
+    rr_script_timer(((python_state_t *)state)->script, token);
+}
+static int64_t python_run(void *state) {
+    return rr_script_run(((python_state_t *)state)->script);
+}
+static void python_cancel(void *state, uint64_t token) {
+    rr_script_cancel(((python_state_t *)state)->script, token);
+}
 
 static bool python_reload(void *state, const char *module, unsigned *version, char *why, size_t why_size) {
     python_state_t *python = state;
@@ -222,13 +259,13 @@ static void python_destroy(void *state) {
     if (!python->script)
         return;
     if (abandoned()) {
-        rr_log(python->scene->system, RR_WARN, "SCENE", "%s: ended outside of its workers: its interpreter is abandoned",
-               python->scene->options->name);
+        rr_log(python->scene->system, RR_WARN, "SCENE",
+               "%s: ended outside of its workers: its interpreter is abandoned", python->scene->options->name);
         return;
     }
     if (!rr_script_destroy(python->script))
-        rr_log(python->scene->system, RR_WARN, "SCENE", "%s: threads of its script still run: its interpreter is abandoned",
-               python->scene->options->name);
+        rr_log(python->scene->system, RR_WARN, "SCENE",
+               "%s: threads of its script still run: its interpreter is abandoned", python->scene->options->name);
     python->script = NULL;
 }
 
@@ -243,7 +280,8 @@ static void python_metrics(void *state, rr_metrics_writer_t *writer, const char 
     WRITE("exceptions_total", RR_METRIC_COUNTER, "Handlers that raised.", stats.exceptions);
     WRITE("timeouts_total", RR_METRIC_COUNTER, "Handlers ended by the watchdog.", stats.timeouts);
     WRITE("memory_errors_total", RR_METRIC_COUNTER, "Allocations refused by the memory limit.", stats.memory_errors);
-    WRITE("decode_errors_total", RR_METRIC_COUNTER, "Bodies that were not what the handler declares.", stats.decode_errors);
+    WRITE("decode_errors_total", RR_METRIC_COUNTER, "Bodies that were not what the handler declares.",
+          stats.decode_errors);
     WRITE("no_handler_total", RR_METRIC_COUNTER, "Messages without a handler.", stats.no_handler);
     WRITE("reloads_total", RR_METRIC_COUNTER, "Reloads.", stats.reloads);
     WRITE("pending", RR_METRIC_GAUGE, "Coroutines that wait.", stats.pending);

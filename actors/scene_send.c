@@ -5,8 +5,8 @@
 #include "actors/scene_impl.h"
 
 #define FLUSH_BYTES (256u << 10) /* within a turn: a shard gets to work while the scene goes on */
-#define RETRY_MS 2
-#define WARN_NS 10000000000ull
+#define RETRY_MS    2
+#define WARN_NS     10000000000ull
 
 enum { TAG_RETRY = 3 }; /* see scene.c */
 
@@ -96,7 +96,8 @@ static void flush_peer(rr_scene_t *scene, rr__peer_t *peer, uint64_t now_ns) {
     int rc = RR_OK;
     while (!rr_outlet_empty(&peer->out)) {
         segment = rr_outlet_peek(&peer->out, now_ns);
-        rc = segment ? rr_send_batch(scene->self, peer->addr, segment->type, rr_buffer_ref(segment->buffer), segment->weight)
+        rc = segment ? rr_send_batch(scene->self, peer->addr, segment->type, rr_buffer_ref(segment->buffer),
+                                     segment->weight)
                      : RR_ENOMEM;
         if (rc == RR_EFULL || rc == RR_ENOMEM)
             break;
@@ -277,7 +278,8 @@ int rr_scene_broadcast(rr_scene_t *scene, uint16_t cmd, const void *body, size_t
         return RR_ENOMEM;
     int rc = RR_OK;
     for (rr__peer_t *peer = scene->peers; peer; peer = peer->next) {
-        int one = peer->held && !peer->dead ? cast_peer(scene, peer, RR_REC_BROADCAST, cmd, body, size, text, owner) : RR_OK;
+        int one =
+            peer->held && !peer->dead ? cast_peer(scene, peer, RR_REC_BROADCAST, cmd, body, size, text, owner) : RR_OK;
         rc = rc == RR_OK ? one : rc;
     }
     rr_buffer_unref(owner);
@@ -285,7 +287,8 @@ int rr_scene_broadcast(rr_scene_t *scene, uint16_t cmd, const void *body, size_t
     return rc;
 }
 
-int rr_scene_broadcast_gate(rr_scene_t *scene, const char *gate, uint16_t cmd, const void *body, size_t size, bool text) {
+int rr_scene_broadcast_gate(rr_scene_t *scene, const char *gate, uint16_t cmd, const void *body, size_t size,
+                            bool text) {
     int rc = RR_ENOENT;
     for (unsigned i = 0;; i++) { /* its shards are named gate#0, gate#1, … */
         char name[160];

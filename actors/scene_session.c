@@ -1,5 +1,5 @@
-/* scene_session.c: a session's life in a scene: login, registry, enter, messages, offline (spec.md section 5). The states
- * stand in scene_impl.h. */
+/* scene_session.c: a session's life in a scene: login, registry, enter, messages, offline (spec.md section 5). The
+ * states stand in scene_impl.h. */
 #include <stdlib.h>
 
 #include "actors/scene_impl.h"
@@ -10,18 +10,30 @@ enum { TAG_WATCH = 2 }; /* see scene.c */
 
 /* ---- Accessors ---- */
 
-rr_scene_t *rr_session_scene(const rr_session_t *session) { return rr__scene_of(session); }
-const rr_sid_t *rr_session_id(const rr_session_t *session) { return &session->id; }
-int64_t rr_session_online_time(const rr_session_t *session) { return session->online_time; }
-void *rr_session_user(const rr_session_t *session) { return session->user; }
-void rr_session_set_user(rr_session_t *session, void *user) { session->user = user; }
+rr_scene_t *rr_session_scene(const rr_session_t *session) {
+    return rr__scene_of(session);
+}
+const rr_sid_t *rr_session_id(const rr_session_t *session) {
+    return &session->id;
+}
+int64_t rr_session_online_time(const rr_session_t *session) {
+    return session->online_time;
+}
+void *rr_session_user(const rr_session_t *session) {
+    return session->user;
+}
+void rr_session_set_user(rr_session_t *session, void *user) {
+    session->user = user;
+}
 
 bool rr__session_held(const rr_session_t *session) {
     return (session->state == RR__READY || session->state == RR__ENTERING || session->state == RR__MOVING) &&
            !(session->flags & (RR__LEFT | RR__CLOSING));
 }
 
-static bool is_id(const void *item, const void *key) { return rr_sid_equal(&((const rr_session_t *)item)->id, key); }
+static bool is_id(const void *item, const void *key) {
+    return rr_sid_equal(&((const rr_session_t *)item)->id, key);
+}
 
 rr_session_t *rr__session_by_id(rr_scene_t *scene, const rr_sid_t *id) {
     return rr_set_find(&scene->ids, rr_sid_hash(id), is_id, id);
@@ -240,7 +252,8 @@ void rr__watch(rr_session_t *session, uint64_t ms) {
     rr_scene_t *scene = rr__scene_of(session);
     rr__rare_t *rare = make_rare(session);
     if (!rare) {
-        rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a session's deadline is not watched", scene->options->name);
+        rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a session's deadline is not watched",
+               scene->options->name);
         return;
     }
     rare->deadline_ns = rr_now_coarse_ns(scene->self) + ms * 1000000;
@@ -460,7 +473,8 @@ static bool acceptable(rr_session_t *session, const rr_verdict_t *verdict) {
     if (session->transit->login_flags & RR_LOGIN_INT)
         rr_sid_to_int(&id);
     if (id.text ? id.size == 0 || id.size >= RR_SID_MAX : id.number == 0) {
-        rr_log(rr__scene_of(session)->system, RR_WARN, "SCENE", "%s: verify returned an id that is none (1-255 bytes, or an int other than 0): refused",
+        rr_log(rr__scene_of(session)->system, RR_WARN, "SCENE",
+               "%s: verify returned an id that is none (1-255 bytes, or an int other than 0): refused",
                rr__scene_of(session)->options->name);
         return false;
     }
@@ -821,7 +835,7 @@ void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *rec
         return;
     }
     if (rr__session_at(peer, record->slot, record->incarnation))
-        return; /* a scene that it moved to us has told already */
+        return;                          /* a scene that it moved to us has told already */
     if (rr__session_by_id(scene, &id)) { /* logged in anew while we were away */
         rr__tell(peer, scene, RR_REC_CLOSE, 0, record->slot, record->incarnation, RR_CLOSE_REPLACED, NULL, 0, NULL, 0);
         return;
@@ -856,8 +870,8 @@ static void handlers_over(rr_session_t *session) {
         cancel_ops(session);
         return;
     }
-    rr_log(rr__scene_of(session)->system, RR_WARN, "SCENE", "%s: a handler of a session that left ignores its cancellation",
-           rr__scene_of(session)->options->name);
+    rr_log(rr__scene_of(session)->system, RR_WARN, "SCENE",
+           "%s: a handler of a session that left ignores its cancellation", rr__scene_of(session)->options->name);
     orphan_ops(session);
     if (session->state == RR__OFFLINE) {
         finish(session);
@@ -883,8 +897,7 @@ static void deadline(rr_session_t *session) {
         } else if ((session->flags & (RR__LEFT | RR__ENDING)) == RR__ENDING) {
             cancel_ops(session);
             end_session(session);
-        }
-        else if (session->flags & RR__LEFT)
+        } else if (session->flags & RR__LEFT)
             handlers_over(session);
         break;
     case RR__OFFLINE:
@@ -942,8 +955,8 @@ static bool at_work(const rr_session_t *session) {
     return session->state == RR__ENTERING || (session->state == RR__READY && (session->running > 0 || session->first));
 }
 
-/* The clients are still connected: what running handlers and the others' offline handlers say reaches those whose turn is
- * yet to come. */
+/* The clients are still connected: what running handlers and the others' offline handlers say reaches those whose turn
+ * is yet to come. */
 static void stop_session(rr_session_t *session) {
     rr_scene_t *scene = rr__scene_of(session);
     session->reason = RR_CLOSE_DRAIN;

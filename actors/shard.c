@@ -9,7 +9,7 @@
 enum { TAG_TICK = 1 };
 
 #define RESUME_SLICE 64u
-#define NS_PER_MS 1000000ull
+#define NS_PER_MS    1000000ull
 
 /* ---- Scenes ---- */
 
@@ -48,8 +48,8 @@ void rr__ref_use(rr__scene_ref_t **field, rr__scene_ref_t *ref) {
 
 /* A record for a scene, and how much of its window it takes. The first says who we are. */
 static int ref_put(rr__shard_t *shard, rr__scene_ref_t *ref, uint16_t kind, uint16_t cmd, uint32_t slot,
-                   uint64_t incarnation, uint32_t arg, const void *head, size_t head_size, const void *body, size_t size,
-                   rr_buffer_t *owner) {
+                   uint64_t incarnation, uint32_t arg, const void *head, size_t head_size, const void *body,
+                   size_t size, rr_buffer_t *owner) {
     if (ref->dead)
         return RR_OK;
     if (ref->records == 0 && kind != RR_REC_HELLO) {
@@ -93,7 +93,9 @@ static void flush_ref(rr__shard_t *shard, rr__scene_ref_t *ref) {
             return;
         }
         /* Never refused for fullness: the window bounds it. Without the scene its end will be told. */
-        int rc = ref->dead ? RR_OK : rr_send_unsheddable(shard->self, ref->addr, segment->type, rr_buffer_ref(segment->buffer), segment->weight);
+        int rc = ref->dead ? RR_OK
+                           : rr_send_unsheddable(shard->self, ref->addr, segment->type, rr_buffer_ref(segment->buffer),
+                                                 segment->weight);
         if (rc == RR_ENOMEM) {
             rr__ref_dirty(shard, ref);
             return;
@@ -254,7 +256,9 @@ static void check(rr__slot_t *slot) {
         wheel_add(slot, next);
 }
 
-void rr__slot_watch(rr__slot_t *slot) { check(slot); }
+void rr__slot_watch(rr__slot_t *slot) {
+    check(slot);
+}
 
 static void turn_wheel(rr__shard_t *shard) {
     uint32_t now = (uint32_t)(rr_now_ns(shard->self) / NS_PER_MS / shard->gate->tick_ms);
@@ -359,7 +363,9 @@ static void hold(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t siz
         rr__shard_close(slot, RR_CLOSE_QUEUE);
         return;
     }
-    *held = (rr__held_t){.owner = owner ? rr_buffer_ref(owner) : NULL, .size = (uint32_t)size, .cmd = cmd,
+    *held = (rr__held_t){.owner = owner ? rr_buffer_ref(owner) : NULL,
+                         .size = (uint32_t)size,
+                         .cmd = cmd,
                          .body = owner ? body : (const uint8_t *)(held + 1)};
     if (!owner && size)
         memcpy(held + 1, body, size);
@@ -414,7 +420,8 @@ void rr__shard_close(rr__slot_t *slot, rr_close_reason_t reason) {
 void rr__slot_forward(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
     rr__shard_t *shard = slot->shard;
     rr__scene_ref_t *ref = slot->scene;
-    if (ref_put(shard, ref, RR_REC_MESSAGE, cmd, slot->index, slot->incarnation, 0, NULL, 0, body, size, owner) != RR_OK) {
+    if (ref_put(shard, ref, RR_REC_MESSAGE, cmd, slot->index, slot->incarnation, 0, NULL, 0, body, size, owner) !=
+        RR_OK) {
         rr__shard_close(slot, RR_CLOSE_IO);
         return;
     }
@@ -441,7 +448,8 @@ static void log_in(rr__slot_t *slot, const uint8_t *key, size_t size, rr_buffer_
         return;
     }
     rr_connection_peer_ip(slot->connection, ip, sizeof(ip));
-    rr_login_head_t login = {.online_time = slot->online_time, .flags = o->session_id_int ? RR_LOGIN_INT : 0,
+    rr_login_head_t login = {.online_time = slot->online_time,
+                             .flags = o->session_id_int ? RR_LOGIN_INT : 0,
                              .ip_size = (uint16_t)strlen(ip)};
     memcpy(head, &login, sizeof(login));
     memcpy(head + sizeof(login), ip, login.ip_size);
@@ -453,8 +461,8 @@ static void log_in(rr__slot_t *slot, const uint8_t *key, size_t size, rr_buffer_
         rr__shard_close(slot, RR_CLOSE_IO);
 }
 
-/* A message behind an unanswered login goes to the scene, too, which keeps it in the session's queue: no round trip when
- * the answer is yes. How much of that there may be is limited here. */
+/* A message behind an unanswered login goes to the scene, too, which keeps it in the session's queue: no round trip
+ * when the answer is yes. How much of that there may be is limited here. */
 static void pipelined(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
     const rr_gate_options_t *o = &slot->shard->gate->options;
     bool full = (o->pending_messages && slot->pending_messages >= o->pending_messages) ||
@@ -538,7 +546,8 @@ static void on_closed(void *context, rr_connection_t *connection, rr_close_reaso
         rr__shard_ask_turn(shard);
 }
 
-static const rr_connection_handler_t connection_handler = {.message = on_message, .alive = on_alive, .closed = on_closed};
+static const rr_connection_handler_t connection_handler = {
+    .message = on_message, .alive = on_alive, .closed = on_closed};
 
 /* ---- Accepting ---- */
 
@@ -553,7 +562,8 @@ static rr__shard_t *shard_of(rr_gate_t *gate, rr_loop_t *loop) {
 static rr_counter_t *over_limit(rr__shard_t *shard) {
     rr_gate_t *gate = shard->gate;
     uint32_t count = atomic_fetch_add_explicit(&gate->connection_count, 1, memory_order_relaxed);
-    return gate->options.max_connections && count >= gate->options.max_connections ? &shard->count.limit_connections : NULL;
+    return gate->options.max_connections && count >= gate->options.max_connections ? &shard->count.limit_connections
+                                                                                   : NULL;
 }
 
 void rr__shard_accept(void *context, rr_loop_t *loop, int fd) {
@@ -568,7 +578,8 @@ void rr__shard_accept(void *context, rr_loop_t *loop, int fd) {
     if (shard->open == 0) /* the wheel stood still */
         shard->tick = (uint32_t)(rr_loop_now_ns(loop) / NS_PER_MS / gate->tick_ms);
     rr__slot_t *slot = limit ? NULL : slot_new(shard);
-    if (!slot || rr_connection_open(loop, fd, &gate->connections[port->index], &connection_handler, slot, &slot->connection) != RR_OK) {
+    if (!slot || rr_connection_open(loop, fd, &gate->connections[port->index], &connection_handler, slot,
+                                    &slot->connection) != RR_OK) {
         if (!slot)
             close(fd);
         else
@@ -586,7 +597,8 @@ void rr__shard_accept(void *context, rr_loop_t *loop, int fd) {
     if (!shard->ticking)
         rr__shard_ask_turn(shard);
     char ip[64];
-    if (gate->options.max_per_ip && !rr__ip_enter(gate, rr_connection_peer_ip(slot->connection, ip, sizeof(ip)), &slot->ip)) {
+    if (gate->options.max_per_ip &&
+        !rr__ip_enter(gate, rr_connection_peer_ip(slot->connection, ip, sizeof(ip)), &slot->ip)) {
         rr_count(&shard->count.limit_per_ip, 1);
         rr__shard_close(slot, RR_CLOSE_LIMIT);
     }
@@ -640,7 +652,8 @@ static void announce(rr__slot_t *slot, void *context) {
     rr_put64(body, (uint64_t)slot->online_time);
     memcpy(body + 8, slot->sid + 2, size);
     rr__ref_use(&slot->login, login);
-    if (ref_put(shard, login, RR_REC_ANNOUNCE, 0, slot->index, slot->incarnation, slot->hop, body, 8 + size, NULL, 0, NULL) != RR_OK)
+    if (ref_put(shard, login, RR_REC_ANNOUNCE, 0, slot->index, slot->incarnation, slot->hop, body, 8 + size, NULL, 0,
+                NULL) != RR_OK)
         rr__shard_close(slot, RR_CLOSE_SCENE_GONE);
 }
 
@@ -660,7 +673,9 @@ static void pause_reading(rr__slot_t *slot, void *context) {
         rr_connection_pause(slot->connection);
 }
 
-static void say_goodbye(rr__slot_t *slot, void *context) { rr__shard_close(slot, RR_CLOSE_DRAIN); }
+static void say_goodbye(rr__slot_t *slot, void *context) {
+    rr__shard_close(slot, RR_CLOSE_DRAIN);
+}
 
 static void on_drain(rr__shard_t *shard, rr__latch_t *latch) {
     shard->draining = true;
@@ -780,7 +795,9 @@ static int shard_start(rr_actor_t *self, void *state, const void *arg) {
 }
 
 /* A drain without rr_gate_drain before it: at least flush and say goodbye. */
-static void shard_drain(rr_actor_t *self, void *state) { on_close_all(*(rr__shard_t **)state, NULL); }
+static void shard_drain(rr_actor_t *self, void *state) {
+    on_close_all(*(rr__shard_t **)state, NULL);
+}
 
 static void shard_finish(rr_actor_t *self, void *state, int reason) {
     rr__shard_t *shard = *(rr__shard_t **)state;

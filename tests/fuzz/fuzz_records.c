@@ -21,7 +21,8 @@ static void ids(const uint8_t *data, size_t size) {
     if (rr_sid_decode(data, size, &id) != RR_OK)
         return;
     if (rr_sid_encode(&id, bytes) != size || memcmp(bytes, data, size) != 0 ||
-        rr_sid_decode(bytes, size, &again) != RR_OK || !rr_sid_equal(&id, &again) || rr_sid_hash(&id) != rr_sid_hash(&again))
+        rr_sid_decode(bytes, size, &again) != RR_OK || !rr_sid_equal(&id, &again) ||
+        rr_sid_hash(&id) != rr_sid_hash(&again))
         abort();
     touch(rr_sid_show(&id, shown, sizeof shown), strlen(shown));
     rr_sid_to_int(&id);

@@ -1,5 +1,5 @@
-/* fixture.h: a node with a gate, scenes whose logic does what its clients ask for and records what happened, and blocking
- * clients on real loopback sockets. For the tests of actors/. */
+/* fixture.h: a node with a gate, scenes whose logic does what its clients ask for and records what happened, and
+ * blocking clients on real loopback sockets. For the tests of actors/. */
 #ifndef RR_TESTS_ACTORS_FIXTURE_H
 #define RR_TESTS_ACTORS_FIXTURE_H
 
@@ -109,7 +109,9 @@ typedef struct puppet {
     uint64_t request; /* a service request not yet answered */
 } puppet_t;
 
-static inline rr_sid_t sid_of(const char *text) { return (rr_sid_t){.text = text, .size = (uint32_t)strlen(text)}; }
+static inline rr_sid_t sid_of(const char *text) {
+    return (rr_sid_t){.text = text, .size = (uint32_t)strlen(text)};
+}
 
 static inline const char *id_text(const rr_session_t *session) {
     static _Thread_local char number[32];
@@ -120,7 +122,9 @@ static inline const char *id_text(const rr_session_t *session) {
     return number;
 }
 
-static inline const char *scene_name(puppet_t *puppet) { return rr_scene_name(puppet->scene); }
+static inline const char *scene_name(puppet_t *puppet) {
+    return rr_scene_name(puppet->scene);
+}
 
 static inline int puppet_load(void *state, rr_scene_t *scene, const void *arg, uint64_t token, char *why, size_t size) {
     ((puppet_t *)state)->scene = scene;
@@ -128,8 +132,8 @@ static inline int puppet_load(void *state, rr_scene_t *scene, const void *arg, u
     return RR_OK;
 }
 
-/* Keys: "no" refuses, "redirect" refuses with extra, "extra:ID" has extra, "late:ID" answers when someone says verdict:ID,
- * "inside:ID" answers late from inside, "int:N" is a number, all else is the id. */
+/* Keys: "no" refuses, "redirect" refuses with extra, "extra:ID" has extra, "late:ID" answers when someone says
+ * verdict:ID, "inside:ID" answers late from inside, "int:N" is a number, all else is the id. */
 static inline int puppet_verify(void *state, const rr_login_t *login, rr_verdict_t *verdict) {
     puppet_t *puppet = state;
     static _Thread_local char key[300];
@@ -187,7 +191,8 @@ static inline int puppet_enter(void *state, rr_session_t *session, const char *f
                                uint64_t token) {
     puppet_t *puppet = state;
     const char *id = id_text(session);
-    note("%s enter %s from '%s' extra '%.*s'", scene_name(puppet), id, from, (int)size, size ? (const char *)extra : "");
+    note("%s enter %s from '%s' extra '%.*s'", scene_name(puppet), id, from, (int)size,
+         size ? (const char *)extra : "");
     if (!strncmp(id, "slow-", 5))
         return run_on(puppet, id, token);
     if (!strncmp(id, "bounce-", 7) && !strcmp(from, ""))
@@ -259,7 +264,10 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
     else if (!strcmp(text, "verdict") || !strcmp(text, "reject")) {
         for (size_t i = 0; i < 64; i++)
             if (puppet->verdicts[i].cb_id && !strcmp(puppet->verdicts[i].id, rest)) {
-                rr_verdict_t verdict = {.code = !strcmp(text, "reject") ? RR_EREFUSED : RR_OK, .id = other, .extra = "late", .extra_size = 4};
+                rr_verdict_t verdict = {.code = !strcmp(text, "reject") ? RR_EREFUSED : RR_OK,
+                                        .id = other,
+                                        .extra = "late",
+                                        .extra_size = 4};
                 say(puppet, "verdict %d", rr_scene_verdict(scene, puppet->verdicts[i].cb_id, &verdict));
                 say(puppet, "again %d", rr_scene_verdict(scene, puppet->verdicts[i].cb_id, &verdict));
                 puppet->verdicts[i].cb_id = 0;
@@ -281,9 +289,12 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
     return RR_OK;
 }
 
-static inline bool puppet_concurrent(void *state, uint16_t cmd) { return cmd == 9; }
+static inline bool puppet_concurrent(void *state, uint16_t cmd) {
+    return cmd == 9;
+}
 
-static inline int puppet_offline(void *state, rr_session_t *session, int64_t online_time, const char *reason, uint64_t token) {
+static inline int puppet_offline(void *state, rr_session_t *session, int64_t online_time, const char *reason,
+                                 uint64_t token) {
     puppet_t *puppet = state;
     const char *id = id_text(session);
     ck_assert_int_gt(online_time, 1600000000);
@@ -359,7 +370,9 @@ static inline bool puppet_reload(void *state, const char *module, unsigned *vers
     return reloads % 2 == 0;
 }
 
-static inline void puppet_destroy(void *state) { note("%s destroyed", scene_name(state)); }
+static inline void puppet_destroy(void *state) {
+    note("%s destroyed", scene_name(state));
+}
 
 static const rr_scene_logic_t puppet_logic = {
     .name = "puppet",
@@ -395,7 +408,9 @@ static struct node {
     rr_gate_listen_t listen;
 } node;
 
-static inline void on_ready(void *context, rr_gate_t *gate) { note("ready"); }
+static inline void on_ready(void *context, rr_gate_t *gate) {
+    note("ready");
+}
 
 /* Options may be changed between prepare and start. */
 static inline void prepare(void) {
@@ -493,7 +508,8 @@ typedef struct client {
 
 static inline client_t *dial(void) {
     client_t *client = calloc(1, sizeof(*client));
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)rr_gate_port(node.gate, 0)),
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)rr_gate_port(node.gate, 0)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int one = 1;
     client->fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -529,7 +545,9 @@ static inline void put_message(client_t *client, uint16_t cmd, const void *body,
     free(frame);
 }
 
-static inline void tell(client_t *client, uint16_t cmd, const char *text) { put_message(client, cmd, text, strlen(text)); }
+static inline void tell(client_t *client, uint16_t cmd, const char *text) {
+    put_message(client, cmd, text, strlen(text));
+}
 
 /* More bytes into client->in; false: the gate closed. Aborts when nothing comes. */
 static inline bool more(client_t *client) {
@@ -579,7 +597,8 @@ static inline void expect(client_t *client, uint16_t cmd, const char *body) {
 
 static inline void expect_closed(client_t *client) {
     while (hear(client))
-        ck_assert_msg(client->cmd == 99, "heard %u %s instead of the end", client->cmd, client->body); /* others' offline notices may pass */
+        ck_assert_msg(client->cmd == 99, "heard %u %s instead of the end", client->cmd,
+                      client->body); /* others' offline notices may pass */
 }
 
 /* Nothing is to come: what is asked for now is the next thing heard. */

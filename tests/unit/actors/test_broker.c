@@ -56,7 +56,9 @@ static void receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         return;
     }
     ck_assert_int_eq(rr_broker_entry(rr_message_data(msg), RR_NOBODY, &entry), RR_OK);
-    uint32_t kind = type == DO_REGISTER ? RR_BROKER_REGISTER : type == DO_RELEASE ? RR_BROKER_RELEASE : RR_BROKER_LOOKUP;
+    uint32_t kind = type == DO_REGISTER  ? RR_BROKER_REGISTER
+                    : type == DO_RELEASE ? RR_BROKER_RELEASE
+                                         : RR_BROKER_LOOKUP;
     ck_assert_int_eq(rr_call(self, broker, kind, &entry, sizeof(entry), 0, on_reply, NULL, NULL), RR_OK);
 }
 

@@ -50,7 +50,7 @@ START_TEST(a_login_scene_comes_back_and_knows_who_is_online) {
     expect(b, 100, "welcome");
     tell(a, 1, "crash");
     expect_closed(a);
-    expect_silence(b); /* held elsewhere: it stays */
+    expect_silence(b);                                   /* held elsewhere: it stays */
     await_metric("rr_scene_away{scene=\"scene@0\"}", 1); /* the successor was told */
     client_t *c = log_in("carol"), *b2 = log_in("bob");
     expect_closed(b);
@@ -90,7 +90,8 @@ START_TEST(a_port_in_use_is_known_at_once) {
     char why[300];
     node.listen.address.port = rr_gate_port(node.gate, 0);
     node.options.name = "gate@1";
-    ck_assert_int_eq(rr_gate_create(node.system, node.loops, LOOPS, &node.options, &other, why, sizeof(why)), RR_EADDRINUSE);
+    ck_assert_int_eq(rr_gate_create(node.system, node.loops, LOOPS, &node.options, &other, why, sizeof(why)),
+                     RR_EADDRINUSE);
     ck_assert_ptr_nonnull(strstr(why, "gate@1: cannot listen on tcp://127.0.0.1:"));
     finish();
 }
@@ -116,7 +117,8 @@ START_TEST(drain) {
     ck_assert_int_lt(cleanup, await_line("scene@1 destroyed"));
     ck_assert_uint_eq(times_noted("scene@0 offline alice*"), 1);
     ck_assert_uint_eq(times_noted("scene@0 offline bob*"), 1);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)rr_gate_port(node.gate, 0)),
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)rr_gate_port(node.gate, 0)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     ck_assert_int_ne(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0); /* nobody listens */

@@ -83,8 +83,8 @@ START_TEST(scores_are_kept_in_order_and_watchers_told) {
     score(2, 30);
     score(3, 20);
     score(1, 15);
-    score(4, 5);  /* not enough for a full board */
-    score(5, 22); /* takes the last one's place */
+    score(4, 5);                                                                    /* not enough for a full board */
+    score(5, 22);                                                                   /* takes the last one's place */
     ck_assert_int_eq(rr_system_send(sys, board, LEADERBOARD_SCORE, "x", 1), RR_OK); /* ignored */
     ck_assert_int_eq(rr_system_send(sys, who, ASK, NULL, 0), RR_OK);
     await(&got.replies, 1);

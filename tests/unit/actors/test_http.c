@@ -1,4 +1,5 @@
-/* HTTP at the gate: metrics, pages, and the editor's interface as net/PROTOCOL.md has it. And WebSocket's close codes. */
+/* HTTP at the gate: metrics, pages, and the editor's interface as net/PROTOCOL.md has it. And WebSocket's close codes.
+ */
 #include "fixture.h"
 
 #include <sys/stat.h>
@@ -28,7 +29,9 @@ static int request(const char *method, const char *path, const char *headers, co
     return atoi(answer + 9);
 }
 
-static const char *body_of(void) { return strstr(answer, "\r\n\r\n") + 4; }
+static const char *body_of(void) {
+    return strstr(answer, "\r\n\r\n") + 4;
+}
 
 static char folder[64], script[96], etag[64];
 #define LOCAL "Host: localhost\r\n"
@@ -257,5 +260,5 @@ START_TEST(websocket_is_pinged_and_drained) {
 }
 END_TEST
 
-CHECK_MAIN("http", metrics_and_pages, the_editor_is_for_those_who_know_the_token, reading_and_writing_the_script, reloading,
-           off_unless_turned_on, a_token_of_its_own, websocket_close_codes, websocket_is_pinged_and_drained)
+CHECK_MAIN("http", metrics_and_pages, the_editor_is_for_those_who_know_the_token, reading_and_writing_the_script,
+           reloading, off_unless_turned_on, a_token_of_its_own, websocket_close_codes, websocket_is_pinged_and_drained)

@@ -289,6 +289,7 @@ START_TEST(a_gate_that_does_not_keep_up_loses_nothing_that_was_accepted) {
 }
 END_TEST
 
-CHECK_MAIN("limits", a_gate_that_does_not_keep_up_loses_nothing_that_was_accepted, too_big, connections, connections_of_one_address, pending_logins,
-           messages_behind_an_unanswered_login, rate, queue_of_a_session, login_time, idle_time_and_heartbeats, slow_reader,
+CHECK_MAIN("limits", a_gate_that_does_not_keep_up_loses_nothing_that_was_accepted, too_big, connections,
+           connections_of_one_address, pending_logins, messages_behind_an_unanswered_login, rate, queue_of_a_session,
+           login_time, idle_time_and_heartbeats, slow_reader,
            a_scene_that_does_not_keep_up_pauses_its_clients_and_loses_nothing)

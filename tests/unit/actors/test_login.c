@@ -18,7 +18,7 @@ START_TEST(accepted_then_served_in_order) {
     hang_up(a);
     await_line("scene@0 offline alice peer");
     finish();
-    }
+}
 END_TEST
 
 START_TEST(refused_closes) {

@@ -122,8 +122,10 @@ START_TEST(bodies_are_shared_when_that_pays) {
     rr_outlet_init(&outlet, RR_TYPE_OUTPUT);
     rr_buffer_t *body = rr_buffer_new(50000);
     memset(rr_buffer_data(body), 1, 50000);
-    ck_assert_int_eq(rr_outlet_put(&outlet, RR_REC_SEND, 1, 1, 1, 0, NULL, 0, rr_buffer_data(body), 50000, body), RR_OK);
-    ck_assert_int_eq(rr_outlet_put(&outlet, RR_REC_SEND, 1, 1, 1, 0, NULL, 0, rr_buffer_data(body) + 10, 40000, body), RR_OK);
+    ck_assert_int_eq(rr_outlet_put(&outlet, RR_REC_SEND, 1, 1, 1, 0, NULL, 0, rr_buffer_data(body), 50000, body),
+                     RR_OK);
+    ck_assert_int_eq(rr_outlet_put(&outlet, RR_REC_SEND, 1, 1, 1, 0, NULL, 0, rr_buffer_data(body) + 10, 40000, body),
+                     RR_OK);
     rr_outlet_pop((rr_outlet_peek(&outlet, 1), &outlet));
     ck_assert_ptr_eq(rr_outlet_peek(&outlet, 1)->buffer, body);
     rr_outlet_pop(&outlet);
@@ -150,8 +152,16 @@ START_TEST(session_ids) {
     static const struct {
         const char *text;
         int64_t number;
-    } cases[] = {{"1", 1}, {"-7", -7}, {"9223372036854775807", INT64_MAX}, {"-9223372036854775808", INT64_MIN},
-                 {"9223372036854775808", 0}, {"0", 0}, {"", 0}, {"-", 0}, {"1x", 0}, {"99999999999999999999999", 0}};
+    } cases[] = {{"1", 1},
+                 {"-7", -7},
+                 {"9223372036854775807", INT64_MAX},
+                 {"-9223372036854775808", INT64_MIN},
+                 {"9223372036854775808", 0},
+                 {"0", 0},
+                 {"", 0},
+                 {"-", 0},
+                 {"1x", 0},
+                 {"99999999999999999999999", 0}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         rr_sid_t id = {.text = cases[i].text, .size = (uint32_t)strlen(cases[i].text)};
         rr_sid_to_int(&id);
@@ -223,7 +233,9 @@ START_TEST(map_against_an_array) {
 }
 END_TEST
 
-static bool same(const void *item, const void *key) { return item == key; }
+static bool same(const void *item, const void *key) {
+    return item == key;
+}
 
 START_TEST(set_against_an_array) {
     static bool model[1000];
