@@ -16,7 +16,7 @@ START_TEST(limited_tracebacks) {
     rr_script_session_t *bob = session_of(&fake, "bob");
     for (int i = 0; i < 100; i++)
         ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
-    ck_assert_uint_eq(times(&fake, "log 2 PYTHON scene@0: cmd 1, session 'bob': Traceback (most recent call last):"), 5);
+    ck_assert_uint_eq(times(&fake, "log 2 PYTHON cmd 1, session 'bob': Traceback (most recent call last):"), 5);
     ck_assert_uint_eq(times(&fake, "ValueError: first"), 5);
     ck_assert_int_eq(message(&fake, bob, 2, "1", 1), RR_EHANDLER); /* another line has its own count */
     ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_EHANDLER);
@@ -56,7 +56,10 @@ START_TEST(bad_messages) {
     memset(deep, '[', sizeof deep - 1);
     ck_assert_int_eq(message(&fake, bob, 1, deep, 1), RR_EENCODING);
     ck_assert_int_eq(message(&fake, bob, 3, "x", 1), RR_ENOENT);
-    EXPECT(&fake, "log 3 PYTHON scene@0: cmd 3, session 'bob': no handler for this cmd\n");
+    EXPECT(&fake, "log 3 PYTHON cmd 3, session 'bob': no handler for this cmd\n");
+    for (uint16_t cmd = 100; cmd < 1000; cmd++) /* a client chooses its cmds: not a line for each */
+        ck_assert_int_eq(message(&fake, bob, cmd, "x", 1), RR_ENOENT);
+    ck_assert_uint_eq(times(&fake, ": no handler for this cmd\n"), 5);
     ck_assert_int_eq(message(&fake, bob, 2, "x", 1), RR_EHANDLER);
     rr_script_stats(fake.script, &stats);
     ck_assert_uint_eq(stats.decode_errors, sizeof bodies / sizeof *bodies + 1);

@@ -229,7 +229,7 @@ START_TEST(services) {
     EXPECT(&fake, "reply 3 - ={\"json\": 1}\n");
     rr_script_service(fake.script, 4, "scene@1", "raises", "1", 1);
     EXPECT(&fake, "reply 4 KeyError: 'what' none\n");
-    EXPECT(&fake, "log 2 PYTHON scene@0: service 'raises': Traceback");
+    EXPECT(&fake, "log 2 PYTHON service 'raises': Traceback");
     rr_script_service(fake.script, 5, "scene@1", "late", "7", 1);
     EXPECT_NOT(&fake, "reply 5");
     fire_timer(&fake);
