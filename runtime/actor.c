@@ -583,7 +583,6 @@ static void receive(rr_actor_t *actor, rr_message_t *msg) {
 }
 
 static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, uint64_t consumed) {
-    worker->burst.to = RR_NOBODY;
     if (__builtin_expect(msg->to != actor->addr, 0)) {
         rr__undeliverable(worker->system, msg, RR_NOROUTE);
     } else if (__builtin_expect(msg->kind <= RR_CALL, 1)) {
@@ -603,8 +602,6 @@ static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, 
     } else if (rr__on_relation(actor, msg)) {
         receive(actor, msg);
     }
-    if (__builtin_expect(worker->burst.first != NULL, 0))
-        rr__burst_flush(worker);
     if (!(msg->flags & RR__TAKEN))
         rr__message_drop_payload(msg);
 }
@@ -635,6 +632,13 @@ static bool time_over(rr_worker_t *worker, uint64_t *since) {
     return worker->now_ns - *since > us * 1000ull;
 }
 
+/* An actor that goes on by messages to itself lets the others have a turn first, each time. */
+static bool others_wait(rr_worker_t *worker) {
+    rr_executor_t *executor = worker->executor;
+    worker->self_sent = false;
+    return executor->ops->others_wait && executor->ops->others_wait(executor);
+}
+
 static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) {
     const rr_executor_t *executor = worker->executor;
     unsigned budget = executor->turn_messages ? executor->turn_messages : DEFAULT_TURN_MESSAGES;
@@ -655,8 +659,13 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
         dispatch(worker, actor, msg, consumed);
         if (__builtin_expect(actor->side != NULL, 0) && actor->side->mute_on)
             done = budget; /* it sent to somebody who is full: end the turn, to be muted */
-        if ((++done & (every - 1)) == 0 && time_over(worker, &since))
+        if (__builtin_expect(worker->self_sent, 0) && others_wait(worker))
             break;
+        if ((++done & (every - 1)) == 0) {
+            flush_burst(); /* nobody waits for longer than it takes until the next look at the time */
+            if (time_over(worker, &since))
+                break;
+        }
     }
     rr_count(&worker->messages, rr__word_count(consumed));
     return consumed;
@@ -690,6 +699,7 @@ static void last_words(rr_actor_t *actor) {
 }
 
 static bool end_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) {
+    flush_burst(); /* a message to itself must be counted before drained() looks */
     drained(actor, consumed);
     if (__builtin_expect(actor->phase == RR__PHASE_ENDING, 0))
         last_words(actor);
@@ -740,6 +750,8 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
             first_turn(actor);
         flush_burst();
     }
+    worker->burst.to = RR_NOBODY;
+    worker->self_sent = false;
     consumed = run_messages(worker, actor, consumed);
     bool runnable = end_turn(worker, actor, consumed);
     worker->current = NULL;
@@ -758,6 +770,8 @@ static int send_message(rr_system_t *system, rr_actor_t *self, rr_message_t *msg
     if (self) {
         msg->from = self->addr;
         rr__burst_t *burst = &rr__current->burst;
+        if (to == self->addr)
+            rr__current->self_sent = true;
         if (rr__current->current == self) { /* else between turns, on its loop: nothing would flush it */
             if (burst->to == to && burst_append(rr__current, msg))
                 return RR_OK;

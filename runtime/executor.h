@@ -29,6 +29,8 @@ typedef struct rr_executor_ops {
     /* A worker has been inside one turn for at least `ms` (called about every 10 ms, by the overseer's thread); may be
      * NULL. Must not block. */
     void (*stuck)(rr_executor_t *executor, rr_worker_t *worker, unsigned ms);
+    /* Does any other actor wait for the calling worker? May be NULL: no. Its thread, inside a turn. */
+    bool (*others_wait)(rr_executor_t *executor);
 } rr_executor_ops_t;
 
 /* Embed as the first member. The maker sets ops, name and pinned; rr_executor_add sets the rest. */

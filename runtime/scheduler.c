@@ -695,6 +695,12 @@ static void pool_destroy(rr_executor_t *executor) {
     rr__free(pool);
 }
 
+static bool pool_others_wait(rr_executor_t *executor) {
+    member_t *member = current_member;
+    (void)executor;
+    return member && (atomic_load_explicit(&member->slot, memory_order_relaxed) || others_wait(member));
+}
+
 static const rr_executor_ops_t pool_ops = {
     .name = "pool",
     .post = pool_post,
@@ -702,6 +708,7 @@ static const rr_executor_ops_t pool_ops = {
     .stop = pool_stop,
     .destroy = pool_destroy,
     .stuck = pool_stuck,
+    .others_wait = pool_others_wait,
 };
 
 /* ---- Making one ------------------------------------------------------------------------------------------------- */

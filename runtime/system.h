@@ -14,11 +14,12 @@
 
 #define RR__MAX_WORKERS 1024
 
-/* A handler that sends several messages in a row to one actor links them here first, and hands them over by one addition
- * and one exchange: at the next send to anybody else, at 64, and at the handler's end, so that no order that anybody could
- * observe changes. Counting 8 -> 1 on two workers: 1.9 x. */
+/* A turn that sends several messages in a row to one actor hands the first over at once and links the rest here, to be
+ * handed over by one addition and one exchange: at the next send to anybody else, at 64, at the next look at the time (every
+ * 32 messages; after every message where handlers may block), and at the turn's end. So no order that anybody could observe
+ * changes. Counting 8 -> 1 on two workers: 1.9 x; a ring of 10,000 with 100 tokens, which bunch: 1.3 x. */
 typedef struct rr__burst {
-    rr_addr_t to; /* whom this handler sent to last; RR_NOBODY at its start */
+    rr_addr_t to; /* whom this turn sent to last; RR_NOBODY at its start */
     rr_actor_t *actor;
     rr_message_t *first, *last; /* NULL = none waits */
     uint64_t add;               /* what they count in the word */
@@ -33,6 +34,7 @@ struct rr_worker {
     uint64_t now_ns;     /* the last clock reading */
     unsigned id;
     rr__burst_t burst;
+    bool self_sent; /* the actor in its turn has sent to itself */
     rr__directory_cache_t cache; /* free slots and headers */
     rr_counter_t turns, messages; /* written by this worker, read by metrics */
     /* Odd while in a turn. Written by this worker (release), read by thieves and the monitor, who compare two readings:
