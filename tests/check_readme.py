@@ -15,6 +15,7 @@ CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)#]+)\)")
 SCREEN = 60  # lines
+TABLES = {"bench": 120}  # its figures stand there, too
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -63,7 +64,7 @@ class Readme(unittest.TestCase):
         for name in ("runtime", "net", "python", "actors", "conf", "tests", "bench"):
             readme = ROOT / name / "README.md"
             self.assertTrue(readme.exists(), f"{name}/README.md is missing")
-            self.assertLessEqual(len(readme.read_text(encoding="utf-8").splitlines()), SCREEN, name)
+            self.assertLessEqual(len(readme.read_text(encoding="utf-8").splitlines()), TABLES.get(name, SCREEN), name)
 
 
 class Dev(unittest.TestCase):
