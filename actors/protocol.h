@@ -40,6 +40,7 @@ enum {
     RR_TYPE_SERVICE,        /* call, anyone -> scene: see rr_service_encode */
     RR_TYPE_ATTACH,         /* call, gate -> scene: answered (empty) as soon as the scene serves */
     RR_TYPE_RELOAD,         /* call, anyone -> scene: module name ("" = its script); answered with rr_reload_reply */
+    RR_TYPE_FORGET,         /* send, scene -> scene: rr_forget_t: the ENTER was given up: do not keep the session */
     RR_TYPE_STOP,           /* send: offline everyone, clean up, end */
     RR_TYPE_RUN,            /* a scene to itself: coroutines or a backlog are waiting */
     RR_TYPE_LOGIN_SCENE,    /* call, gate -> its shards: u64 address of the login scene, 0 = gone */
@@ -206,6 +207,12 @@ typedef struct rr_enter {
 } rr_enter_t;
 /* RR_OK or RR_EPROTO. */
 RR_MUST_CHECK int rr_enter_decode(const void *data, size_t size, rr_enter_t *out);
+
+/* FORGET. */
+typedef struct rr_forget {
+    uint64_t shard, incarnation;
+    uint32_t slot, hop;
+} rr_forget_t;
 
 /* A service request: method and body. body NULL = None. NULL when out of memory. */
 rr_buffer_t *rr_service_encode(const char *from, const char *method, const void *body, size_t size);

@@ -346,6 +346,9 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
     case RR_TYPE_RELOAD:
         on_reload(scene, msg);
         break;
+    case RR_TYPE_FORGET:
+        rr__on_forget(scene, msg);
+        break;
     case RR_TYPE_STOP:
         on_stop(scene);
         break;

@@ -290,6 +290,7 @@ void rr__enter_start(rr_session_t *session);             /* a moved session may 
 void rr__enter_over(rr_session_t *session, int status);  /* its enter handler ended */
 void rr__on_fence(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record);
 void rr__on_drop(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record);
+void rr__on_forget(rr_scene_t *scene, const rr_message_t *msg);
 void rr__move_start(rr_session_t *session);
 void rr__move_abort(rr_session_t *session, const char *why); /* before its fence */
 void rr__moves_free(rr_scene_t *scene);

@@ -181,6 +181,17 @@ static void moved(rr_session_t *session, rr__move_t *move) {
     rr__session_depart(session);
 }
 
+/* The target may have got the ENTER all the same, and the shard may know of the session no more. */
+static void tell_forget(const rr__move_t *move) {
+    rr_forget_t which = {
+        .shard = move->peer->addr, .incarnation = move->incarnation, .slot = move->slot, .hop = move->hop};
+    rr_buffer_t *buffer = rr_buffer_copy(&which, sizeof(which));
+    int rc = buffer ? rr_send_unsheddable(move->scene->self, move->target, RR_TYPE_FORGET, buffer, 1) : RR_ENOMEM;
+    if (rc != RR_OK && rc != RR_NOROUTE)
+        rr_log(move->scene->system, RR_ERROR, "SCENE", "%s: %s cannot be told that a move was given up: %s",
+               move->scene->options->name, move->to, rr_strerror(rc));
+}
+
 /* How the other scene's enter ended. */
 static void on_entered(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
     rr__move_t *move = context;
@@ -189,6 +200,8 @@ static void on_entered(rr_actor_t *self, void *state, int status, rr_message_t *
     if (!session) { /* forced out meanwhile: whoever has it now must hear that it is gone */
         if (status == RR_OK)
             tell_moved(move, true, RR_CLOSE_REPLACED);
+        else if (status != RR_EHANDLER)
+            tell_forget(move);
         move_free(move);
     } else if (status == RR_OK) {
         moved(session, move);
@@ -198,6 +211,8 @@ static void on_entered(rr_actor_t *self, void *state, int status, rr_message_t *
             snprintf(why, sizeof(why), "%.*s", (int)rr_message_size(msg), (const char *)rr_message_data(msg));
         else
             snprintf(why, sizeof(why), "%s: %s: %s", rr_error_name(status), move->to, rr_strerror(status));
+        if (status != RR_EHANDLER)
+            tell_forget(move);
         stay(session, move, why);
     }
     rr__scene_settle(scene);
@@ -336,12 +351,32 @@ void rr__enter_over(rr_session_t *session, int status) {
     rr__session_advance(session);
 }
 
+/* The move that brought it here was given up: its old scene has it still. */
+static void drop(rr_session_t *session, uint32_t hop) {
+    if (session->hop != hop)
+        return;
+    if (session->state == RR__READY) {
+        forget(session);
+    } else if (session->state == RR__ENTERING || session->state == RR__WAITING) {
+        session->flags |= RR__DROPPED;
+        if (session->state == RR__ENTERING) /* its enter may end by itself, for a while */
+            rr__watch(session, rr__scene_of(session)->options->offline_wait_ms);
+    }
+}
+
 void rr__on_drop(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record) {
     rr_session_t *session = rr__session_at(peer, record->slot, record->incarnation);
-    if (!session || session->hop != record->arg)
+    if (session)
+        drop(session, record->arg);
+}
+
+void rr__on_forget(rr_scene_t *scene, const rr_message_t *msg) {
+    rr_forget_t which;
+    if (rr_message_size(msg) != sizeof(which))
         return;
-    if (session->state == RR__ENTERING)
-        session->flags |= RR__DROPPED;
-    else if (session->state == RR__READY)
-        forget(session);
+    memcpy(&which, rr_message_data(msg), sizeof(which));
+    rr__peer_t *peer = rr__peer(scene, which.shard, false);
+    rr_session_t *session = peer ? rr__session_at(peer, which.slot, which.incarnation) : NULL;
+    if (session)
+        drop(session, which.hop);
 }

@@ -506,6 +506,8 @@ void rr__on_verdict(rr_session_t *session, const rr_verdict_t *verdict) {
 /* ---- One id, several sessions: the newest wins, one after the other ---- */
 
 static void supersede(rr_session_t *session) {
+    if (session->flags & (RR__CLOSING | RR__LEFT))
+        return; /* it is on its way out already */
     rr_count(&rr__scene_of(session)->count.replaced, 1);
     rr__close_session(session, RR_CLOSE_REPLACED);
 }
@@ -547,6 +549,10 @@ static void promote(rr_session_t *session) {
     for (; rest; rest = rest->transit->next_waiter)
         rest->transit->older = session;
     rr__unwatch(session);
+    if (session->flags & RR__DROPPED) { /* its old scene has given the move up */
+        finish(session);
+        return;
+    }
     if (rr__scene_of(session)->stopping || !rr__session_table(session)) {
         rr__close_session(session, RR_CLOSE_DRAIN);
         finish(session);
@@ -897,8 +903,9 @@ static void deadline(rr_session_t *session) {
         } else if ((session->flags & (RR__LEFT | RR__ENDING)) == RR__ENDING) {
             cancel_ops(session);
             end_session(session);
-        } else if (session->flags & RR__LEFT)
+        } else if (session->flags & (RR__LEFT | RR__DROPPED)) {
             handlers_over(session);
+        }
         break;
     case RR__OFFLINE:
         handlers_over(session);

@@ -98,6 +98,7 @@ static inline unsigned times_noted(const char *line) {
 
 typedef struct puppet {
     rr_scene_t *scene;
+    bool storm; /* anything may happen: results are not looked at */
     struct {
         char id[64];
         uint64_t token;
@@ -128,6 +129,7 @@ static inline const char *scene_name(puppet_t *puppet) {
 
 static inline int puppet_load(void *state, rr_scene_t *scene, const void *arg, uint64_t token, char *why, size_t size) {
     ((puppet_t *)state)->scene = scene;
+    ((puppet_t *)state)->storm = arg != NULL;
     note("%s loaded", rr_scene_name(scene));
     return RR_OK;
 }
@@ -173,7 +175,8 @@ static inline int run_on(puppet_t *puppet, const char *id, uint64_t token) {
             snprintf(puppet->waiting[i].id, 64, "%s", id);
             return RR_SCRIPT_PENDING;
         }
-    ck_abort_msg("too many waiting handlers");
+    ck_assert_msg(puppet->storm, "too many waiting handlers");
+    return RR_OK;
 }
 
 static inline void go(puppet_t *puppet, const char *id, int status) {
@@ -199,7 +202,8 @@ static inline int puppet_enter(void *state, rr_session_t *session, const char *f
         ck_assert_int_eq(rr_scene_change(puppet->scene, rr_session_id(session), "scene@1", "b", 1, 77), RR_OK);
     if (!strncmp(id, "nofail-", 7) == 0 && size == 4 && !memcmp(extra, "fail", 4))
         return RR_EHANDLER;
-    ck_assert_int_eq(rr_scene_send(puppet->scene, session, 100, "welcome", 7, true), RR_OK);
+    int rc = rr_scene_send(puppet->scene, session, 100, "welcome", 7, true);
+    ck_assert(rc == RR_OK || puppet->storm);
     return RR_OK;
 }
 
@@ -249,14 +253,16 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
     } else if (!strcmp(text, "close"))
         say(puppet, "close %s %d", rest, rr_scene_close(scene, &other));
     else if (!strcmp(text, "bye")) {
-        ck_assert_int_eq(rr_scene_send(scene, session, cmd, "last words", 10, true), RR_OK);
-        ck_assert_int_eq(rr_scene_close(scene, rr_session_id(session)), RR_OK);
+        int sent = rr_scene_send(scene, session, cmd, "last words", 10, true);
+        int closed = rr_scene_close(scene, rr_session_id(session));
+        ck_assert((sent == RR_OK && closed == RR_OK) || puppet->storm);
         ck_assert_int_eq(rr_scene_send(scene, session, cmd, "too late", 8, true), RR_ENOENT);
     } else if (!strcmp(text, "move") || !strcmp(text, "movefail")) {
         const char *extra = !strcmp(text, "move") ? "x" : "fail";
         say(puppet, "change %d", rr_scene_change(scene, rr_session_id(session), rest, extra, strlen(extra), 55));
-        ck_assert_int_eq(rr_scene_change(scene, rr_session_id(session), rest, extra, strlen(extra), 56),
-                         !strcmp(rest, "nowhere") || !strcmp(rest, scene_name(puppet)) ? RR_OK : RR_ESTATE);
+        int again = rr_scene_change(scene, rr_session_id(session), rest, extra, strlen(extra), 56);
+        bool stays = !strcmp(rest, "nowhere") || !strcmp(rest, scene_name(puppet));
+        ck_assert(again == (stays ? RR_OK : RR_ESTATE) || puppet->storm);
     } else if (!strcmp(text, "wait"))
         return run_on(puppet, id, token);
     else if (!strcmp(text, "go"))
