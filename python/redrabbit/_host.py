@@ -313,18 +313,19 @@ def report(error: BaseException, where: str) -> None:
     """Writes an error down: whole, or only counted when the same comes again and again."""
     file, line = _place(error)
     name = type(error).__name__
-    head = f"{facts['scene']}: {where}" if where else facts["scene"]
-    if _admit((file, line, name), f"{head}: {name} at {file}:{line}"):
+    head = f"{where}: " if where else ""
+    if _admit((file, line, name), f"{head}{name} at {file}:{line}"):
         linecache.checkcache(file)
-        _redrabbit.log(ERROR, "PYTHON", f"{head}: {_text_of(error)}")
+        _redrabbit.log(ERROR, "PYTHON", f"{head}{_text_of(error)}")
 
 
 def note(level: int, where: str, what: str, error: BaseException | None) -> None:
     """One line, e.g. about a message nobody handles; limited like errors."""
     detail = f": {error}" if error is not None else ""
-    head = f"{facts['scene']}: {where}" if where else facts["scene"]
-    if _admit((where.partition(", session")[0], what), f"{head}: {what}"):
-        _redrabbit.log(level, "PYTHON", f"{head}: {what}{detail}")
+    head = f"{where}: " if where else ""
+    # Whatever a client chooses (its cmd, its id) is no part of the key: it could fill the log with that.
+    if _admit((where.partition(" ")[0], what), f"{head}{what}"):
+        _redrabbit.log(level, "PYTHON", f"{head}{what}{detail}")
 
 
 def explain(error: BaseException) -> str:
@@ -360,7 +361,7 @@ def _place_in_project(error: BaseException) -> tuple[str, int]:
 
 def _loop_error(error: BaseException | None, message: str) -> None:
     if error is None:
-        _redrabbit.log(ERROR, "PYTHON", f"{facts['scene']}: {message}")
+        _redrabbit.log(ERROR, "PYTHON", message)
     else:
         report(error, f"asyncio: {message}")
 
