@@ -1,6 +1,6 @@
 /* stress_runtime.c: random actors on several threads, with a checker that knows every message (world.h) and a watchdog
  * that shows all stacks when nothing moves.
- *     stress_runtime [--seconds N] [--threads N] [--seed N] */
+ *     stress_runtime [--seconds N] [--threads N] [--seed N]    three runs: ended by an audit, a drain, a stop */
 #include <dirent.h>
 #include <execinfo.h>
 #include <pthread.h>
@@ -19,7 +19,7 @@
 #define PATIENCE_S 60 /* without any activity, or for the quiet at the end */
 
 typedef struct options {
-    unsigned seconds, threads;
+    unsigned seconds, threads, end; /* end: 0 = audit, 1 = drain, 2 = stop */
     uint64_t seed;
 } options_t;
 
@@ -95,7 +95,7 @@ static void *poke(void *context) {
     poker_t *my = context;
     rr_random_t random;
     rr_random_seed(&random, my->seed);
-    while (!atomic_load(&my->world->calm)) {
+    while (!atomic_load(&my->world->poked)) {
         for (int i = 0; i < 20; i++)
             world_poke(my->world, &random);
         if (rr_random_below(&random, 4) == 0)
@@ -129,7 +129,22 @@ static void check_books(world_t *world) {
         rr_kill(world->system, atomic_load(&world->addr_of[id]), RR_CANCELLED);
     if (!rr_system_wait_idle(world->system, PATIENCE_S * 1000))
         give_up(world, "not all die");
-    world_check_sums(world);
+}
+
+/* In peace, with a look at all the books; or by a drain or a stop in the middle of it all. */
+static void end(world_t *world, unsigned how) {
+    if (how == 1) {
+        if (rr_system_drain(world->system, PATIENCE_S * 1000) != RR_OK)
+            give_up(world, "the drain does not end");
+    } else if (how == 0) {
+        atomic_store(&world->calm, true);
+        wait_quiet(world);
+        check_books(world);
+    }
+    if (!rr_system_stop(world->system))
+        give_up(world, "a thread does not come back");
+    if (rr_system_actor_count(world->system) != 0)
+        give_up(world, "actors are left after the stop");
 }
 
 static rr_system_t *start(const options_t *options) {
@@ -178,21 +193,20 @@ static void run(const options_t *options) {
     if (failed)
         give_up(&world, "no threads");
     nap_ms((long)options->seconds * 1000);
-    atomic_store(&world.calm, true);
+    atomic_store(&world.poked, true);
     for (int i = 0; i < 2; i++)
         pthread_join(poking[i], NULL);
-    wait_quiet(&world);
-    check_books(&world);
+    end(&world, options->end);
+    world_check_sums(&world);
     atomic_store(&dog.stop, true);
     pthread_join(watching, NULL);
     world_print(&world);
-    rr_system_stop(system);
     rr_system_destroy(system);
     world_free(&world);
 }
 
 int main(int argc, char **argv) {
-    options_t options = {.seconds = 5, .threads = 4, .seed = 1};
+    options_t options = {.seconds = 3, .threads = 4, .seed = 1};
     if (rr_random_os(&options.seed, sizeof options.seed) != RR_OK)
         return EXIT_FAILURE;
     options.seed &= 0xffffffff;
@@ -208,7 +222,8 @@ int main(int argc, char **argv) {
     printf("seed %llu\n", (unsigned long long)options.seed);
     fflush(stdout);
     signal(SIGUSR1, show_stack);
-    run(&options);
+    for (options.end = 0; options.end < 3; options.end++)
+        run(&options);
 #ifndef NDEBUG
     if (rr__alloc_live() != 0) {
         fprintf(stderr, "%lld blocks not given back\n", (long long)rr__alloc_live());

@@ -19,7 +19,7 @@
     } while (0)
 
 enum { TYPE_WORK = 1, TYPE_AUDIT, TYPE_ASK };
-enum { CALLS = 32, TIMERS = 16, WATCHES = 16, LINKS = 16, KEPT = 4, PEERS = 64, NAMES = 4 };
+enum { CALLS = 32, TIMERS = 16, WATCHES = 16, LINKS = 16, KEPT = 4, PEERS = 64, LAST_ALARM = 1000 };
 
 typedef struct payload {
     uint64_t magic;
@@ -59,7 +59,7 @@ typedef struct tie {
 typedef struct node {
     world_t *world;
     uint32_t id;
-    bool traps, sheds;
+    bool traps, sheds, keeps;
     _Atomic(int) inside;     /* somebody runs it: more than once at a time is a violation */
     rr_random_t random;
     peer_t out[PEERS], in[PEERS];
@@ -69,16 +69,15 @@ typedef struct node {
     tie_t ties[LINKS];
     rr_message_t *kept[KEPT];
     bool names[WORLD_NAMES];
-    bool ending;
 } node_t;
 
 typedef struct birth { /* the argument of a new actor */
     world_t *world;
     uint32_t id;
-    bool traps, sheds, fails;
+    bool traps, sheds, keeps, fails;
 } birth_t;
 
-static const rr_behavior_t behavior;
+static const rr_behavior_t keeper, plain; /* keepers hold requests back, and hear of a drain */
 
 static void enter(node_t *node) { MUST(node->world, atomic_exchange(&node->inside, 1) == 0); }
 static void leave(node_t *node) { atomic_store(&node->inside, 0); }
@@ -110,7 +109,8 @@ static bool prepare(world_t *world, rr_random_t *random, rr_spawn_t *spec, birth
     if (id >= WORLD_IDS)
         return false;
     static const uint32_t limits[] = {0, 4, 16, 64, 1000};
-    *spec = (rr_spawn_t){.behavior = &behavior, .arg = birth, .arg_size = sizeof *birth};
+    bool keeps = rr_random_below(random, 2);
+    *spec = (rr_spawn_t){.behavior = keeps ? &keeper : &plain, .arg = birth, .arg_size = sizeof *birth};
     spec->mailbox_messages = limits[rr_random_below(random, 5)];
     /* Not DROP_NEWEST: its sender is told RR_OK, and the sums would not close. */
     static const rr_policy_t policies[] = {RR_POLICY_FAIL, RR_POLICY_DROP_OLDEST, RR_POLICY_PAUSE_SOURCE};
@@ -120,6 +120,7 @@ static bool prepare(world_t *world, rr_random_t *random, rr_spawn_t *spec, birth
     *birth = (birth_t){.world = world,
                        .id = id,
                        .traps = spec->trap_exits,
+                       .keeps = keeps,
                        .sheds = spec->policy == RR_POLICY_DROP_OLDEST,
                        .fails = rr_random_below(random, 50) == 0};
     return true;
@@ -143,6 +144,7 @@ static int node_start(rr_actor_t *self, void *state, const void *arg) {
     node->id = birth->id;
     node->traps = birth->traps;
     node->sheds = birth->sheds;
+    node->keeps = birth->keeps;
     rr_random_seed(&node->random, node->world->seed ^ ((uint64_t)node->id << 20));
     return RR_OK;
 }
@@ -288,7 +290,10 @@ static void be_asked(rr_actor_t *self, node_t *node, rr_message_t *msg) {
         break; /* silence is an answer too */
     case 2:
     case 3:
-        keep(self, node, msg);
+        if (node->keeps)
+            keep(self, node, msg);
+        else
+            reply_ok(self, msg);
         break;
     case 4:
         reply_ok(self, msg);
@@ -322,6 +327,10 @@ static void stop_alarm(rr_actor_t *self, node_t *node) {
 
 static void alarm_rings(rr_actor_t *self, node_t *node, rr_message_t *msg) {
     world_t *world = node->world;
+    if (rr_message_type(msg) == LAST_ALARM) {
+        rr_exit(self, RR_OK);
+        return;
+    }
     MUST(world, rr_message_type(msg) < TIMERS);
     alarm_t *alarm = &node->alarms[rr_message_type(msg)];
     MUST(world, alarm->used && alarm->id == rr_message_request(msg));
@@ -422,6 +431,8 @@ static void give_birth(rr_actor_t *self, node_t *node) {
     spec.link = !tie->used && below(node, 3) == 0;
     rr_addr_t addr;
     int rc = rr_spawn(self, &spec, &addr);
+    if (rc == RR_ESTOPPING)
+        return;
     MUST(node->world, rc == RR_OK);
     if (spec.link)
         *tie = (tie_t){.used = true, .target = addr, .target_id = birth.id};
@@ -550,11 +561,34 @@ static void node_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     leave(node);
 }
 
-static const rr_behavior_t behavior = {.name = "node",
-                                       .state_size = sizeof(node_t),
-                                       .start = node_start,
-                                       .receive = node_receive,
-                                       .finish = node_finish};
+/* Answers what it kept, and ends: now, or a little later. */
+static void node_drain(rr_actor_t *self, void *state) {
+    node_t *node = state;
+    enter(node);
+    for (unsigned i = 0; i < KEPT; i++) {
+        if (node->kept[i])
+            reply_ok(self, node->kept[i]);
+        node->kept[i] = NULL;
+    }
+    node->keeps = false;
+    if (below(node, 2))
+        rr_exit(self, RR_OK);
+    else
+        MUST(node->world, rr_timer_start(self, below(node, 5), 0, LAST_ALARM, NULL) == RR_OK);
+    leave(node);
+}
+
+static const rr_behavior_t plain = {.name = "plain",
+                                    .state_size = sizeof(node_t),
+                                    .start = node_start,
+                                    .receive = node_receive,
+                                    .finish = node_finish};
+static const rr_behavior_t keeper = {.name = "keeper",
+                                     .state_size = sizeof(node_t),
+                                     .start = node_start,
+                                     .receive = node_receive,
+                                     .drain = node_drain,
+                                     .finish = node_finish};
 
 /* ---- From outside ------------------------------------------------------------------------------------------------- */
 

@@ -31,7 +31,8 @@ typedef struct world {
     _Atomic(uint64_t) activity;                                /* anything at all: the watchdog's pulse */
     _Atomic(uint64_t) calls, replies, timers, downs, exits, spawns, audits, audited;
     _Atomic(uint32_t) name_owner[WORLD_NAMES];
-    _Atomic(bool) calm; /* the end: no new mischief */
+    _Atomic(bool) poked; /* the end: no more from outside */
+    _Atomic(bool) calm;  /* and no new mischief inside */
 } world_t;
 
 /* system: made and started. Nobody is in it yet: world_poke brings them. */

@@ -3,10 +3,10 @@
 #include "tests/unit/runtime/rig.h"
 
 #ifdef NDEBUG
-/* The counting allocator is part of debug builds only. */
-START_TEST(nothing_to_count) { ck_assert(true); }
-END_TEST
-CHECK_MAIN("dispose", nothing_to_count)
+int main(void) {
+    puts("skipped: the counting allocator is part of builds with assertions only");
+    return 77;
+}
 #else
 
 /* ---- A scenario that uses everything, and takes every refusal as it comes ------------------------------------------- */
