@@ -94,7 +94,10 @@ struct rr__slot {
     uint8_t flags;
 };
 _Static_assert(sizeof(struct rr__slot) <= 160, "an idle client's part at the gate");
-enum { RR__SLOT_STAYED = 1 /* the move with the number `hop` is over */ };
+enum {
+    RR__SLOT_STAYED = 1,    /* the move with the number `hop` is over */
+    RR__SLOT_MOVE_EARLY = 2 /* the target moves it on already, before its old scene has said MOVED */
+};
 
 #define RR__CHUNK_SLOTS 256u /* 40 KiB: a size class of jemalloc */
 #define RR__WHEEL       256u

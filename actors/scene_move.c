@@ -353,8 +353,9 @@ void rr__enter_over(rr_session_t *session, int status) {
 
 /* The move that brought it here was given up: its old scene has it still. */
 static void drop(rr_session_t *session, uint32_t hop) {
-    if (session->hop != hop)
+    if (session->hop != hop && !(session->state == RR__MOVING && session->hop == hop + 1))
         return;
+    rr__move_abort(session, "the session is not here any more");
     if (session->state == RR__READY) {
         forget(session);
     } else if (session->state == RR__ENTERING || session->state == RR__WAITING) {

@@ -77,6 +77,8 @@ static bool map_slot(rr__peer_t *peer, uint32_t slot, rr_session_t *session) {
     return true;
 }
 
+static void left(rr_session_t *session, uint32_t flags);
+
 rr_session_t *rr__session_new(rr_scene_t *scene, rr__peer_t *peer, uint32_t slot, uint64_t incarnation) {
     rr_session_t *session = calloc(1, sizeof(*session));
     if (!session)
@@ -84,8 +86,11 @@ rr_session_t *rr__session_new(rr_scene_t *scene, rr__peer_t *peer, uint32_t slot
     *session = (rr_session_t){.peer = peer, .slot = slot, .incarnation = incarnation};
     session->last = &session->first;
     rr_session_t *former = slot < peer->slot_capacity ? peer->slots[slot] : NULL;
-    if (former) /* the shard gave the slot away: that one is gone, and its LEFT is not to come */
+    if (former) { /* the shard gave its slot away: it is gone, and its LEFT would find the new one */
+        former->reason = RR_CLOSE_PEER;
         rr__session_unmap(former);
+        left(former, RR_LEFT_HOLDER | RR_LEFT_LOGIN);
+    }
     if (!map_slot(peer, slot, session)) {
         free(session);
         return NULL;
@@ -529,8 +534,8 @@ void rr__session_wait_for(rr_session_t *session, rr_session_t *older) {
         end = &(*end)->transit->next_waiter;
     }
     *end = session;
-    if (older->state != RR__OFFLINE)
-        supersede(older);
+    if (older->state != RR__OFFLINE && older->incarnation != session->incarnation)
+        supersede(older); /* else it is the same client, back before its last visit was cleared away */
     rr__watch(session, rr__scene_of(session)->options->kick_wait_ms);
 }
 
@@ -714,12 +719,14 @@ void rr__session_advance(rr_session_t *session) {
         bool now = may_run(session, session->first->cmd);
         rr__logic_end(scene);
         if (!now)
-            return;
+            break;
         rr__queued_t *item = dequeue(session);
         run_message(session, item->cmd, item->body, item->size, item->owner);
         rr_buffer_unref(item->owner);
         free(item);
     }
+    if (session->state == RR__READY && (session->flags & (RR__LEFT | RR__WATCHED)) == RR__LEFT && session->running > 0)
+        rr__watch(session, scene->options->offline_wait_ms); /* it left while it was on the move */
     if (session->state != RR__READY || session->running > 0 || session->first)
         return;
     if (session->flags & RR__LEFT)

@@ -180,6 +180,10 @@ static void on_part(output_t *o, rr__slot_t *slot) {
 }
 
 static void on_move(output_t *o, rr__slot_t *slot) {
+    if (slot->state == RR__MOVED_OFF && slot->member == o->from && o->record->arg == slot->hop + 1) {
+        slot->flags |= RR__SLOT_MOVE_EARLY;
+        return;
+    }
     if (slot->state != RR__ACTIVE || slot->scene != o->from) {
         bad(o);
         return;
@@ -236,7 +240,7 @@ static void on_stay(output_t *o, rr__slot_t *slot) {
         bad(o);
         return;
     }
-    slot->flags |= RR__SLOT_STAYED;
+    slot->flags = RR__SLOT_STAYED;
     if (slot->member && slot->member != o->from)
         rr__ref_record(slot, slot->member, RR_REC_DROP, slot->hop);
     if (slot->member != o->from)
@@ -267,8 +271,14 @@ static void on_moved(output_t *o, rr__slot_t *slot) {
     if (slot->member == o->from)
         rr__slot_member(slot, NULL); /* its JOIN is on the way */
     release(slot);
-    if (target->dead)
+    if (target->dead) {
         rr__shard_close(slot, RR_CLOSE_SCENE_GONE);
+    } else if (slot->state == RR__ACTIVE && slot->flags & RR__SLOT_MOVE_EARLY) {
+        rr_record_t move = {.arg = slot->hop + 1};
+        output_t early = {.shard = o->shard, .from = target, .record = &move};
+        slot->flags &= (uint8_t)~RR__SLOT_MOVE_EARLY;
+        on_move(&early, slot);
+    }
 }
 
 /* ---- Dispatch ---- */
