@@ -18,7 +18,8 @@ typedef struct busy {
     rr_message_t *kept;
 } busy_t;
 
-static int endings, begun;
+static _Atomic(int) endings; /* the crowd below runs on several threads */
+static int begun;
 
 static void ended(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) { endings++; }
 
@@ -113,7 +114,8 @@ START_TEST(each_allocation_fails_once) {
     int64_t before = rr__alloc_live();
     uint64_t n = 1;
     for (bool reached = true; reached; n++) {
-        endings = begun = 0;
+        begun = 0;
+        endings = 0;
         rr__alloc_fail_at(n);
         rr_system_t *system = NULL;
         int rc = create(&system);
@@ -139,7 +141,8 @@ END_TEST
 
 START_TEST(a_failed_allocation_loses_no_call) { /* every call that began also ends, though its reply found no memory */
     for (uint64_t n = 1, reached = 1; reached; n++) {
-        endings = begun = 0;
+        begun = 0;
+        endings = 0;
         rr_system_t *system = NULL;
         ck_assert_int_eq(create(&system), RR_OK);
         rr__alloc_fail_at(n);
