@@ -333,12 +333,14 @@ def explain(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
         file, line = _place(error)
-        text = error.msg
+        text = error.msg or text
     elif isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     else:
         file, line = _place_in_project(error)
-    where = f"{file}:{line}: " if file else ""
+    if file == __file__:  # what compile() says without a place, as of null bytes
+        file, line = facts.get("file", ""), 0
+    where = f"{file}:{line}: " if line else f"{file}: " if file else ""
     hint = _hint(error).replace("\nHint: ", ": ")
     return f"{where}{type(error).__name__}: {text}{hint}"
 

@@ -107,6 +107,11 @@ class Mistakes(Case):
         self.wrong("-gate", "gate@0", "-broker", f"tcp://127.0.0.1:{free_port()}", "-gate_listen",
                    f"tcp://127.0.0.1:{free_port()}", "-python_path", "./", "-scene", "scene@0", words=["main.py"])  # fmt: skip
         self.wrong("nonsense", words=["nonsense"])
+        self.write("nul.py", "x = 1\0\n")
+        self.write("nul.yaml", self.graph().replace("ok.py", "nul.py"))
+        result = self.go("nul.yaml")
+        self.assertGreater(result.status, 0)
+        self.assertRegex(result.err, r"scene@0.*nul\.py: SyntaxError: .*null bytes")
 
     def test_folders_that_cannot_be_written(self) -> None:
         self.write("main.py", SCRIPT)
