@@ -60,6 +60,8 @@ static const char *take_node(int *argc, char **argv) {
 
 /* argv[0] is a graph's file, or the first of the seed's options. */
 static int command_run(rr_graph_t *graph, int argc, char **argv) {
+    if (strcmp(argv[argc - 1], "--node") == 0)
+        return wrong("--node needs the name of one of the graph's nodes");
     const char *node = take_node(&argc, argv);
     bool yaml = argc > 0 && argv[0][0] != '-';
     char *folder = yaml ? rr__folder_of(argv[0]) : strdup(".");
@@ -124,7 +126,9 @@ static int command_new(rr_graph_t *graph, int argc, char **argv) {
         return wrong("new needs one name, as in `redrabbit new mygame`");
     if (rr_new_project(argv[0], why, sizeof why) != RR_OK)
         return wrong(why);
-    printf("%s/ is ready:\n  redrabbit %s/graph.yaml\n", argv[0], argv[0]);
+    printf("%s/ is ready:\n  redrabbit %s/graph.yaml          runs it; its page: http://127.0.0.1:10242/\n"
+           "  python3 %s/test_main.py          tests it\n",
+           argv[0], argv[0], argv[0]);
     return RR_EXIT_OK;
 }
 

@@ -199,7 +199,7 @@ static int wait_for_end(rr_life_t *life) {
 
 /* ---- The whole ---- */
 
-/* Ends what was started; the exit status. Does not return if a thread cannot be ended. */
+/* Ends what was started; the exit status. Does not return if the drain is cut short or a thread cannot be ended. */
 static int end(rr_life_t *life, int status) {
     unsigned deadline = (unsigned)rr_item_number(rr_graph_top(life->graph), "drain");
     if (life->ready) {
@@ -208,7 +208,9 @@ static int end(rr_life_t *life, int status) {
     }
     if (rr_running_drain(life->running, deadline) != RR_OK) {
         fprintf(stderr, "redrabbit: the drain was cut short after %u ms: not everything ended by itself\n", deadline);
-        status = status == RR_EXIT_OK ? RR_EXIT_CUT : status;
+        rr_system_flush_log(rr_running_system(life->running));
+        fflush(NULL);
+        _exit(status == RR_EXIT_OK ? RR_EXIT_CUT : status); /* a deadline is one: nobody waits again for what hangs */
     }
     bool clean = rr_running_destroy(life->running);
     fflush(NULL);

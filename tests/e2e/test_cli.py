@@ -107,6 +107,7 @@ class Mistakes(Case):
         self.wrong("-gate", "gate@0", "-broker", f"tcp://127.0.0.1:{free_port()}", "-gate_listen",
                    f"tcp://127.0.0.1:{free_port()}", "-python_path", "./", "-scene", "scene@0", words=["main.py"])  # fmt: skip
         self.wrong("nonsense", words=["nonsense"])
+        self.wrong("ok.yaml", "--node", words=["--node"])
         self.write("nul.py", "x = 1\0\n")
         self.write("nul.yaml", self.graph().replace("ok.py", "nul.py"))
         result = self.go("nul.yaml")
