@@ -198,6 +198,10 @@ static PyObject *module_move_now(PyObject *module, PyObject *const *args, Py_ssi
     int rc = move(script, args, count, token);
     if (rc != RR_OK)
         rr__wait_drop(script, token);
+    if (rc == RR_ESTATE) {
+        rr__note(script, RR_WARN, script->origin, "change_session_scene: the session is on its way already, or the scene is stopping");
+        Py_RETURN_FALSE;
+    }
     return rc > 0 ? NULL : yes_or_no(rc, "change_session_scene");
 }
 

@@ -87,6 +87,12 @@ class Bodies(LabCase):
         self.assertEqual(await self.run_code("result = ffext.close_session('nobody')"), False)
         self.server.wait_line("(?i)warn.*nobody")
 
+    async def test_a_second_move_while_one_is_under_way(self) -> None:
+        await self.lab(more="  scene@1: { role: scene, script: scene.py }")
+        move = "ffext.change_session_scene(me, 'scene@1')"
+        self.assertEqual(await self.run_code(f"result = [{move}, {move}]"), [True, False])
+        self.server.wait_line("WARN .*on its way already")
+
 
 class Handlers(LabCase):
     async def test_protocols_and_a_third_argument(self) -> None:
