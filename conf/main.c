@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "conf/graph.h"
 #include "conf/home.h"
@@ -137,11 +138,21 @@ static const struct {
     int (*run)(rr_graph_t *graph, int argc, char **argv);
 } commands[] = {{"check", command_check}, {"graph", command_graph}, {"new", command_new}};
 
+/* A bare word that is no file was meant as a command. */
+static int no_such_command(const char *word) {
+    char text[256];
+    snprintf(text, sizeof text, "%.100s is neither a command (check, graph, new) nor a graph's file; --help lists what there is",
+             word);
+    return wrong(text);
+}
+
 static int dispatch(rr_graph_t *graph, int argc, char **argv) {
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(commands[i].name, argv[0]) == 0)
             return commands[i].run(graph, argc - 1, argv + 1);
     }
+    if (argv[0][0] != '-' && !strpbrk(argv[0], "./") && access(argv[0], F_OK) != 0)
+        return no_such_command(argv[0]);
     return command_run(graph, argc, argv);
 }
 
@@ -155,7 +166,7 @@ static int print_home(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         fputs(usage, stdout);
         return RR_EXIT_OK;
     }

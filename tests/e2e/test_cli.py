@@ -49,6 +49,7 @@ class Mistakes(Case):
         self.wrong(*good, "-max_packet_size", "-5", words=["-max_packet_size", "-5"])
         self.wrong(*good, "-log_level", "9", words=["-log_level", "9"])
         self.wrong(*good, "-f", "missing.conf", words=["missing.conf"])
+        self.wrong("chek", "chat.yaml", words=["chek", "check"])
 
     def test_addresses(self) -> None:
         self.write("main.py", SCRIPT)
