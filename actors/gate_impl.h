@@ -198,6 +198,7 @@ rr__scene_ref_t *rr__scene_ref(rr__shard_t *shard, rr_addr_t addr); /* made if n
 void rr__ref_dirty(rr__shard_t *shard, rr__scene_ref_t *ref);
 void rr__ref_use(rr__scene_ref_t **field, rr__scene_ref_t *ref); /* sets a slot's field, counting users */
 void rr__ref_record(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t kind, uint32_t arg);
+void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref); /* for the slot's hop; may close the slot */
 /* A message of the session to the scene that holds it. */
 void rr__slot_forward(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner);
 void rr__slot_member(rr__slot_t *slot, rr__scene_ref_t *ref); /* NULL: of none */

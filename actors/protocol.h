@@ -21,7 +21,11 @@
  *     A -> S  RETURN …     on success: what A had not handled, in order; then MOVED(B). S sends those to B, then what
  * it held, then new input directly: one FIFO from A through S to B, on any number of nodes. A -> S  STAY         on
  * failure: S sends what it held to A. `arg` of MOVE, JOIN, MOVED and STAY is the session's hop: a record of an attempt
- * that is over finds another number. */
+ * that is over finds another number.
+ *
+ * When the client leaves on the way back to its login scene, S's LEFT and A's ENTER race to B. ENTER names the login
+ * scene (A has it from FENCE), so B knows a session of its own that it does not have registered: its offline is over
+ * there, and B refuses it. Its offline at A follows from A's own LEFT. */
 #ifndef RR_ACTORS_PROTOCOL_H
 #define RR_ACTORS_PROTOCOL_H
 
@@ -52,7 +56,7 @@ enum {
 
 /* ---- Batches and records ---- */
 
-#define RR_BATCH_VERSION  1u
+#define RR_BATCH_VERSION  2u
 #define RR_BATCH_HEAD     16u
 #define RR_RECORD_HEAD    24u
 #define RR_BODY_INLINE    4096u
@@ -64,7 +68,7 @@ enum rr_record_kind {
     RR_REC_VERIFY,    /* rr_login_head_t | ip | key */
     RR_REC_MESSAGE,   /* a client's message */
     RR_REC_LEFT,      /* arg = rr_close_reason_t | RR_LEFT_* : the client is gone */
-    RR_REC_FENCE,     /* arg = hop */
+    RR_REC_FENCE,     /* arg = hop; u64 address of the session's login scene, 0 = it has none any more */
     RR_REC_ANNOUNCE,  /* to a restarted login scene: i64 online_time | sid: a session that lives elsewhere */
     RR_REC_DROP,      /* arg = hop: the move that brought the session to this scene was given up meanwhile */
     /* scene -> shard */

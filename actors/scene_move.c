@@ -103,12 +103,12 @@ void rr__move_abort(rr_session_t *session, const char *why) {
     fail_move(move, text);
 }
 
-static rr_buffer_t *enter_encode(const rr_session_t *session, const rr__move_t *move) {
+static rr_buffer_t *enter_encode(const rr_session_t *session, const rr__move_t *move, rr_addr_t login) {
     rr_scene_t *scene = rr__scene_of(session);
     uint8_t sid[RR_SID_MAX];
     const char *gate = session->peer->gate ? session->peer->gate : "";
     rr_enter_head_t head = {.shard = session->peer->addr,
-                            .login = session->flags & RR__LOGIN ? scene->addr : 0,
+                            .login = login,
                             .incarnation = session->incarnation,
                             .online_time = session->online_time,
                             .slot = session->slot,
@@ -224,7 +224,12 @@ void rr__on_fence(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record
     rr__move_t *move = session && session->state == RR__MOVING ? session->transit->move : NULL;
     if (!move || move->fenced || move->hop != record->arg)
         return;
-    rr_buffer_t *buffer = enter_encode(session, move);
+    if (record->size < 8) {
+        rr_count(&scene->count.bad_records, 1);
+        stay(session, move, rr_strerror(RR_EPROTO));
+        return;
+    }
+    rr_buffer_t *buffer = enter_encode(session, move, rr_get64(record->body));
     int rc = buffer ? rr_call_buffer(scene->self, move->target, RR_TYPE_ENTER, buffer, scene->options->move_timeout_ms,
                                      on_entered, move, NULL)
                     : RR_ENOMEM;
@@ -256,7 +261,10 @@ static rr_session_t *adopt(rr_scene_t *scene, const rr_enter_t *request, int *er
         older->hop = head->hop;
         return older;
     }
-    if (older && (older->flags & RR__LOGIN)) { /* the id is registered here, by a later login */
+    /* The id is registered here by a later login; or this is the session's login scene and has forgotten it: the client
+     * left, or was replaced, while it was on its way, and its offline here is done (a second one must not follow).
+     * After a restart it may also be that its ANNOUNCE is not here yet: it stays where it is. */
+    if ((older && (older->flags & RR__LOGIN)) || head->login == scene->addr) {
         *error = RR_STALE;
         return NULL;
     }
@@ -265,7 +273,6 @@ static rr_session_t *adopt(rr_scene_t *scene, const rr_enter_t *request, int *er
         return NULL;
     session->online_time = (uint32_t)head->online_time;
     session->hop = head->hop;
-    session->flags |= head->login == scene->addr ? RR__LOGIN : 0;
     if (!rr__session_set_id(session, &request->id) || !rr__transit(session)) {
         rr__session_free(session);
         return NULL;

@@ -847,8 +847,11 @@ void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *rec
         rr_count(&scene->count.bad_records, 1);
         return;
     }
-    if (rr__session_at(peer, record->slot, record->incarnation))
-        return;                          /* a scene that it moved to us has told already */
+    rr_session_t *known = rr__session_at(peer, record->slot, record->incarnation);
+    if (known) { /* it was moved here while its shard knew of its former login scene only: the id is ours from now on */
+        known->flags |= RR__LOGIN;
+        return;
+    }
     if (rr__session_by_id(scene, &id)) { /* logged in anew while we were away */
         rr__tell(peer, scene, RR_REC_CLOSE, 0, record->slot, record->incarnation, RR_CLOSE_REPLACED, NULL, 0, NULL, 0);
         return;

@@ -74,6 +74,14 @@ void rr__ref_record(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t kind, uint3
                slot->shard->gate->options.name);
 }
 
+void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref) {
+    uint8_t login[8];
+    rr_put64(login, slot->login ? slot->login->addr : RR_NOBODY);
+    if (ref_put(slot->shard, ref, RR_REC_FENCE, 0, slot->index, slot->incarnation, slot->hop, login, sizeof(login),
+                NULL, 0, NULL) != RR_OK)
+        rr__shard_close(slot, RR_CLOSE_IO);
+}
+
 static bool behind(const rr__shard_t *shard, const rr__scene_ref_t *ref, unsigned part) {
     const rr_gate_options_t *o = &shard->gate->options;
     return ref->records - ref->done_records >= o->window_messages / part ||

@@ -199,7 +199,7 @@ static void on_move(output_t *o, rr__slot_t *slot) {
     slot->hop = o->record->arg;
     slot->flags &= (uint8_t)~RR__SLOT_STAYED;
     rr__slot_unpause(slot);
-    rr__ref_record(slot, o->from, RR_REC_FENCE, slot->hop);
+    rr__ref_fence(slot, o->from);
 }
 
 static void on_return(output_t *o, rr__slot_t *slot) {

@@ -1,4 +1,5 @@
 /* Moving a session to another scene (spec.md 5.3). */
+#include "actors/protocol.h"
 #include "fixture.h"
 
 START_TEST(messages_follow_in_order) {
@@ -213,6 +214,159 @@ START_TEST(a_move_that_takes_too_long_is_undone) {
 }
 END_TEST
 
+/* ---- A scene@1 of our own: it does each step of a move when it is told to ---- */
+
+static struct {
+    rr_enter_head_t head;
+    rr_addr_t login; /* as FENCE says */
+} lent;              /* the session that scene@1 has; written by its turns only */
+
+enum { COME_BACK = 1, SAY_MOVED };
+
+static uint8_t *add_record(rr_batch_t *batch, uint16_t kind, uint32_t hop, size_t size) {
+    uint8_t *body = rr_batch_add(batch, kind, 0, lent.head.slot, lent.head.incarnation, hop, size);
+    ck_assert_ptr_nonnull(body);
+    return body;
+}
+
+static void tell_shard(rr_actor_t *self, rr_batch_t *batch) {
+    ck_assert_int_eq(rr_send_buffer(self, lent.head.shard, RR_TYPE_OUTPUT, rr_batch_take(batch, 0, 0)), RR_OK);
+    rr_batch_free(batch);
+}
+
+/* Takes alice in, and wants to give her back at once. */
+static void own_enter(rr_actor_t *self, rr_message_t *msg) {
+    rr_enter_t request;
+    rr_batch_t batch = {0};
+    ck_assert_int_eq(rr_enter_decode(rr_message_data(msg), rr_message_size(msg), &request), RR_OK);
+    lent.head = request.head;
+    rr_reply(self, msg, NULL, 0);
+    add_record(&batch, RR_REC_JOIN, lent.head.hop, 0);
+    add_record(&batch, RR_REC_MOVE, lent.head.hop + 1, 0);
+    tell_shard(self, &batch);
+}
+
+static void own_moved(rr_actor_t *self) {
+    rr_batch_t batch = {0};
+    uint8_t *body = add_record(&batch, RR_REC_MOVED, lent.head.hop + 1, 12);
+    rr_put64(body, node.addresses[0]);
+    rr_put32(body + 8, 0);
+    tell_shard(self, &batch);
+}
+
+static void own_input(rr_message_t *msg) {
+    rr_batch_reader_t reader;
+    rr_record_t record;
+    ck_assert_int_eq(rr_batch_open(&reader, rr_message_data(msg), rr_message_size(msg)), RR_OK);
+    while (rr_batch_next(&reader, &record) == RR_OK) {
+        if (record.kind == RR_REC_FENCE) {
+            ck_assert_uint_eq(record.size, 8);
+            ck_assert_uint_eq(record.arg, lent.head.hop + 1);
+            lent.login = rr_get64(record.body);
+            note("own fence");
+        } else if (record.kind == RR_REC_LEFT) {
+            note("own left");
+        }
+    }
+}
+
+static void own_answer(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    note("own answer %s", rr_error_name(status));
+}
+
+static void own_return(rr_actor_t *self) {
+    uint8_t request[sizeof(rr_enter_head_t) + RR_SID_MAX];
+    rr_sid_t alice = sid_of("alice");
+    rr_enter_head_t head = lent.head;
+    ck_assert_uint_eq(lent.login, node.addresses[0]);
+    head.login = lent.login;
+    head.hop++;
+    head.gate_size = head.from_size = head.extra_size = 0;
+    head.sid_size = (uint32_t)rr_sid_encode(&alice, request + sizeof(head));
+    memcpy(request, &head, sizeof(head));
+    ck_assert_int_eq(rr_call(self, node.addresses[0], RR_TYPE_ENTER, request, sizeof(head) + head.sid_size, 0,
+                             own_answer, NULL, NULL),
+                     RR_OK);
+}
+
+static void own_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    switch (rr_message_type(msg)) {
+    case RR_TYPE_ENTER:
+        own_enter(self, msg);
+        break;
+    case RR_TYPE_INPUT:
+        own_input(msg);
+        break;
+    case COME_BACK:
+        own_return(self);
+        break;
+    case SAY_MOVED:
+        own_moved(self);
+        break;
+    case RR_TYPE_STOP:
+        rr_exit(self, RR_OK);
+        break;
+    default:
+        break;
+    }
+}
+
+static const rr_behavior_t own_scene = {.name = "own", .receive = own_receive};
+
+static rr_addr_t start_own(void) {
+    rr_spawn_t spec = {.behavior = &own_scene, .name = "scene@1"};
+    node.scene_count = 1;
+    start();
+    ck_assert_int_eq(rr_system_spawn(node.system, &spec, &node.addresses[1]), RR_OK);
+    return node.addresses[1];
+}
+
+/* The client's end is heard by the login scene before the session that is on its way back: that one comes too late. */
+START_TEST(leaving_on_the_way_back_is_one_offline) {
+    prepare();
+    rr_addr_t own = start_own();
+    client_t *a = log_in("alice");
+    tell(a, 1, "move:scene@1");
+    await_line("own fence");
+    hang_up(a);
+    await_line("scene@0 offline alice peer");
+    await_line("own left");
+    ck_assert_int_eq(rr_system_send(node.system, own, COME_BACK, NULL, 0), RR_OK);
+    await_line("own answer *");
+    ck_assert(was_noted("own answer HANDLER"));                 /* refused */
+    ck_assert_uint_eq(times_noted("scene@0 enter alice *"), 1); /* the login's only */
+    ck_assert_uint_eq(times_noted("scene@0 offline alice *"), 1);
+    ck_assert_double_eq(metric("rr_scene_sessions{scene=\"scene@0\"}"), 0);
+    ck_assert_double_eq(metric("rr_scene_away{scene=\"scene@0\"}"), 0);
+    client_t *b = log_in("alice"); /* the id is free */
+    expect_silence(b);
+    hang_up(b);
+    finish();
+}
+END_TEST
+
+START_TEST(coming_back_in_time_is_let_in) {
+    prepare();
+    rr_addr_t own = start_own();
+    client_t *a = log_in("alice");
+    tell(a, 1, "move:scene@1");
+    await_line("own fence");
+    ck_assert_int_eq(rr_system_send(node.system, own, COME_BACK, NULL, 0), RR_OK);
+    await_line("own answer OK");
+    ck_assert_uint_eq(times_noted("scene@0 enter alice *"), 2);
+    ck_assert_double_eq(metric("rr_scene_sessions{scene=\"scene@0\"}"), 1);
+    expect(a, 100, "welcome");
+    hang_up(a); /* before its shard knows that it is back */
+    await_line("own left");
+    ck_assert_int_eq(rr_system_send(node.system, own, SAY_MOVED, NULL, 0), RR_OK);
+    await_line("scene@0 offline alice *");
+    ck_assert_double_eq(metric("rr_scene_away{scene=\"scene@0\"}"), 0);
+    ck_assert_uint_eq(times_noted("scene@0 offline alice *"), 1);
+    finish();
+}
+END_TEST
+
 CHECK_MAIN("move", messages_follow_in_order, no_such_scene_and_failing_enter_leave_it_where_it_is,
            broadcasts_are_the_holders, there_and_back_and_offline_once, moving_from_within_enter,
-           a_new_login_replaces_a_session_that_moved_on, leaving_while_moving, a_move_that_takes_too_long_is_undone)
+           a_new_login_replaces_a_session_that_moved_on, leaving_while_moving, a_move_that_takes_too_long_is_undone,
+           leaving_on_the_way_back_is_one_offline, coming_back_in_time_is_let_in)
