@@ -109,7 +109,10 @@ int rr_timer_start(rr_actor_t *self, uint64_t delay_ms, uint64_t repeat_ms, uint
     timer->tag = tag;
     timer->kind = RR_TIMER;
     timer->repeat_ns = in_ns(repeat_ms);
-    rr__timer_arm(rr__current, timer, rr_now_ns(self) + in_ns(delay_ms));
+    /* On the wheel's own beat: a period that began off it would fire late each time, by up to a tick, and be skipped as
+     * missed when the wake-up took a little longer. */
+    uint64_t due_ns = rr_now_ns(self) + in_ns(delay_ms) + RR_NS_PER_MS - 1;
+    rr__timer_arm(rr__current, timer, due_ns - due_ns % RR_NS_PER_MS);
     if (id_out)
         *id_out = id;
     return RR_OK;
