@@ -554,8 +554,9 @@ static void promote(rr_session_t *session) {
     for (; rest; rest = rest->transit->next_waiter)
         rest->transit->older = session;
     rr__unwatch(session);
-    if (session->flags & RR__DROPPED) { /* its old scene has given the move up */
-        finish(session);
+    bool moving_in = session->transit->enter;
+    if (session->flags & RR__DROPPED || (moving_in && session->flags & RR__LEFT)) {
+        finish(session); /* its old scene has given the move up, or has its offline when it hears that this one did */
         return;
     }
     if (rr__scene_of(session)->stopping || !rr__session_table(session)) {
@@ -563,7 +564,7 @@ static void promote(rr_session_t *session) {
         finish(session);
         return;
     }
-    if (session->transit->enter)
+    if (moving_in)
         rr__enter_start(session);
     else
         admit(session);
