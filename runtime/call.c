@@ -180,7 +180,7 @@ void rr_reply_error(rr_actor_t *self, rr_message_t *msg, int code, const char *t
 }
 
 void rr__auto_reply(rr_actor_t *self, rr_message_t *msg) {
-    rr_reply_error(self, msg, RR_EHANDLER, "the handler gave no answer");
+    rr_reply_error(self, msg, RR_EHANDLER, "this actor does not answer such calls");
 }
 
 /* ---- Keeping messages ------------------------------------------------------------------------------------------- */
