@@ -1,0 +1,102 @@
+/* remote.h: actors of other nodes, as this node sees them. For makers of carriers (net/) and registries, not for actors: these
+ * send, call and monitor an address and need not know where it lives.
+ *
+ * For each other node there is one proxy: an actor whose behavior has `proxy` set. Whatever is sent to an address of that
+ * node goes into the proxy's mailbox as it is; the proxy's receive() gets it whatever its kind, and sends it on. What comes
+ * from the node is put into the receiver's mailbox by rr_remote_deliver. Order between two actors is the order of these
+ * mailboxes and of the carrier. */
+#ifndef RR_RUNTIME_REMOTE_H
+#define RR_RUNTIME_REMOTE_H
+
+#include "runtime/redrabbit.h"
+
+/* What RR_MONITOR … are on the wire; together with rr_kind_t (RR_TIMER never travels). */
+enum { RR_KIND_MONITOR = 16, RR_KIND_DEMONITOR, RR_KIND_LINK, RR_KIND_UNLINK };
+
+enum { RR_ENVELOPE_UNSHEDDABLE = 2 }; /* never refused for fullness */
+
+/* A message, taken apart. */
+typedef struct rr_envelope {
+    rr_addr_t to, from;
+    uint64_t request;
+    uint32_t type, size;
+    uint16_t weight; /* 1.. */
+    uint8_t kind;
+    uint8_t flags;
+    const void *data;
+    rr_buffer_t *buffer; /* behind data, or NULL; borrowed: the receiver of the envelope takes a reference if it keeps it */
+} rr_envelope_t;
+
+/* Inside a proxy's receive(): true and the parts of a message for the other node; false: msg is for the proxy itself (its
+ * timers, what its carrier told it). Valid as long as msg. */
+bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out);
+
+/* From now on messages to actors of `node` go to `proxy`; RR_NOBODY: to nobody (NOROUTE). Any thread. RR_EINVAL (the own
+ * node, 0, above 65,535), RR_ENOMEM. */
+RR_MUST_CHECK int rr_route_set(rr_system_t *system, unsigned node, rr_addr_t proxy);
+rr_addr_t rr_route(rr_system_t *system, unsigned node); /* RR_NOBODY if there is none. Any thread. */
+
+/* Puts what came from another node into the mailbox of a local actor. A reference to env->buffer is taken if there is one,
+ * else data is copied. RR_OK; RR_NOROUTE, RR_EFULL, RR_ENOMEM: it was not delivered, and nobody has been told yet: answer
+ * calls, monitors and links by rr_envelope_refuse, and tell the sender's node of sends. RR_EPROTO: no kind or address that
+ * may come from outside. *filling (may be NULL): the mailbox is at least half full now; time to ask for a pause. A worker's
+ * thread (loops). */
+RR_MUST_CHECK int rr_remote_deliver(rr_system_t *system, const rr_envelope_t *env, bool *filling);
+
+/* Ends a message that cannot be delivered, as the runtime does: a call is answered with `reason`, a monitor gets RR_DOWN, a
+ * send is counted as a dead letter and told to the subscriber. Any thread. */
+void rr_envelope_refuse(rr_system_t *system, const rr_envelope_t *env, int reason);
+
+/* A node is gone for ever (its route was taken away before): every local actor's outstanding calls to it end with
+ * RR_LINKDOWN, monitors and links on its actors fire with RR_LINKDOWN, and its actors' monitors here are forgotten. In the
+ * actors' own turns, soon. Any thread. */
+void rr_node_down(rr_system_t *system, unsigned node);
+
+/* ---- Backpressure ------------------------------------------------------------------------------------------------ */
+
+/* The other node said that this actor of its is full / has room again: meanwhile sends to it are refused as for a full
+ * local mailbox (RR_EFULL, OVERLOAD), except unsheddable ones. Any thread. RR_ENOMEM. */
+RR_MUST_CHECK int rr_remote_pause(rr_system_t *system, rr_addr_t target, bool paused);
+/* Forgets all pauses of a node's actors. Any thread. */
+void rr_remote_pauses_forget(rr_system_t *system, unsigned node);
+
+/* Asks to be told (RR_SEND of RR_TYPE_ROOM, from = target) once, when the local actor's mailbox is half empty again or it is
+ * gone. RR_NOROUTE: it is gone already. RR_ENOMEM. Any thread. */
+#define RR_TYPE_ROOM 0xffff0002u
+RR_MUST_CHECK int rr_wait_room(rr_system_t *system, rr_addr_t target, rr_addr_t waiter);
+
+/* ---- Names ------------------------------------------------------------------------------------------------------- */
+
+/* Where a name lives that is owned by another node: rr_lookup finds it if no local actor has it. Any thread. RR_EINVAL,
+ * RR_ENOMEM. An earlier address of the name is replaced. */
+RR_MUST_CHECK int rr_remote_name_set(rr_system_t *system, const char *name, rr_addr_t addr);
+/* Forgets it, if it is (still) that address; RR_NOBODY: whatever it is. Any thread. */
+void rr_remote_name_drop(rr_system_t *system, const char *name, rr_addr_t addr);
+void rr_remote_names_forget(rr_system_t *system, unsigned node);
+
+/* `to` hears of every name of a leased actor (rr_spawn_t.leased) that is registered or dropped here, those that exist first:
+ * RR_SEND of RR_TYPE_NAME with an rr_name_event_t, in order. One watcher; RR_NOBODY ends it. Any thread. RR_ENOMEM. */
+#define RR_TYPE_NAME 0xffff0003u
+typedef struct rr_name_event {
+    rr_addr_t addr;
+    uint32_t registered; /* 0 = dropped */
+    char name[128];
+} rr_name_event_t;
+RR_MUST_CHECK int rr_system_watch_names(rr_system_t *system, rr_addr_t to);
+
+/* ---- Leases ------------------------------------------------------------------------------------------------------ */
+
+/* A leased actor's turns start only when its name was granted and the node's lease lasts; else it is suspended, with its
+ * mailbox, kill and drain still heard. So no two owners of a name ever start turns inside each other's lease. */
+
+/* Until when (rr_system_boot_ns) leased actors may run. 0 = not at all; UINT64_MAX = for ever (a node that is its own
+ * master). Actors that were suspended go on. Any thread. */
+void rr_lease_set(rr_system_t *system, uint64_t until_boot_ns);
+/* The name of a leased actor was granted with this epoch (> 0). Any thread. False: it is gone. */
+bool rr_lease_grant(rr_system_t *system, rr_addr_t addr, uint64_t epoch);
+uint64_t rr_system_boot_ns(rr_system_t *system); /* the clock of leases: it goes on while the machine sleeps */
+
+/* Leased actors suspended now, for metrics. Any thread. */
+unsigned rr_lease_suspended(rr_system_t *system);
+
+#endif
