@@ -342,7 +342,7 @@ void rr__on_done(rr_scene_t *scene, uint64_t token, int status) {
     }
     free(op);
     if (kind == RR__OP_LOAD)
-        rr__scene_loaded(scene, status, rr_strerror(status));
+        rr__scene_loaded(scene, status, status == RR_EHANDLER ? "init() failed, see the log" : rr_strerror(status));
     else if (kind == RR__OP_CLEANUP)
         rr__scene_cleaned(scene);
     else if (session)

@@ -245,7 +245,8 @@ void rr__note(rr_script_t *script, rr_level_t level, const rr__origin_t *origin,
 /* Answers a service request: result, or NULL with the exception raised. */
 void rr__service_reply(rr_script_t *script, const rr__origin_t *origin, PyObject *result);
 
-int rr__init_status(rr_script_t *script, PyObject *result); /* of init()'s value: RR_OK or RR_EHANDLER */
+/* Of init()'s value: RR_OK, or RR_EHANDLER with what it "returned …". */
+int rr__init_status(PyObject *result, char *what, size_t size);
 
 /* How many positional arguments a callback takes; `usual` if that cannot be seen. handler may be NULL. */
 unsigned rr__arity(const rr__handler_t *handler, PyObject *function, unsigned usual);

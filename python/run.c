@@ -254,16 +254,23 @@ static void settle_timer(rr_script_t *script, rr__origin_t *origin, PyObject *re
 }
 
 /* False or a number other than 0 is a failed start; True and None are not. */
-int rr__init_status(rr_script_t *script, PyObject *result) {
+int rr__init_status(PyObject *result, char *what, size_t size) {
     bool failed = result == Py_False;
     if (PyLong_Check(result) && !PyBool_Check(result))
         failed = PyObject_IsTrue(result) != 0;
+    if (!failed)
+        return RR_OK;
+    PyObject *text = PyObject_Repr(result);
+    const char *shown = text ? PyUnicode_AsUTF8(text) : NULL;
+    snprintf(what, size, "returned %.40s, which means that the start failed", shown ? shown : "a number");
+    Py_XDECREF(text);
     PyErr_Clear();
-    return failed ? RR_EHANDLER : RR_OK;
+    return RR_EHANDLER;
 }
 
 void rr__settle(rr_script_t *script, rr__origin_t *origin, PyObject *result) {
     int status;
+    char what[128];
     switch (origin->kind) {
     case RR__VERIFY:
         settle_verify(script, origin, result);
@@ -276,9 +283,9 @@ void rr__settle(rr_script_t *script, rr__origin_t *origin, PyObject *result) {
         return;
     case RR__INIT:
         status = status_of(script, origin, result);
-        if (status == RR_OK && rr__init_status(script, result) != RR_OK) {
+        if (status == RR_OK && rr__init_status(result, what, sizeof what) != RR_OK) {
             status = RR_EHANDLER;
-            rr__note(script, RR_ERROR, origin, "init() says that the start failed");
+            rr__note(script, RR_ERROR, origin, what);
         }
         break;
     case RR__MESSAGE:

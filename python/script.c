@@ -293,11 +293,12 @@ int rr_script_load(rr_script_t *script, uint64_t token, char *why, size_t why_si
     if (init) {
         rr__origin_t origin = {.kind = RR__INIT, .token = token};
         PyObject *args[1] = {NULL}, *result = NULL;
+        char what[128];
         rc = rr__run(script, &origin, init, args + 1, 0, &result);
         if (rc == RR_EHANDLER)
             snprintf(why, why_size, "init() of %s raised an error, see the log", script->file);
-        if (rc == RR_OK && rr__init_status(script, result) != RR_OK) {
-            snprintf(why, why_size, "init() of %s returned a failure", script->file);
+        if (rc == RR_OK && rr__init_status(result, what, sizeof what) != RR_OK) {
+            snprintf(why, why_size, "init() of %s %s", script->file, what);
             rc = RR_EHANDLER;
         }
         Py_XDECREF(result);

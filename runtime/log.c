@@ -158,6 +158,14 @@ static void cut(char *text, size_t size) {
     memcpy(text + size - (sizeof mark - 1), mark, sizeof mark - 1);
 }
 
+/* The class may be a script's text: it must not forge a line. */
+static void copy_class(char *out, size_t size, const char *class) {
+    snprintf(out, size, "%s", class);
+    for (; *out; out++)
+        if ((unsigned char)*out < 0x20 || *out == 0x7f)
+            *out = '?';
+}
+
 void rr__log_write(rr__log_t *log, rr_level_t level, const char *class, const char *format, va_list args) {
     if (!rr__log_enabled(log, level, class))
         return;
@@ -170,7 +178,7 @@ void rr__log_write(rr__log_t *log, rr_level_t level, const char *class, const ch
     if (line) {
         line->level = level;
         line->raw = false;
-        snprintf(line->class, sizeof line->class, "%s", class);
+        copy_class(line->class, sizeof line->class, class);
         if (size < sizeof small)
             memcpy(line->text, small, size);
         else

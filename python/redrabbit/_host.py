@@ -314,7 +314,12 @@ def report(error: BaseException, where: str) -> None:
     file, line = _place(error)
     name = type(error).__name__
     head = f"{where}: " if where else ""
-    if _admit((file, line, name), f"{head}{name} at {file}:{line}"):
+    # The count stands for many sessions: it names none.
+    kind = where.partition(", session")[0]
+    if _admit(
+        (file, line, name),
+        f"{kind}: {name} at {file}:{line}" if kind else f"{name} at {file}:{line}",
+    ):
         linecache.checkcache(file)
         _redrabbit.log(ERROR, "PYTHON", f"{head}{_text_of(error)}")
 
@@ -324,7 +329,8 @@ def note(level: int, where: str, what: str, error: BaseException | None) -> None
     detail = f": {error}" if error is not None else ""
     head = f"{where}: " if where else ""
     # Whatever a client chooses (its cmd, its id) is no part of the key: it could fill the log with that.
-    if _admit((where.partition(" ")[0], what), f"{head}{what}"):
+    kind = where.partition(" ")[0].rstrip(",")
+    if _admit((kind, what), f"{kind}: {what}" if kind else what):
         _redrabbit.log(level, "PYTHON", f"{head}{what}{detail}")
 
 

@@ -190,6 +190,11 @@ class Starts(Case):
             ("def init():\n    return False\n", ["init", "bad.py"]),
             ("def init():\n    return 5\n", ["init", "bad.py"]),
             ("def init():\n    raise ValueError('in init')\n", ["ValueError: in init"]),
+            (
+                "import redrabbit\nasync def init():\n"
+                "    await redrabbit.sleep(0.01)\n    return False\n",
+                ["init(): returned False", "does not start: init() failed, see the log"],
+            ),
         ]:
             with self.subTest(script):
                 self.write("bad.py", script)

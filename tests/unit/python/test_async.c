@@ -290,6 +290,7 @@ START_TEST(async_start_and_end) {
     ck_assert_int_eq(fake_open(&fake, NULL), RR_SCRIPT_PENDING);
     fire_timer(&fake);
     EXPECT(&fake, _i ? "done 1 0\n" : "done 1 -11\n");
+    ck_assert_uint_eq(times(&fake, "log 2 PYTHON init(): returned False, which means that the start failed\n"), !_i);
     ck_assert_int_eq(rr_script_cleanup(fake.script, 2), RR_SCRIPT_PENDING);
     fire_timer(&fake);
     EXPECT(&fake, "print clean\ndone 2 0\n");

@@ -23,7 +23,7 @@ START_TEST(limited_tracebacks) {
     ck_assert_uint_eq(times(&fake, "KeyError: '"), 2);
     ck_assert_uint_eq(fake.timer_count, 1);
     fire_timer(&fake);
-    EXPECT(&fake, "ValueError at ");
+    EXPECT(&fake, "log 2 PYTHON cmd 1: ValueError at "); /* of whatever sessions */
     EXPECT(&fake, "game.py:3: 95 more like it in 10 s\n");
     rr_script_stats(fake.script, &stats);
     ck_assert_uint_eq(stats.exceptions, 102);
@@ -60,6 +60,9 @@ START_TEST(bad_messages) {
     for (uint16_t cmd = 100; cmd < 1000; cmd++) /* a client chooses its cmds: not a line for each */
         ck_assert_int_eq(message(&fake, bob, cmd, "x", 1), RR_ENOENT);
     ck_assert_uint_eq(times(&fake, ": no handler for this cmd\n"), 5);
+    fire_timer(&fake); /* of the bodies */
+    fire_timer(&fake);
+    EXPECT(&fake, "log 2 PYTHON cmd: no handler for this cmd: 896 more like it in 10 s\n");
     ck_assert_int_eq(message(&fake, bob, 2, "x", 1), RR_EHANDLER);
     rr_script_stats(fake.script, &stats);
     ck_assert_uint_eq(stats.decode_errors, sizeof bodies / sizeof *bodies + 1);

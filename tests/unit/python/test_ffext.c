@@ -348,8 +348,8 @@ START_TEST(failed_starts) {
     static const struct {
         const char *code, *why;
     } cases[] = {
-        {"def init(): return False\n", "returned a failure"},
-        {"def init(): return 3\n", "returned a failure"},
+        {"def init(): return False\n", "game.py returned False, which means that the start failed"},
+        {"def init(): return 3\n", "returned 3, which"},
         {"def init(): raise ValueError('no')\n", "init() of"},
         {"x = 1\nnonsense\n", "game.py:2: NameError: name 'nonsense' is not defined"},
         {"def (:\n", "game.py:1: SyntaxError: "},

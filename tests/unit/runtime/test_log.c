@@ -78,6 +78,11 @@ START_TEST(foreign_text_cannot_forge_lines) {
     ck_assert_str_eq(contents("x"), "2026-01-01 00:00:01.000 ERROR PY     one\n"
                                     "    2026-01-01 00:00:01.000 INFO  NET    forged??[2J\ttab\xc3\xa4\n");
     clean_up(log);
+    log = open_log((rr__log_options_t){.file = "x"}); /* a class is a script's text, too */
+    say(log, RR_ERROR, "PY\n2026\x1b[2J\x7f", "text");
+    rr__log_flush(log);
+    ck_assert_str_eq(contents("x"), "2026-01-01 00:00:01.000 ERROR PY?2026?[2J? text\n");
+    clean_up(log);
 }
 END_TEST
 
