@@ -19,7 +19,7 @@ typedef struct rr_gate rr_gate_t;
 typedef struct rr_gate_listen {
     rr_address_t
         address;     /* tcp:// speaks everything of spec.md section 4 on one port, ws:// and http:// no binary TCP */
-    bool big_endian; /* byte_order: network */
+    bool big_endian; /* the 8-byte header, whatever address.byte_order says */
 } rr_gate_listen_t;
 
 typedef struct rr_gate_folder {

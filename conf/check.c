@@ -6,6 +6,7 @@
 
 #include "conf/graph.h"
 #include "net/address.h"
+#include "runtime/redrabbit.h"
 
 typedef void (*rr_actor_check_fn)(rr_graph_t *graph, rr_item_t *actor);
 
@@ -119,7 +120,6 @@ static void check_folders(rr_graph_t *graph, const rr_item_t *item, const char *
     }
 }
 
-/* What stands under a prefix of its own is an extra (a library of the system's, say): its absence stops nothing. */
 /* The pages themselves must be there; what lies under a further prefix may be missing on this machine. */
 static void check_www(rr_graph_t *graph, const rr_item_t *gate) {
     const rr_value_t *www = rr_item_value(gate, "www");
@@ -251,8 +251,24 @@ static void check_gate(rr_graph_t *graph, rr_item_t *gate) {
     check_www(graph, gate);
 }
 
+/* The runtime would not go below: better said than done in silence. */
+static void check_mailbox(rr_graph_t *graph, const rr_item_t *scene) {
+    int64_t messages = rr_item_number(scene, "mailbox.messages"), bytes = rr_item_number(scene, "mailbox.bytes");
+    const rr_value_t *value = rr_item_value(scene, "mailbox.bytes");
+    if (bytes / RR_MAILBOX_UNIT >= messages)
+        return;
+    if (!value)
+        value = rr_item_value(scene, "mailbox.messages");
+    rr_graph_error(graph, value->place,
+                   "%s: mailbox.bytes %lld is too little for mailbox.messages %lld, of which each counts at least %u bytes; set "
+                   "mailbox.bytes to %lld or more, or mailbox.messages to %lld or less",
+                   scene->name, (long long)bytes, (long long)messages, RR_MAILBOX_UNIT, (long long)messages * RR_MAILBOX_UNIT,
+                   (long long)bytes / RR_MAILBOX_UNIT);
+}
+
 static void check_scene(rr_graph_t *graph, rr_item_t *scene) {
     check_script(graph, scene);
+    check_mailbox(graph, scene);
     check_folders(graph, scene, "python_path");
 }
 

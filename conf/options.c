@@ -52,10 +52,10 @@ const rr_option_t rr_options[] = {
     {B, "master", RR_TYPE_ADDRESS, NULL, 0, 0, NULL, "-master_broker", "The master broker that this one registers with."},
     {B, "bridges", RR_TYPE_TEXTS, NULL, 0, 0, NULL, "-bridge_broker", "Bridges to other groups, GROUP@tcp://host:port each."},
 
-    {T, "listen", RR_TYPE_ADDRESSES, NULL, 0, 0, NULL, "-gate_listen", "Where clients connect: tcp:// speaks everything, ws:// WebSocket and HTTP only."},
+    {T, "listen", RR_TYPE_ADDRESSES, NULL, 0, 0, NULL, "-gate_listen", "Where clients connect: tcp:// speaks everything, ws:// WebSocket and HTTP only. `?byte_order=network` (or `little`) behind a port is for that listener alone."},
     {T, "login", RR_TYPE_NAME, "scene@0", 0, 0, NULL, "-gate_login", "The scene that verifies logins."},
     {T, "session_id", RR_TYPE_CHOICE, "str", 0, 0, "str|int", "-session_id", "int turns ids of digits into numbers."},
-    {T, "byte_order", RR_TYPE_CHOICE, "little", 0, 0, "little|network", "-byte_order", "Of the 8-byte header."},
+    {T, "byte_order", RR_TYPE_CHOICE, "little", 0, 0, "little|network", "-byte_order", "Of the 8-byte header, on all listeners that do not say it themselves: `tcp://127.0.0.1:10243?byte_order=network`."},
     {T, "max_packet_size", RR_TYPE_BYTES, "1000000", 1, GIB, NULL, "-max_packet_size", "Longest body in either direction: a client that sends a longer one is closed (1009), a longer one of a scene is not sent (logged, counted)."},
     {T, "heartbeat_timeout", RR_TYPE_DURATION, "600", 0, DAY, NULL, "-heartbeat_timeout", "A client silent for this long is closed (4004); 0 = never."},
     {T, "heartbeat_cmd", RR_TYPE_COUNT, NULL, 0, 65535, NULL, "-heartbeat_cmd", "A cmd that the gate swallows: TCP clients stay alive by it."},
@@ -89,7 +89,7 @@ const rr_option_t rr_options[] = {
     {S, "watchdog", RR_TYPE_DURATION, "0", 0, DAY, NULL, "-watchdog", "A handler longer than this is ended by an exception; 0 = never."},
     {S, "memory", RR_TYPE_BYTES, "0", 0, 1024 * GIB, NULL, "-memory", "Python memory of the scene; above it MemoryError; 0 = any."},
     {S, "mailbox.messages", RR_TYPE_COUNT, "65536", 16, MANY, NULL, NULL, "Messages that may wait for the scene; then its clients' sockets pause."},
-    {S, "mailbox.bytes", RR_TYPE_BYTES, "64MiB", 64 * KIB, 4 * GIB - 1, NULL, NULL, "Bytes that may wait for the scene."},
+    {S, "mailbox.bytes", RR_TYPE_BYTES, "64MiB", 64 * KIB, 4 * GIB - 1, NULL, NULL, "Bytes that may wait for the scene; a message counts at least 64, so at least 64 times mailbox.messages."},
     {S, "queue.messages", RR_TYPE_COUNT, "1024", 1, MANY, NULL, NULL, "Messages of one session that wait behind an awaiting handler, an enter or a move; then closed (4007)."},
     {S, "queue.bytes", RR_TYPE_BYTES, "4MiB", 1, GIB, NULL, NULL, "The same in bytes; at least one message."},
     {S, "max_requests", RR_TYPE_COUNT, "10000", 1, MANY, NULL, NULL, "Service requests being handled at once; more are answered OVERLOAD."},
@@ -293,6 +293,10 @@ static int parse_address(const rr_option_t *option, const char *text, char *why,
     }
     if (address.scheme != RR_SCHEME_TCP && !(option->scopes & RR_SCOPE_GATE)) {
         snprintf(why, why_size, "%s must be a tcp:// address, not '%.100s'", option->key, text);
+        return RR_EINVAL;
+    }
+    if (address.byte_order && !(option->scopes & RR_SCOPE_GATE)) {
+        snprintf(why, why_size, "%s has no byte order: leave out what stands behind the port of '%.100s'", option->key, text);
         return RR_EINVAL;
     }
     return RR_OK;

@@ -354,10 +354,11 @@ static void fill_gate_limits(rr_gate_options_t *options, const rr_item_t *item) 
 
 static int fill_listen(const rr_item_t *item, rr_gate_listen_t *listen, char *why, size_t why_size) {
     const rr_value_t *addresses = rr_item_value(item, "listen");
+    bool all = strcmp(rr_item_text(item, "byte_order"), "network") == 0;
     int rc = RR_OK;
     for (size_t i = 0; i < addresses->count && rc == RR_OK; i++) {
         rc = rr_address_parse(addresses->texts[i], &listen[i].address, why, why_size);
-        listen[i].big_endian = strcmp(rr_item_text(item, "byte_order"), "network") == 0;
+        listen[i].big_endian = listen[i].address.byte_order ? listen[i].address.byte_order == RR_BYTE_ORDER_NETWORK : all;
     }
     return rc;
 }
@@ -575,6 +576,7 @@ static void describe_gate(const rr_running_t *running, size_t index, FILE *out) 
             continue;
         bool any = strcmp(address.host, "*") == 0 || strcmp(address.host, "0.0.0.0") == 0 || strcmp(address.host, "::") == 0;
         address.scheme = RR_SCHEME_HTTP;
+        address.byte_order = RR_BYTE_ORDER_UNSAID;
         if (any)
             snprintf(address.host, sizeof address.host, "127.0.0.1");
         const char *token = rr_gate_editor_token(gate);

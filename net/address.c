@@ -36,10 +36,10 @@ static int host_legal(const char *host, size_t size, int bracketed) {
     return !bracketed || memchr(host, ':', size) != NULL;
 }
 
-static int port_parse(const char *text, unsigned *out) {
+static int port_parse(const char *text, size_t size, unsigned *out) {
     unsigned port = 0;
     size_t digits = 0;
-    for (; text[digits]; digits++) {
+    for (; digits < size; digits++) {
         if (text[digits] < '0' || text[digits] > '9' || digits == 5) {
             return 0;
         }
@@ -47,6 +47,28 @@ static int port_parse(const char *text, unsigned *out) {
     }
     *out = port;
     return digits > 0 && port <= 65535;
+}
+
+static const char *last_colon(const char *text, size_t size) {
+    while (size > 0 && text[size - 1] != ':') {
+        size--;
+    }
+    return size > 0 ? text + size - 1 : NULL;
+}
+
+static const char *const byte_orders[] = {[RR_BYTE_ORDER_UNSAID] = "",
+                                          [RR_BYTE_ORDER_LITTLE] = "?byte_order=little",
+                                          [RR_BYTE_ORDER_NETWORK] = "?byte_order=network"};
+#define BYTE_ORDER_COUNT (sizeof byte_orders / sizeof byte_orders[0])
+
+static int byte_order_parse(const char *text, rr_byte_order_t *out) {
+    for (size_t i = 0; i < BYTE_ORDER_COUNT; i++) {
+        if (strcmp(text, byte_orders[i]) == 0) {
+            *out = (rr_byte_order_t)i;
+            return 1;
+        }
+    }
+    return 0;
 }
 
 int rr_address_parse(const char *text, rr_address_t *out, char *why, unsigned long why_size) {
@@ -64,7 +86,7 @@ int rr_address_parse(const char *text, rr_address_t *out, char *why, unsigned lo
     }
     int bracketed = rest[0] == '[';
     const char *host = rest + bracketed;
-    const char *end = bracketed ? strchr(host, ']') : strrchr(host, ':');
+    const char *end = bracketed ? strchr(host, ']') : last_colon(host, strcspn(host, "?"));
     if (!end) {
         return fail(why, why_size, text, bracketed ? "the ']' is missing" : "the port is missing");
     }
@@ -74,8 +96,12 @@ int rr_address_parse(const char *text, rr_address_t *out, char *why, unsigned lo
         return fail(why, why_size, text,
                     !bracketed && memchr(host, ':', size) ? "an IPv6 host stands in brackets" : "the host is not legal");
     }
-    if (*port != ':' || !port_parse(port + 1, &a.port)) {
+    size_t digits = *port == ':' ? strcspn(port + 1, "?") : 0;
+    if (*port != ':' || !port_parse(port + 1, digits, &a.port)) {
         return fail(why, why_size, text, *port != ':' ? "the port is missing" : "the port is not a number from 0 to 65535");
+    }
+    if (!byte_order_parse(port + 1 + digits, &a.byte_order)) {
+        return fail(why, why_size, text, "behind the port may only stand ?byte_order=network or ?byte_order=little");
     }
     memcpy(a.host, host, size);
     *out = a;
@@ -91,7 +117,8 @@ char *rr_address_format(const rr_address_t *address, char *out, unsigned long si
     }
     int brackets = strchr(address->host, ':') != NULL;
     if (size) {
-        snprintf(out, size, "%s%s%s%s:%u", prefix, brackets ? "[" : "", address->host, brackets ? "]" : "", address->port);
+        snprintf(out, size, "%s%s%s%s:%u%s", prefix, brackets ? "[" : "", address->host, brackets ? "]" : "", address->port,
+                 byte_orders[address->byte_order]);
     }
     return out;
 }

@@ -119,7 +119,7 @@ static void set_limits(rr_actor_t *actor, const rr_spawn_t *spec) {
         count = RR__COUNT_MASK / 4;
     atomic_store_explicit(&actor->limit_count, count, memory_order_relaxed);
     /* A message counts at least one unit: a limit in bytes must not undercut the one in messages. */
-    uint32_t units = bytes / 64 > count ? bytes / 64 : count;
+    uint32_t units = bytes / RR_MAILBOX_UNIT > count ? bytes / RR_MAILBOX_UNIT : count;
     atomic_store_explicit(&actor->limit_units, units, memory_order_relaxed);
     atomic_store_explicit(&actor->policy, (uint8_t)spec->policy, memory_order_relaxed);
 }

@@ -99,6 +99,7 @@ typedef enum rr_policy { /* what happens when a mailbox is over its limit */
 
 #define RR_MAILBOX_MESSAGES 65536u
 #define RR_MAILBOX_BYTES (64u << 20)
+#define RR_MAILBOX_UNIT 64u
 
 typedef struct rr_spawn {
     const rr_behavior_t *behavior; /* required; must outlive the actor */
@@ -107,7 +108,7 @@ typedef struct rr_spawn {
     const char *name;        /* registered before start() runs; copied; NULL = anonymous */
     rr_executor_t *executor; /* NULL = the parent's, or the core workers */
     uint32_t mailbox_messages; /* limits; 0 = RR_MAILBOX_MESSAGES / RR_MAILBOX_BYTES */
-    uint32_t mailbox_bytes;
+    uint32_t mailbox_bytes; /* a message counts at least RR_MAILBOX_UNIT; so less than mailbox_messages of them counts as that */
     rr_policy_t policy;
     bool link;       /* rr_spawn only: linked to its parent from the start */
     bool trap_exits; /* linked actors' ends arrive as RR_EXIT instead of ending this one */

@@ -56,6 +56,9 @@ class Drain(Case):
         )
         self.assertEqual(events[-1], "CLEANUP")
         self.assertLess(events.index("DONE one"), events.index("OFFLINE one drain"))
+        end = server.output.partition("redrabbit: draining")[2]
+        self.assertTrue(end)
+        self.assertNotIn(" WARN ", end, "an orderly end warns of nothing")
 
     async def test_sigint_is_the_same(self) -> None:
         server, port = self.scene(SCRIPT)

@@ -36,6 +36,10 @@ def fill(session_id, body):
 def binary(session_id, body):
     ffext.send_msg_session(session_id, 3, b'\\xff\\xfe')
 
+@ffext.session_call(4, 'raw')
+def everybody(session_id, body):
+    ffext.broadcast_msg_session(4, body)
+
 @ffext.session_offline_callback
 def offline(session_id, online_time, reason):
     print('OFFLINE', session_id, reason)
@@ -130,6 +134,32 @@ class Tcp(WireCase):
         web = await self.client(port, "web", "ws", byteorder="big", binary=True)
         await web.send(1, b"hello")
         await self.expect(web, "hello", cmd=1)
+
+    async def test_byte_order_of_one_listener(self) -> None:
+        for all_of_them, other in (("little", "network"), ("network", "little")):
+            ports = [free_port(), free_port()]
+            plain, own = f"tcp://127.0.0.1:{ports[0]}", f"tcp://127.0.0.1:{ports[1]}"
+            self.write("scene.py", ECHO)
+            self.write(
+                "graph.yaml",
+                "actors:\n  gate@0:\n    role: gate\n"
+                f"    listen: [{plain}, '{own}?byte_order={other}']\n"
+                f"    byte_order: {all_of_them}\n"
+                "  scene@0: { role: scene, script: scene.py }\n",
+            )
+            server = self.start("graph.yaml")
+            orders = ("little", "big") if other == "network" else ("big", "little")
+            clients = [
+                await self.client(port, order, byteorder=order)
+                for port, order in zip(ports, orders)
+            ]
+            for client, order in zip(clients, orders):
+                await client.send(1, order)
+                await self.expect(client, order, cmd=1)
+            await clients[0].send(4, "to all")
+            for client in clients:
+                await self.expect(client, "to all", cmd=4)
+            await asyncio.to_thread(server.stop)
 
     async def test_login_that_looks_like_http_in_its_body(self) -> None:
         _, port = self.scene(ECHO)

@@ -28,9 +28,10 @@ static rr_graph_t *yaml(const char *text) {
     return graph;
 }
 
-static void expect_fine(rr_graph_t *graph) {
+static rr_graph_t *fine(rr_graph_t *graph) {
     if (rr_graph_error_count(graph))
         ck_abort_msg("%s", rr_graph_error_text(graph, 0));
+    return graph;
 }
 
 /* The graph's first error is at LINE:COLUMN and contains both texts; takes the graph. */
@@ -59,7 +60,7 @@ static const char whole[] = "group: world\n"
 
 START_TEST(whole_graph) {
     rr_graph_t *graph = yaml(whole);
-    expect_fine(graph);
+    fine(graph);
     ck_assert_uint_eq(rr_graph_actor_count(graph), 11);
     ck_assert_uint_eq(rr_graph_node_count(graph), 2);
     const rr_item_t *gate = rr_graph_find_actor(graph, "gate@0");
@@ -87,7 +88,7 @@ END_TEST
 
 START_TEST(implied_broker) {
     rr_graph_t *graph = yaml("actors:\n  s: { role: scene, script: main.py }\n");
-    expect_fine(graph);
+    fine(graph);
     ck_assert_int_eq(rr_graph_find_actor(graph, "broker@0")->scope, RR_SCOPE_BROKER);
     rr_graph_free(graph);
 }
@@ -131,10 +132,17 @@ START_TEST(value_errors) {
     expect_error(yaml("actors:\n  a: { role: scene, script: main.py, asyncio: perhaps }\n"), "2:47", "perhaps", "true or");
     expect_error(yaml("actors:\n  a: { role: scene, script: main.py, memory: -1 }\n"), "2:46", "'-1'", "64KiB");
     expect_error(yaml("actors:\n  a: { role: scene, script: main.py, interpreter: mine }\n"), "2:51", "mine", "own|shared|main");
+    expect_error(yaml("actors:\n  a: { role: scene, script: main.py, mailbox: { bytes: 1MiB } }\n"), "2:56",
+                 "mailbox.bytes 1048576 is too little for mailbox.messages 65536", "mailbox.messages to 16384 or less");
+    expect_error(yaml("actors:\n  a: { role: scene, script: main.py, mailbox: { messages: 2000000 } }\n"), "2:59",
+                 "too little", "mailbox.bytes to 128000000 or more");
+    rr_graph_free(fine(yaml("actors:\n  a: { role: scene, script: main.py, mailbox: { messages: 1024, bytes: 64KiB } }\n")));
     expect_error(yaml("loops: 65\nactors:\n" SCENE), "1:8", "loops 65 is out of bounds", "0 to 64");
     expect_error(yaml("drain: 2d\nactors:\n" SCENE), "1:8", "out of bounds", "0 to 1d");
     expect_error(yaml("actors:\n" SCENE "  g: { role: gate, listen: nonsense }\n"), "3:28", "bad address", "tcp://");
     expect_error(yaml("actors:\n" SCENE "  b: { role: broker, listen: ws://127.0.0.1:1 }\n"), "3:30", "must be a tcp://", "ws:");
+    expect_error(yaml("actors:\n" SCENE "  b: { role: broker, listen: 'tcp://127.0.0.1:1?byte_order=little' }\n"), "3:30",
+                 "has no byte order", "leave out");
 }
 END_TEST
 
@@ -161,14 +169,14 @@ END_TEST
 START_TEST(same_port_on_two_nodes) {
     rr_graph_t *graph = yaml("nodes: { a: {}, b: {} }\nactors:\n" SCENE
                              "  g: { role: gate, node: a, listen: tcp://*:1 }\n  h: { role: gate, node: b, listen: tcp://*:1 }\n");
-    expect_fine(graph);
+    fine(graph);
     rr_graph_free(graph);
 }
 END_TEST
 
 START_TEST(ephemeral_port_warns) {
     rr_graph_t *graph = yaml("actors:\n" SCENE "  g: { role: gate, listen: tcp://*:40000 }\n");
-    expect_fine(graph);
+    fine(graph);
     ck_assert_uint_eq(rr_graph_warning_count(graph), 1);
     ck_assert_ptr_nonnull(strstr(rr_graph_warning_text(graph, 0), "g.yaml:3:28: port 40000"));
     rr_graph_free(graph);
@@ -189,7 +197,7 @@ START_TEST(clusters_are_refused) {
     ck_assert_ptr_nonnull(strstr(rr_graph_error_text(graph, 0), "leave --node out"));
     rr_graph_free(graph);
     graph = yaml("actors:\n" SCENE "  b: { role: broker, master: tcp://127.0.0.1:1 }\n");
-    expect_fine(graph);
+    fine(graph);
     ck_assert_int_eq(rr_graph_check_runnable(graph, NULL), RR_EUNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(rr_graph_error_text(graph, 0), "g.yaml:3:30: slave brokers"));
     rr_graph_free(graph);
@@ -223,7 +231,7 @@ static void expect_args_error(const char *line, const char *what) {
 START_TEST(seed_line) {
     rr_graph_t *graph = args("-gate gate@0 -broker tcp://127.0.0.1:10241 -gate_listen tcp://127.0.0.1:10242 "
                              "-python_path ./ -scene scene@0 -heartbeat_timeout 30 -max_packet_size 5000 -log_level 5");
-    expect_fine(graph);
+    fine(graph);
     ck_assert_uint_eq(rr_graph_actor_count(graph), 3);
     const rr_item_t *gate = rr_graph_find_actor(graph, "gate@0");
     ck_assert_str_eq(rr_item_text(gate, "listen"), "tcp://127.0.0.1:10242");
@@ -238,12 +246,12 @@ END_TEST
 
 START_TEST(seed_cluster_lines_parse) {
     rr_graph_t *graph = args("-broker tcp://127.0.0.1:10242 -bridge_broker GroupA@tcp://127.0.0.1:10241,B@tcp://[::1]:1");
-    expect_fine(graph);
+    fine(graph);
     ck_assert_uint_eq(rr_item_value(rr_graph_find_actor(graph, "broker@0"), "bridges")->count, 2);
     ck_assert_int_eq(rr_graph_check_runnable(graph, NULL), RR_EUNSUPPORTED);
     rr_graph_free(graph);
     graph = args("-broker tcp://127.0.0.1:10243 -master_broker tcp://127.0.0.1:10242 -gate g -gate_listen tcp://*:1");
-    expect_fine(graph); /* the login scene may live elsewhere */
+    fine(graph); /* the login scene may live elsewhere */
     ck_assert_int_eq(rr_graph_check_runnable(graph, NULL), RR_EUNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(rr_graph_error_text(graph, 0), "-master_broker"));
     rr_graph_free(graph);
@@ -273,7 +281,7 @@ START_TEST(options_file) {
     make_file("default.conf", "\xef\xbb\xbf# a comment\n-gate gate@0 -gate_listen tcp://*:7 # more\n-scene scene@0\r\n"
                               "-heartbeat_timeout 60\n-log_print_screen false -log_path \"a b\"\n-group x#1\n");
     rr_graph_t *graph = args("-f default.conf -heartbeat_timeout 90 -asyncio");
-    expect_fine(graph);
+    fine(graph);
     ck_assert_int_eq(rr_item_number(rr_graph_find_actor(graph, "gate@0"), "heartbeat_timeout"), 90000);
     ck_assert(!rr_item_flag(rr_graph_top(graph), "log.screen"));
     ck_assert(rr_item_flag(rr_graph_find_actor(graph, "scene@0"), "asyncio"));
@@ -308,7 +316,7 @@ static char *drawn(rr_graph_t *graph, void (*draw)(rr_graph_t *, FILE *)) {
 
 START_TEST(pictures) {
     rr_graph_t *graph = yaml(whole);
-    expect_fine(graph);
+    fine(graph);
     char *text = drawn(graph, rr_graph_draw_text), *svg = drawn(graph, rr_graph_draw_svg);
     ck_assert_ptr_nonnull(strstr(text, "group world\n|\n+-- node front  tcp://10.0.0.1:7000\n"));
     ck_assert_ptr_nonnull(strstr(text, "gate@0           gate    tcp://0.0.0.0:10242, ws://0.0.0.0:8080  login scene@0\n"));

@@ -34,6 +34,12 @@ START_TEST(parses_and_writes_back) {
     ck_assert_str_eq(a.host, "*");
     a = good("http://host-1.example:65535");
     ck_assert_int_eq(a.scheme, RR_SCHEME_HTTP);
+    ck_assert_int_eq(a.byte_order, RR_BYTE_ORDER_UNSAID);
+    a = good("tcp://[::1]:80?byte_order=network");
+    ck_assert_uint_eq(a.port, 80);
+    ck_assert_int_eq(a.byte_order, RR_BYTE_ORDER_NETWORK);
+    a = good("tcp://*:0?byte_order=little");
+    ck_assert_int_eq(a.byte_order, RR_BYTE_ORDER_LITTLE);
 }
 END_TEST
 
@@ -48,6 +54,11 @@ START_TEST(says_what_is_wrong) {
     bad("tcp://127.0.0.1:-1", "not a number");
     bad("tcp://127.0.0.1:80 ", "not a number");
     bad("tcp://127.0.0.1:80/x", "not a number");
+    bad("tcp://127.0.0.1:?byte_order=network", "not a number");
+    bad("tcp://127.0.0.1:80?", "behind the port");
+    bad("tcp://127.0.0.1:80?byte_order=big", "behind the port");
+    bad("tcp://127.0.0.1:80?byte_order=network:1", "behind the port");
+    bad("tcp://127.0.0.1?byte_order=network:80", "port is missing");
     bad("tcp://:80", "host");
     bad("tcp://::1:80", "brackets");
     bad("tcp://[::1:80", "']' is missing");
