@@ -41,21 +41,30 @@ int rr_batch_next(rr_batch_reader_t *reader, rr_record_t *out) {
     return RR_OK;
 }
 
-static bool batch_reserve(rr_batch_t *batch, size_t more) {
-    if (batch->size == 0)
-        more += RR_BATCH_HEAD;
-    if (batch->size + more > batch->capacity) {
-        size_t capacity = batch->capacity ? batch->capacity * 2 : 512;
-        while (capacity < batch->size + more)
-            capacity *= 2;
-        uint8_t *data = realloc(batch->data, capacity);
-        if (!data)
-            return false;
-        batch->data = data;
-        batch->capacity = capacity;
-    }
-    if (batch->size == 0)
-        batch->size = RR_BATCH_HEAD;
+#define BATCH_LEAST 480u /* with the buffer's own head: a size class of the allocator */
+
+/* After a batch that left with its buffer (capacity is kept, the next may be as large), or when it is too small. */
+static bool batch_grow(rr_batch_t *batch, size_t need) {
+    size_t capacity = batch->capacity ? batch->capacity : BATCH_LEAST;
+    while (capacity < need)
+        capacity *= 2;
+    rr_buffer_t *buffer = rr_buffer_new(capacity);
+    if (!buffer)
+        return false;
+    if (batch->size)
+        memcpy(rr_buffer_data(buffer), batch->data, batch->size);
+    rr_buffer_unref(batch->buffer);
+    batch->buffer = buffer;
+    batch->data = rr_buffer_data(buffer);
+    batch->capacity = capacity;
+    return true;
+}
+
+static inline bool batch_reserve(rr_batch_t *batch, size_t more) {
+    size_t size = batch->size ? batch->size : RR_BATCH_HEAD;
+    if ((!batch->buffer || size + more > batch->capacity) && !batch_grow(batch, size + more))
+        return false;
+    batch->size = size;
     return true;
 }
 
@@ -82,9 +91,15 @@ rr_buffer_t *rr_batch_take(rr_batch_t *batch, uint64_t now_ns, size_t keep) {
     rr_put32(batch->data, RR_BATCH_VERSION);
     rr_put32(batch->data + 4, batch->records);
     rr_put64(batch->data + 8, now_ns);
-    rr_buffer_t *buffer = rr_buffer_copy(batch->data, batch->size);
+    bool whole = batch->size > BATCH_LEAST && batch->size >= batch->capacity / 2;
+    rr_buffer_t *buffer = whole ? batch->buffer : rr_buffer_copy(batch->data, batch->size);
     if (!buffer)
         return NULL;
+    if (whole) {
+        rr_buffer_truncate(buffer, batch->size);
+        batch->buffer = NULL;
+        batch->data = NULL;
+    }
     batch->size = 0;
     batch->records = 0;
     if (batch->capacity > keep)
@@ -93,7 +108,7 @@ rr_buffer_t *rr_batch_take(rr_batch_t *batch, uint64_t now_ns, size_t keep) {
 }
 
 void rr_batch_free(rr_batch_t *batch) {
-    free(batch->data);
+    rr_buffer_unref(batch->buffer);
     *batch = (rr_batch_t){0};
 }
 

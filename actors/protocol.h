@@ -148,9 +148,11 @@ RR_MUST_CHECK int rr_batch_next(rr_batch_reader_t *reader, rr_record_t *out);
 
 /* ---- Writing one ---- */
 
-/* A growing piece of memory that is sent as a copy of the right size and used again. Zeroed = empty. */
+/* A growing buffer. One that is at least half full is sent as it is; a small batch is sent as a copy of the right size and
+ * the memory used again. Zeroed = empty. */
 typedef struct rr_batch {
-    uint8_t *data;
+    rr_buffer_t *buffer; /* of capacity bytes; NULL = made with the next record */
+    uint8_t *data;       /* the buffer's */
     size_t size, capacity;
     uint32_t records;
 } rr_batch_t;

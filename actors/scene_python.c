@@ -23,6 +23,12 @@ static int host_send(void *host, const rr_sid_t *id, uint16_t cmd, const void *b
     return rr_scene_send_id(scene_of(host), id, cmd, body, size, text);
 }
 
+static int host_send_to(void *host, void *session, uint16_t cmd, const void *body, size_t size, bool text) {
+    if (!rr__session_held(session))
+        return RR_ENOENT;
+    return rr_scene_send(scene_of(host), session, cmd, body, size, text);
+}
+
 static size_t host_multi_send(void *host, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body,
                               size_t size, bool text) {
     return rr_scene_multi_send(scene_of(host), ids, count, cmd, body, size, text);
@@ -127,6 +133,7 @@ static int host_connect_outer(void *host, const char *name, const char *address)
 
 static const rr_script_host_t host = {
     .send = host_send,
+    .send_to = host_send_to,
     .multi_send = host_multi_send,
     .broadcast = host_broadcast,
     .broadcast_gate = host_broadcast_gate,
@@ -190,7 +197,7 @@ static rr_script_session_t *script_session(rr_session_t *session) {
 }
 
 static int python_session_new(void *state, rr_session_t *session) {
-    rr_session_set_user(session, rr_script_session_new(((python_state_t *)state)->script, rr_session_id(session)));
+    rr_session_set_user(session, rr_script_session_new(((python_state_t *)state)->script, rr_session_id(session), session));
     return rr_session_user(session) ? RR_OK : RR_ENOMEM;
 }
 

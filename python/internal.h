@@ -161,6 +161,7 @@ struct rr_script {
     PyObject *base_context, *spare_context;
     bool base_empty; /* the base context has no variables */
     rr__origin_t *origin; /* what runs now */
+    rr_script_session_t *current; /* whose message is being handled, until its handler returns */
     rr__watch_t watch;
     rr__handler_t **pages[256]; /* message handlers by cmd; borrowed from registry */
     rr__handler_t *single[RR__KINDS];

@@ -40,20 +40,40 @@ static PyObject *yes_or_no(int rc, const char *what) {
 
 /* ---- Sending ---- */
 
+/* The host's session behind an argument, as far as it is known without a look-up: a Session object, or the very id object
+ * that the running handler was given (the usual answer to whoever asked). */
+static void *known_session(const rr_script_t *script, PyObject *who) {
+    if (script->current && (who == script->current->id || who == (PyObject *)script->current))
+        return script->current->host;
+    return Py_IS_TYPE(who, script->state->session_type) ? ((rr_script_session_t *)who)->host : NULL;
+}
+
+static int send_by_id(rr_script_t *script, PyObject *who, uint16_t cmd, const rr__body_t *body, int *rc) {
+    rr_sid_t id;
+    if (rr__sid_from(script->state, who, &id) != 0)
+        return -1;
+    *rc = script->host.send(script->context, &id, cmd, body->data, body->size, body->text);
+    return 0;
+}
+
 PyObject *rr__module_send(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     rr__state_t *state = rr__module_state(module);
     rr_script_t *script = rr__script_here(state);
-    rr_sid_t id;
     uint16_t cmd;
     rr__body_t body;
-    if (!script || !takes(count, 3, 3, "send") || rr__sid_from(state, args[0], &id) != 0 ||
-        rr__cmd_from(args[1], &cmd) != 0 || rr__body_from(state, args[2], false, &body) != 0)
+    if (!script || !takes(count, 3, 3, "send") || rr__cmd_from(args[1], &cmd) != 0 ||
+        rr__body_from(state, args[2], false, &body) != 0)
         return NULL;
-    int rc = RR_ENOENT;
-    if (!rr__session_gone(state, args[0]))
-        rc = script->host.send(script->context, &id, cmd, body.data, body.size, body.text);
+    int rc = RR_ENOENT, failed = 0;
+    if (!rr__session_gone(state, args[0])) { /* encoding the body may have run Python: looked at now, not before */
+        void *session = known_session(script, args[0]);
+        if (session)
+            rc = script->host.send_to(script->context, session, cmd, body.data, body.size, body.text);
+        if (rc == RR_ENOENT)
+            failed = send_by_id(script, args[0], cmd, &body, &rc);
+    }
     rr__body_clear(&body);
-    return yes_or_no(rc, "send");
+    return failed ? NULL : yes_or_no(rc, "send");
 }
 
 static PyObject *module_multi_send(PyObject *module, PyObject *const *args, Py_ssize_t count) {

@@ -456,7 +456,9 @@ int rr_script_message(rr_script_t *script, rr_script_session_t *session, uint16_
     if (value) {
         PyObject *args[3] = {NULL, subject(handler, session), value};
         rr__bump(&script->stats.handlers);
+        script->current = session;
         rc = args[1] ? rr__run(script, &origin, handler->function, args + 1, 2, &result) : failed(script, &origin);
+        script->current = NULL;
         Py_XDECREF(args[1]);
         Py_DECREF(value);
         Py_XDECREF(result);

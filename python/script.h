@@ -58,6 +58,9 @@ typedef struct rr_verdict {
 typedef struct rr_script_host {
     /* RR_OK; RR_ENOENT = this scene does not hold the session (the script sees False; the host counts and warns). */
     int (*send)(void *host, const rr_sid_t *id, uint16_t cmd, const void *body, size_t size, bool text);
+    /* The same for the host's own session of rr_script_session_new, without a look-up by id. RR_ENOENT is not counted and
+     * no warning: send by id follows, which may find the id's next session. */
+    int (*send_to)(void *host, void *session, uint16_t cmd, const void *body, size_t size, bool text);
     /* Returns how many of them this scene holds. */
     size_t (*multi_send)(void *host, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body, size_t size,
                          bool text);
@@ -135,9 +138,10 @@ RR_MUST_CHECK int rr_script_load(rr_script_t *script, uint64_t token, char *why,
 RR_MUST_CHECK int rr_script_verify(rr_script_t *script, const void *key, size_t key_size, int64_t online_time,
                                    const char *ip, const char *gate, uint64_t cb_id, rr_verdict_t *verdict);
 
-/* One session as the script sees it: keeps the id's Python object. NULL when out of memory. */
+/* One session as the script sees it: keeps the id's Python object. host_session: what host->send_to gets; it lives until
+ * rr_script_session_free. NULL when out of memory. */
 typedef struct rr_script_session rr_script_session_t;
-rr_script_session_t *rr_script_session_new(rr_script_t *script, const rr_sid_t *id);
+rr_script_session_t *rr_script_session_new(rr_script_t *script, const rr_sid_t *id, void *host_session);
 void rr_script_session_free(rr_script_t *script, rr_script_session_t *session);
 
 /* Handlers. RR_OK = finished; RR_SCRIPT_PENDING = async, host->done(token) follows; RR_EHANDLER = it raised (already

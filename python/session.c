@@ -6,7 +6,7 @@
 #include "python/convert.h"
 #include "python/module.h"
 
-rr_script_session_t *rr_script_session_new(rr_script_t *script, const rr_sid_t *id) {
+rr_script_session_t *rr_script_session_new(rr_script_t *script, const rr_sid_t *id, void *host_session) {
     rr__state_t *state = script->state;
     rr_script_session_t *self = PyObject_GC_New(rr_script_session_t, state->session_type);
     if (!self) {
@@ -15,6 +15,7 @@ rr_script_session_t *rr_script_session_new(rr_script_t *script, const rr_sid_t *
     }
     self->dict = NULL;
     self->gone = false;
+    self->host = host_session;
     self->id = rr__sid_object(id);
     PyObject_GC_Track(self);
     if (self->id && PyDict_SetItem(script->sessions, self->id, (PyObject *)self) == 0)

@@ -8,6 +8,7 @@ struct rr_script_session {
     PyObject_HEAD
     PyObject *id;   /* str or int: the same object for every handler */
     PyObject *dict; /* attributes set by scripts; made on first use */
+    void *host;     /* the host's session, valid until it is gone */
     bool gone;      /* the host freed it: its methods say False */
 };
 

@@ -38,6 +38,48 @@ START_TEST(batch_round_trip) {
 }
 END_TEST
 
+static void fill(rr_batch_t *batch, unsigned records) {
+    for (unsigned i = 0; i < records; i++)
+        memset(rr_batch_add(batch, RR_REC_SEND, (uint16_t)i, i, 3, 4, 64), (int)i, 64);
+}
+
+static void check_filled(rr_buffer_t *buffer, unsigned records) {
+    rr_batch_reader_t reader;
+    rr_record_t record;
+    ck_assert_int_eq(rr_batch_open(&reader, rr_buffer_data(buffer), rr_buffer_size(buffer)), RR_OK);
+    for (unsigned i = 0; i < records; i++) {
+        ck_assert_int_eq(rr_batch_next(&reader, &record), RR_OK);
+        ck_assert(record.slot == i && record.size == 64 && record.body[0] == i && record.body[63] == i);
+    }
+    ck_assert_int_eq(rr_batch_next(&reader, &record), RR_ENOENT);
+    rr_buffer_unref(buffer);
+}
+
+START_TEST(large_batches_leave_without_a_copy) {
+    rr_batch_t batch = {0};
+    fill(&batch, 100);
+    size_t capacity = batch.capacity;
+    const uint8_t *data = batch.data;
+    rr_buffer_t *large = rr_batch_take(&batch, 0, 1u << 20);
+    ck_assert_ptr_eq(rr_buffer_data(large), data);
+    ck_assert_ptr_null(batch.buffer);
+    fill(&batch, 2); /* little in a large buffer: copied, and the buffer stays */
+    ck_assert_uint_eq(batch.capacity, capacity);
+    data = batch.data;
+    rr_buffer_t *small = rr_batch_take(&batch, 0, 1u << 20);
+    ck_assert_ptr_ne(rr_buffer_data(small), data);
+    fill(&batch, 2);
+    ck_assert_ptr_eq(batch.data, data);
+    rr_buffer_t *second = rr_batch_take(&batch, 0, 0); /* keeps nothing */
+    ck_assert_ptr_null(batch.buffer);
+    ck_assert_uint_eq(batch.capacity, 0);
+    check_filled(large, 100);
+    check_filled(small, 2);
+    check_filled(second, 2);
+    rr_batch_free(&batch);
+}
+END_TEST
+
 /* Whatever is cut off or changed, nothing is read outside (ASan looks). */
 START_TEST(batches_from_outside_are_checked) {
     rr_batch_t batch = {0};
@@ -263,5 +305,5 @@ START_TEST(set_against_an_array) {
 }
 END_TEST
 
-CHECK_MAIN("protocol", batch_round_trip, batches_from_outside_are_checked, outlet_cuts_and_sends_large_bodies_alone,
+CHECK_MAIN("protocol", batch_round_trip, large_batches_leave_without_a_copy, batches_from_outside_are_checked, outlet_cuts_and_sends_large_bodies_alone,
            bodies_are_shared_when_that_pays, session_ids, service_requests, map_against_an_array, set_against_an_array)

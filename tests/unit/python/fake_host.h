@@ -28,6 +28,7 @@ typedef struct fake {
     size_t timer_count;
     uint64_t last_call; /* token */
     const char *held;   /* only this session id is held; NULL = all */
+    unsigned direct;    /* sends that came by session, not by id */
     int move_rc;
 } fake_t;
 
@@ -76,6 +77,14 @@ static int fake_send(void *host, const rr_sid_t *id, uint16_t cmd, const void *b
         return RR_ENOENT;
     note(host, "send %s %u %s %.*s", show(id, name), cmd, text ? "text" : "data", (int)size, (const char *)body);
     return RR_OK;
+}
+
+/* A session of the host's is its id's text here (session_of). */
+static int fake_send_to(void *host, void *session, uint16_t cmd, const void *body, size_t size, bool text) {
+    rr_sid_t id = {.text = session, .size = (uint32_t)strlen(session)};
+    int rc = fake_send(host, &id, cmd, body, size, text);
+    ((fake_t *)host)->direct += rc == RR_OK;
+    return rc;
 }
 
 static size_t fake_multi_send(void *host, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body,
@@ -196,6 +205,7 @@ static int fake_connect_outer(void *host, const char *name, const char *address)
 
 static const rr_script_host_t fake_functions = {
     .send = fake_send,
+    .send_to = fake_send_to,
     .multi_send = fake_multi_send,
     .broadcast = fake_broadcast,
     .broadcast_gate = fake_broadcast_gate,
@@ -292,7 +302,7 @@ __attribute__((unused)) static void fake_end(fake_t *fake) {
 
 __attribute__((unused)) static rr_script_session_t *session_of(fake_t *fake, const char *id) {
     rr_sid_t sid = {.text = id, .size = (uint32_t)strlen(id)};
-    rr_script_session_t *session = rr_script_session_new(fake->script, &sid);
+    rr_script_session_t *session = rr_script_session_new(fake->script, &sid, (void *)(uintptr_t)id);
     ck_assert_ptr_nonnull(session);
     return session;
 }

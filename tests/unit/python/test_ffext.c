@@ -110,6 +110,38 @@ START_TEST(sending) {
 }
 END_TEST
 
+/* The session whose message is handled, and Session objects, are sent to without a look-up by id. */
+START_TEST(answers_need_no_look_up) {
+    fake_t fake;
+    script(&fake, "import redrabbit\n"
+                  "keep = []\n"
+                  "@ffext.session_call(1, 'raw')\n"
+                  "def one(id, body): out(id, 1, body)\n"
+                  "@redrabbit.message(2, 'raw')\n"
+                  "def two(session, body): session.send(2, body); out(session.id, 2, 'id'); keep.append(session)\n"
+                  "@ffext.session_call(3, 'raw')\n"
+                  "def three(id, body): out('b' + id[1:], 3, 'other'); keep[0].send(3, 'kept')\n"
+                  "@ffext.session_call(4, 'raw')\n"
+                  "def four(id, body): keep[0].send(4, 'gone')\n");
+    rr_script_session_t *ann = session_of(&fake, "ann"), *eve = session_of(&fake, "eve");
+    ck_assert_int_eq(message(&fake, ann, 1, "x", 1), RR_OK);
+    EXPECT(&fake, "send 'ann' 1 data x\n");
+    ck_assert_uint_eq(fake.direct, 1);
+    ck_assert_int_eq(message(&fake, ann, 2, "y", 2), RR_OK);
+    EXPECT(&fake, "send 'ann' 2 data y\nsend 'ann' 2 text id\n");
+    ck_assert_uint_eq(fake.direct, 3);
+    ck_assert_int_eq(message(&fake, eve, 3, "", 3), RR_OK);
+    EXPECT(&fake, "send 'bve' 3 text other\nsend 'ann' 3 text kept\n");
+    ck_assert_uint_eq(fake.direct, 4);
+    rr_script_session_free(fake.script, ann);
+    ck_assert_int_eq(message(&fake, eve, 4, "", 4), RR_OK);
+    EXPECT_NOT(&fake, "gone");
+    ck_assert_uint_eq(fake.direct, 4);
+    rr_script_session_free(fake.script, eve);
+    fake_end(&fake);
+}
+END_TEST
+
 START_TEST(timers) {
     fake_t fake;
     script(&fake, "ids = []\n"
@@ -381,6 +413,7 @@ int main(void) {
     tcase_add_test(tcase, bodies);
     tcase_add_test(tcase, refused_values);
     tcase_add_test(tcase, sending);
+    tcase_add_test(tcase, answers_need_no_look_up);
     tcase_add_test(tcase, timers);
     tcase_add_test(tcase, callbacks);
     tcase_add_test(tcase, assigned_globals);
