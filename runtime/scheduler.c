@@ -108,12 +108,12 @@ static void futex_wait(_Atomic(uint32_t) *word, uint64_t ns) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, ns == UINT64_MAX ? NULL : &ts, NULL, 0);
 }
 
-/* Under the lock. */
+/* Under the lock; after it futex_wake, which is for outside of it: where both share a CPU the woken one runs at once, and
+ * its first step is to take that lock. A wake-up that comes late, when the member sleeps again, is one too many at worst. */
 static void rouse(pool_t *pool, member_t *member) {
     member->mode = MODE_ACTIVE;
     rr_count(&pool->wakes, 1);
     atomic_store_explicit(&member->awake, 1, memory_order_release);
-    futex_wake(&member->awake);
 }
 
 /* The caller has set `searching`: the woken one inherits it. */
@@ -126,7 +126,9 @@ static void wake_searcher(pool_t *pool) {
         rouse(pool, member);
     }
     pthread_mutex_unlock(&pool->lock);
-    if (!member)
+    if (member)
+        futex_wake(&member->awake);
+    else
         atomic_store(&pool->searching, 0);
 }
 
@@ -460,6 +462,7 @@ static void bring_spare(pool_t *pool) {
         pool->surplus = member->next_idle;
         pool->surplus_now--;
         rouse(pool, member);
+        futex_wake(&member->awake); /* rare: under the lock */
     } else if (pool->alive >= pool->capacity || !start_member(pool)) {
         rr_count(&pool->spare_hits, 1);
     }
