@@ -168,9 +168,9 @@ static void free_parts(rr_actor_t *actor) {
         rr__free((void *)actor->arg);
     rr__free(actor->state);
     if (actor->side) {
-        rr__free(actor->side->watchers.items);
-        rr__free(actor->side->links.items);
-        rr__free(actor->side->muted.items);
+        rr__list_clear(&actor->side->watchers);
+        rr__list_clear(&actor->side->links);
+        rr__list_clear(&actor->side->muted);
         rr__free(actor->side);
     }
     actor->state = NULL;

@@ -7,6 +7,7 @@
 #ifndef RR_RUNTIME_ACTOR_H
 #define RR_RUNTIME_ACTOR_H
 
+#include "runtime/list.h"
 #include "runtime/message.h"
 #include "runtime/table.h"
 #include "runtime/wheel.h"
@@ -63,16 +64,6 @@ typedef struct rr__taken_entry {
     rr__entry_t entry;
     rr_message_t *msg;
 } rr__taken_entry_t;
-
-typedef struct rr__watcher {
-    rr_addr_t addr;
-    uint64_t id;
-} rr__watcher_t;
-
-typedef struct rr__list { /* of rr__watcher_t: monitors of this actor, its links, its muted senders */
-    rr__watcher_t *items;
-    uint32_t count, capacity;
-} rr__list_t;
 
 /* What most actors never need, made on first use. Touched by the running turn only. */
 typedef struct rr__side {
@@ -176,7 +167,6 @@ void rr__relations_end(rr_actor_t *self, int reason);                 /* monitor
 void rr__relation_refused(rr_system_t *system, const rr_message_t *msg, int reason); /* monitor.c: target is gone */
 RR_MUST_CHECK int rr__link_here(rr_actor_t *self, rr_addr_t other);   /* monitor.c: one side of a link */
 void rr__unlink_here(rr_actor_t *self, rr_addr_t other);
-RR_MUST_CHECK int rr__list_add(rr__list_t *list, rr_addr_t addr, uint64_t id);
 void rr__unmute(rr_system_t *system, rr_addr_t sender);
 /* Ends an actor whose name could not be registered, before its first turn. */
 void rr__abandon(rr_system_t *system, rr_actor_t *actor);

@@ -5,28 +5,6 @@
 
 #define ENTRY sizeof(rr__monitor_entry_t)
 
-int rr__list_add(rr__list_t *list, rr_addr_t addr, uint64_t id) {
-    if (list->count == list->capacity) {
-        uint32_t capacity = list->capacity ? list->capacity * 2 : 4;
-        rr__watcher_t *items = rr__realloc(list->items, capacity * sizeof *items);
-        if (!items)
-            return RR_ENOMEM;
-        list->items = items;
-        list->capacity = capacity;
-    }
-    list->items[list->count++] = (rr__watcher_t){addr, id};
-    return RR_OK;
-}
-
-static bool list_remove(rr__list_t *list, rr_addr_t addr, uint64_t id) {
-    for (uint32_t i = 0; i < list->count; i++)
-        if (list->items[i].addr == addr && list->items[i].id == id) {
-            list->items[i] = list->items[--list->count];
-            return true;
-        }
-    return false;
-}
-
 /* Relations are bounded by those who made them, so never refused for fullness. */
 static int tell(rr_system_t *system, uint8_t kind, rr_addr_t from, rr_addr_t to, uint64_t id, int reason) {
     rr_message_t *msg = rr__message_new(rr__my_pool(system), 0);
@@ -85,13 +63,13 @@ int rr__link_here(rr_actor_t *self, rr_addr_t other) {
     rr__side_t *side = rr__actor_side(self);
     if (!side)
         return RR_ENOMEM;
-    list_remove(&side->links, other, 0);
+    rr__list_remove(&side->links, other, 0);
     return rr__list_add(&side->links, other, 0);
 }
 
 void rr__unlink_here(rr_actor_t *self, rr_addr_t other) {
     if (self->side)
-        list_remove(&self->side->links, other, 0);
+        rr__list_remove(&self->side->links, other, 0);
 }
 
 int rr_link(rr_actor_t *self, rr_addr_t target) {
@@ -114,7 +92,7 @@ void rr_unlink(rr_actor_t *self, rr_addr_t target) {
 
 /* A linked actor ended: true if this one wants to see it as a message. */
 static bool on_linked_end(rr_actor_t *self, const rr_message_t *msg) {
-    if (!self->side || !list_remove(&self->side->links, msg->from, 0))
+    if (!self->side || !rr__list_remove(&self->side->links, msg->from, 0))
         return false; /* unlinked meanwhile */
     int reason = (int)msg->type;
     if (!self->trap_exits && reason != RR_OK)
@@ -141,7 +119,7 @@ bool rr__on_relation(rr_actor_t *self, rr_message_t *msg) {
         return on_linked_end(self, msg);
     case RR__DEMONITOR:
         if (self->side)
-            list_remove(&self->side->watchers, msg->from, msg->request);
+            rr__list_remove(&self->side->watchers, msg->from, msg->request);
         return false;
     case RR__UNLINK:
         rr__unlink_here(self, msg->from);
@@ -166,5 +144,6 @@ void rr__relations_end(rr_actor_t *self, int reason) {
             must_tell(system, RR__DEMONITOR, self->addr, entry->target, id, 0);
     }
     rr__table_clear(&side->monitors);
-    side->watchers.count = side->links.count = 0;
+    rr__list_clear(&side->watchers);
+    rr__list_clear(&side->links);
 }

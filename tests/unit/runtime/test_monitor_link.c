@@ -256,6 +256,98 @@ START_TEST(linked_children) {
 }
 END_TEST
 
+/* ---- Many watchers of one ------------------------------------------------------------------------------------------- */
+
+enum { CROWD = 100000, CROWD_WATCHERS = 4, CROWD_EACH = CROWD / CROWD_WATCHERS };
+enum { CROWD_MONITOR, CROWD_DROP_HALF, CROWD_DROP_REST };
+
+typedef struct crowd {
+    uint64_t ids[CROWD_EACH];
+    uint64_t kept; /* the sum of the even ones' ids */
+    int told;
+} crowd_t;
+
+static void crowd_drop(rr_actor_t *self, crowd_t *my, int first) {
+    for (int i = CROWD_EACH - 1; i >= 0; i--)
+        if (i % 2 == first)
+            MUST(rr_demonitor(self, my->ids[i]));
+}
+
+static void crowd_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    crowd_t *my = state;
+    if (rr_message_kind(msg) == RR_DOWN) {
+        my->kept -= rr_message_request(msg);
+        MUST(++my->told <= CROWD_EACH / 2 && (my->told < CROWD_EACH / 2) == (my->kept != 0)); /* each kept one, once */
+        latch_add(&told, 1);
+        return;
+    }
+    switch (rr_message_type(msg)) {
+    case CROWD_MONITOR:
+        for (int i = 0; i < CROWD_EACH; i++)
+            MUST(rr_monitor(self, b, &my->ids[i]) == RR_OK);
+        for (int i = 0; i < CROWD_EACH; i += 2)
+            my->kept += my->ids[i];
+        break;
+    case CROWD_DROP_HALF:
+        crowd_drop(self, my, 1);
+        break;
+    default:
+        crowd_drop(self, my, 0);
+        break;
+    }
+    MUST(rr_send_unsheddable(self, b, 0, rr_buffer_copy("x", 1), 1) == RR_OK); /* behind all of them */
+}
+static const rr_behavior_t crowd_member = {.name = "crowd", .state_size = sizeof(crowd_t), .receive = crowd_receive};
+
+static void note_arrival(rr_actor_t *self, void *state, rr_message_t *msg) { latch_add(&inside, 1); }
+static const rr_behavior_t watched = {.name = "watched", .receive = note_arrival};
+
+/* Processor time of a step that all members do, until the watched one has seen its end. */
+static double crowd_step(const rr_addr_t *members, uint32_t type) {
+    struct timespec from, to;
+    uint64_t seen = latch_count(&inside);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+    for (int i = 0; i < CROWD_WATCHERS; i++)
+        rig_send(rig, members[i], type);
+    latch_wait(&inside, seen + CROWD_WATCHERS);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+    return (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) * 1e-9;
+}
+
+static void crowd_begin(rr_addr_t *members) {
+    rig = rig_start(2);
+    b = rig_spawn_behavior(rig, &watched);
+    for (int i = 0; i < CROWD_WATCHERS; i++)
+        members[i] = rig_spawn_behavior(rig, &crowd_member);
+}
+
+START_TEST(a_crowd_of_watchers_leaves) {
+    rr_addr_t members[CROWD_WATCHERS];
+    crowd_begin(members);
+    double made = crowd_step(members, CROWD_MONITOR);
+    double dropped = crowd_step(members, CROWD_DROP_HALF) + crowd_step(members, CROWD_DROP_REST);
+    /* Were each removal a search among 100,000, dropping would cost some 50 times as much as making. */
+    ck_assert_msg(dropped < 10 * made + 0.1, "100,000 monitors: made in %.3f s, dropped in %.3f s", made, dropped);
+    rr_kill(rig, b, RR_CANCELLED);
+    wait_actors(CROWD_WATCHERS);
+    ck_assert_uint_eq(latch_count(&told), 0);
+    rig_end(rig);
+}
+END_TEST
+
+START_TEST(half_a_crowd_is_told) {
+    rr_addr_t members[CROWD_WATCHERS];
+    crowd_begin(members);
+    crowd_step(members, CROWD_MONITOR);
+    crowd_step(members, CROWD_DROP_HALF);
+    rr_kill(rig, b, RR_CANCELLED);
+    latch_wait(&told, CROWD / 2);
+    wait_actors(CROWD_WATCHERS);
+    ck_assert_uint_eq(latch_count(&told), CROWD / 2);
+    rig_end(rig);
+}
+END_TEST
+
 /* ---- Rings and storms ----------------------------------------------------------------------------------------------------- */
 
 enum { RING = 500 };
@@ -301,4 +393,4 @@ END_TEST
 
 CHECK_MAIN("monitor_link", down_with_reason, demonitored_is_silent, monitor_of_the_watcher_dies, linked_end_together,
            normal_end_spares_the_linked, trapped_exits_arrive, link_to_the_dead_kills, unlinked_are_free,
-           linked_children, a_ring_falls_whole, kills_race_with_links)
+           linked_children, a_crowd_of_watchers_leaves, half_a_crowd_is_told, a_ring_falls_whole, kills_race_with_links)
