@@ -749,8 +749,11 @@ static const rr_behavior_t scene_behavior = {
 };
 
 void rr_scene_spec(const rr_scene_options_t *options, rr_spawn_t *out) {
-    *out =
-        (rr_spawn_t){.behavior = &scene_behavior, .arg = options, .name = options->name, .executor = options->executor};
+    *out = (rr_spawn_t){.behavior = &scene_behavior,
+                        .arg = options,
+                        .name = options->name,
+                        .executor = options->executor,
+                        .guest = true};
 }
 
 int rr_scene_spawn(rr_system_t *system, const rr_scene_options_t *options, rr_addr_t *out) {

@@ -2,7 +2,11 @@
  *
  * One iteration: posted functions, actors (a bounded slice), deferred items (sockets' flushes), then libuv polls: without
  * waiting if actors are left. Before it waits the thread says so in `sleeping` and looks at its queues once more; producers
- * push first and look at `sleeping` afterwards, so one of the two sees the other, and a sleep costs one wake-up at most. */
+ * push first and look at `sleeping` afterwards, so one of the two sees the other, and a sleep costs one wake-up at most.
+ *
+ * A guest (runtime/executor.h) runs between two polls. Before its turn the thread lends the loop out, as a whole; if the
+ * overseer sees the turn go on for long, a thread from the reserve takes the loop and drives it from there, and the first one
+ * joins the reserve when it comes back. So a guest that blocks holds the sockets up for 10 to 20 ms, once. */
 #include "net/loop_impl.h"
 
 #include <pthread.h>
@@ -18,7 +22,10 @@
 #define SMALL_CACHED 2048u     /* chunks kept: 1 MiB small, 10 MiB big: what a broadcast to 2,000 clients has under way */
 #define BIG_CACHED 2048u
 #define NS_PER_MS 1000000ull
+#define NS_PER_S 1000000000ull
 #define STOP_SECONDS 2 /* rr_executor_ops_t.stop's promise */
+#define DRIVERS_MAX 5  /* threads of a loop: without one in reserve it takes no guests */
+#define STACK_SIZE (16u << 20) /* guests may be Python scripts: as much as their own workers have */
 
 typedef struct post {
     struct post *next;
@@ -37,6 +44,15 @@ typedef struct chunk_pool {
 
 typedef enum loop_state { LOOP_NEW, LOOP_RUNNING, LOOP_ENDED } loop_state_t;
 
+typedef struct driver { /* a thread that drives the loop, or is in reserve, or is held up by a guest */
+    rr_loop_t *loop;
+    rr_worker_t *worker; /* NULL until it has begun, or if that failed */
+    struct driver *next; /* in reserve; under drivers_lock */
+    bool drives;         /* under drivers_lock */
+    sem_t call;          /* look whether you drive, or whether the loop stops */
+    pthread_t thread;
+} driver_t;
+
 struct rr_loop {
     rr_executor_t executor; /* first: the runtime's view */
     unsigned index;
@@ -53,7 +69,14 @@ struct rr_loop {
     _Atomic(int) stopping;
     uv_async_t wake;
 
-    _Alignas(64) rr_worker_t *worker;
+    /* The driver that is in a guest's turn and lets the loop be taken meanwhile, else NULL. It stores itself (release: what
+     * it did to the loop) and afterwards exchanges itself for NULL (acq_rel); the overseer takes the loop by the same exchange
+     * (acq_rel). Whoever's exchange succeeds has the loop. */
+    _Atomic(driver_t *) lender;
+    /* How many are in reserve; written under drivers_lock, read relaxed by the driver: a hint, the overseer looks itself. */
+    _Atomic(unsigned) in_reserve;
+
+    _Alignas(64) rr_worker_t *worker; /* the driver's */
     rr_deferred_t *deferred;
     uint64_t now_ns; /* 0 = not read in this iteration */
     uint64_t timer_due_ns;
@@ -65,7 +88,10 @@ struct rr_loop {
     uv_loop_t uv;
     rr__stream_counters_t counters;
 
-    pthread_t thread;
+    pthread_mutex_t drivers_lock; /* drivers, reserve; guards the count while the loop runs */
+    driver_t drivers[DRIVERS_MAX];
+    driver_t *reserve;
+    unsigned driver_count;
     pthread_mutex_t state_lock; /* guards state; held across nothing that waits, except calls on a loop that does not run */
     loop_state_t state;
     sem_t started;
@@ -240,7 +266,7 @@ static void run_timers(rr_loop_t *loop) {
 
 static bool must_go_on(rr_loop_t *loop) {
     return loop->deferred || !rr_runqueue_empty(&loop->runnable) ||
-           atomic_load_explicit(&loop->posts, memory_order_relaxed) ||
+           atomic_load_explicit(&loop->posts, memory_order_relaxed) || rr_worker_has_guest(loop->worker) ||
            atomic_load_explicit(&loop->stopping, memory_order_acquire);
 }
 
@@ -260,7 +286,122 @@ static void poll(rr_loop_t *loop) {
     rr__loop_awake(loop);
 }
 
-/* ---- The thread ---- */
+/* ---- Its threads ---- */
+
+static void *driver_main(void *context);
+
+/* Under drivers_lock. */
+static int start_driver(rr_loop_t *loop) {
+    driver_t *driver = &loop->drivers[loop->driver_count];
+    *driver = (driver_t){.loop = loop, .drives = loop->driver_count == 0};
+    sem_init(&driver->call, 0, 0);
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_SIZE);
+    int rc = pthread_create(&driver->thread, &attr, driver_main, driver);
+    pthread_attr_destroy(&attr);
+    if (rc == 0) {
+        loop->driver_count++;
+    } else {
+        sem_destroy(&driver->call);
+    }
+    return rc;
+}
+
+/* True if some thread could take the loop; else the next time there may be one. */
+static bool have_reserve(rr_loop_t *loop) {
+    if (atomic_load_explicit(&loop->in_reserve, memory_order_relaxed)) {
+        return true;
+    }
+    pthread_mutex_lock(&loop->drivers_lock);
+    if (!loop->reserve && loop->driver_count < DRIVERS_MAX && !atomic_load_explicit(&loop->stopping, memory_order_relaxed)) {
+        (void)start_driver(loop); /* no thread to be had: guests run where they always did */
+    }
+    pthread_mutex_unlock(&loop->drivers_lock);
+    return false;
+}
+
+/* Runs the guest that waits. False: the loop was taken meanwhile. */
+static bool run_guest(driver_t *driver) {
+    rr_loop_t *loop = driver->loop;
+    rr_actor_t *actor = rr_worker_guest(driver->worker);
+    if (!have_reserve(loop)) {
+        rr_worker_host(driver->worker, false);
+        rr_actor_post(actor);
+        rr_worker_host(driver->worker, true);
+        return true;
+    }
+    loop->now_ns = 0;
+    current_loop = NULL; /* what it posts to the loop wakes whoever drives it then */
+    atomic_store_explicit(&loop->lender, driver, memory_order_release);
+    bool runnable = rr_worker_visit(driver->worker, actor);
+    driver_t *self = driver;
+    bool kept = atomic_compare_exchange_strong_explicit(&loop->lender, &self, NULL, memory_order_acq_rel, memory_order_acquire);
+    if (kept) {
+        current_loop = loop;
+    } else {
+        rr_worker_host(driver->worker, false);
+    }
+    if (runnable) {
+        rr_actor_post(actor);
+    }
+    return kept;
+}
+
+/* A turn goes on for long: if it is a guest's, the loop goes to a thread from the reserve. Overseer's thread. */
+static void executor_stuck(rr_executor_t *executor, rr_worker_t *worker, unsigned ms) {
+    rr_loop_t *loop = (rr_loop_t *)executor;
+    pthread_mutex_lock(&loop->drivers_lock);
+    driver_t *lender = atomic_load_explicit(&loop->lender, memory_order_acquire), *next = loop->reserve;
+    if (lender && lender->worker == worker && next &&
+        atomic_compare_exchange_strong_explicit(&loop->lender, &lender, NULL, memory_order_acq_rel, memory_order_relaxed)) {
+        loop->reserve = next->next;
+        atomic_fetch_sub_explicit(&loop->in_reserve, 1, memory_order_relaxed);
+        next->drives = true;
+        sem_post(&next->call);
+    }
+    pthread_mutex_unlock(&loop->drivers_lock);
+    (void)ms;
+}
+
+/* Sleeps until the call comes, or the next timer that this thread's actors have left in its wheel is due. */
+static void sleep_in_reserve(driver_t *driver) {
+    rr_system_t *system = driver->loop->executor.system;
+    uint64_t due;
+    while (due = rr_worker_timers(driver->worker), true) {
+        struct timespec until;
+        uint64_t now = rr_system_now_ns(system), wait_ns = due > now ? due - now : 0;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += (time_t)(wait_ns / NS_PER_S) + (until.tv_nsec + (long)(wait_ns % NS_PER_S)) / (long)NS_PER_S;
+        until.tv_nsec = (until.tv_nsec + (long)(wait_ns % NS_PER_S)) % (long)NS_PER_S;
+        if ((due == UINT64_MAX ? sem_wait(&driver->call) : sem_timedwait(&driver->call, &until)) == 0) {
+            return;
+        }
+    }
+}
+
+/* In reserve. True: drive the loop; false: it has stopped. */
+static bool wait_for_call(driver_t *driver) {
+    rr_loop_t *loop = driver->loop;
+    bool drives;
+    pthread_mutex_lock(&loop->drivers_lock);
+    driver->drives = false;
+    driver->next = loop->reserve;
+    loop->reserve = driver;
+    atomic_fetch_add_explicit(&loop->in_reserve, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&loop->drivers_lock);
+    rr_worker_asleep(driver->worker, true);
+    do {
+        if (!atomic_load_explicit(&loop->stopping, memory_order_acquire)) {
+            sleep_in_reserve(driver);
+        }
+        pthread_mutex_lock(&loop->drivers_lock);
+        drives = driver->drives;
+        pthread_mutex_unlock(&loop->drivers_lock);
+    } while (!drives && !atomic_load_explicit(&loop->stopping, memory_order_acquire));
+    rr_worker_asleep(driver->worker, false);
+    return drives;
+}
 
 static void close_handle(uv_handle_t *handle, void *context) {
     rr_loop_t *loop = context;
@@ -283,42 +424,68 @@ static void end_handles(rr_loop_t *loop) {
     uv_run(&loop->uv, UV_RUN_DEFAULT);
 }
 
-static void *loop_main(void *context) {
-    rr_loop_t *loop = context;
-    pthread_setname_np(pthread_self(), loop->executor.name);
-    loop->worker = rr_worker_attach(&loop->executor);
-    bool attached = loop->worker != NULL;
+/* Drives until the loop stops or is taken. */
+static void drive(driver_t *driver) {
+    rr_loop_t *loop = driver->loop;
+    loop->worker = driver->worker;
+    loop->timer_due_ns = UINT64_MAX; /* another worker's timers from now on */
     current_loop = loop;
-    sem_post(&loop->started);
-    if (!attached) {
-        return NULL;
-    }
+    rr_worker_host(driver->worker, true);
     while (!atomic_load_explicit(&loop->stopping, memory_order_acquire)) {
         run_posts(loop, NULL);
         run_actors(loop);
+        if (rr_worker_has_guest(loop->worker)) {
+            if (!run_guest(driver)) {
+                return;
+            }
+            run_actors(loop); /* what it says has come here: now, not after a poll */
+        }
         run_timers(loop);
         run_deferred(loop);
         poll(loop);
     }
+    rr_worker_host(driver->worker, false);
     pthread_mutex_lock(&loop->state_lock);
     loop->state = LOOP_ENDED;
     pthread_mutex_unlock(&loop->state_lock);
     run_posts(loop, &closed_mark); /* after this no post is accepted, and none is forgotten */
     end_handles(loop);
-    rr_worker_detach(loop->worker);
     current_loop = NULL;
+}
+
+static void *driver_main(void *context) {
+    driver_t *driver = context;
+    rr_loop_t *loop = driver->loop;
+    pthread_setname_np(pthread_self(), loop->executor.name);
+    driver->worker = rr_worker_attach(&loop->executor);
+    if (driver == &loop->drivers[0]) {
+        sem_post(&loop->started);
+        if (driver->worker) {
+            drive(driver);
+        }
+    }
+    if (driver->worker) {
+        while (wait_for_call(driver)) {
+            drive(driver);
+        }
+        rr_worker_detach(driver->worker);
+    }
     return NULL;
 }
 
 static int executor_start(rr_executor_t *executor) {
     rr_loop_t *loop = (rr_loop_t *)executor;
     pthread_mutex_lock(&loop->state_lock);
-    int rc = pthread_create(&loop->thread, NULL, loop_main, loop);
+    pthread_mutex_lock(&loop->drivers_lock);
+    int rc = start_driver(loop);
+    pthread_mutex_unlock(&loop->drivers_lock);
     if (rc == 0) {
         wait_for(&loop->started);
         loop->state = LOOP_RUNNING;
-        if (!loop->worker) {
-            pthread_join(loop->thread, NULL);
+        if (!loop->drivers[0].worker) {
+            pthread_join(loop->drivers[0].thread, NULL);
+            sem_destroy(&loop->drivers[0].call);
+            loop->driver_count = 0;
             loop->state = LOOP_NEW;
             rc = ENOMEM;
         }
@@ -340,7 +507,17 @@ static bool executor_stop(rr_executor_t *executor) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += STOP_SECONDS;
-    return pthread_timedjoin_np(loop->thread, NULL, &until) == 0;
+    pthread_mutex_lock(&loop->drivers_lock);
+    unsigned count = loop->driver_count; /* none starts after `stopping` */
+    for (unsigned i = 0; i < count; i++) {
+        sem_post(&loop->drivers[i].call);
+    }
+    pthread_mutex_unlock(&loop->drivers_lock);
+    bool ended = true;
+    for (unsigned i = 0; i < count; i++) {
+        ended = pthread_timedjoin_np(loop->drivers[i].thread, NULL, &until) == 0 && ended;
+    }
+    return ended;
 }
 
 /* ---- Making and freeing ---- */
@@ -370,6 +547,10 @@ static void executor_destroy(rr_executor_t *executor) {
     }
     pool_clear(&loop->small);
     pool_clear(&loop->big);
+    for (unsigned i = 0; i < loop->driver_count; i++) {
+        sem_destroy(&loop->drivers[i].call);
+    }
+    pthread_mutex_destroy(&loop->drivers_lock);
     pthread_mutex_destroy(&loop->state_lock);
     sem_destroy(&loop->started);
     free(loop->scratch);
@@ -382,6 +563,7 @@ static const rr_executor_ops_t loop_ops = {
     .start = executor_start,
     .stop = executor_stop,
     .destroy = executor_destroy,
+    .stuck = executor_stuck,
 };
 
 /* Executors are linked newest first: how many loops are older than this one? */
@@ -414,6 +596,7 @@ int rr_loop_create(rr_system_t *system, const char *name, rr_loop_t **out) {
     memset(loop, 0, sizeof *loop);
     loop->executor.ops = &loop_ops;
     loop->executor.pinned = true;
+    loop->executor.clock_every = 1; /* a guest's message may be a batch of hundreds */
     loop->executor.system = system;
     snprintf(loop->executor.name, sizeof loop->executor.name, "%.15s", name); /* also the thread's name */
     loop->timer_due_ns = UINT64_MAX;
@@ -428,6 +611,7 @@ int rr_loop_create(rr_system_t *system, const char *name, rr_loop_t **out) {
         goto no_uv;
     }
     pthread_mutex_init(&loop->state_lock, NULL);
+    pthread_mutex_init(&loop->drivers_lock, NULL);
     sem_init(&loop->started, 0, 0);
     rc = rr_executor_add(system, &loop->executor);
     if (rc != RR_OK) {

@@ -10,6 +10,7 @@
 #define DEFAULT_TURN_MESSAGES 256
 #define DEFAULT_TURN_US 500
 #define DEFAULT_CLOCK_EVERY 32
+#define GUEST_TURN_NS 2000000 /* about what a thread waits for another one of its CPU anyway */
 
 _Thread_local rr_worker_t *rr__current;
 
@@ -137,7 +138,8 @@ static void init_header(rr_actor_t *actor, const rr_spawn_t *spec, rr_executor_t
     actor->state = NULL;
     actor->side = NULL;
     actor->reason = RR_OK;
-    actor->bits = 0;
+    actor->bits = spec->guest ? RR__GUEST : 0;
+    actor->calm = 0;
     set_limits(actor, spec);
 }
 
@@ -698,6 +700,22 @@ static void last_words(rr_actor_t *actor) {
     actor->behavior->finish(actor, actor->state, actor->reason);
 }
 
+/* May it go on to be a guest? A strike is forgiven after RR__CALM_MAX short turns. */
+static void note_length(rr_worker_t *worker, rr_actor_t *actor) {
+    unsigned calm = actor->calm & RR__CALM_MAX, strikes = actor->calm >> RR__CALM_BITS;
+    if (rr_clock_now(&worker->system->clock) - worker->turn_ns > GUEST_TURN_NS) {
+        calm = 0;
+        if (worker->executor->pinned && strikes < RR__STRIKES_MAX)
+            strikes++;
+    } else if (calm < RR__CALM_MAX) {
+        calm++;
+    } else if (strikes) {
+        calm = RR__CALM_ENOUGH;
+        strikes--;
+    }
+    actor->calm = (uint16_t)(strikes << RR__CALM_BITS | calm);
+}
+
 static bool end_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) {
     flush_burst(); /* a message to itself must be counted before drained() looks */
     drained(actor, consumed);
@@ -722,6 +740,8 @@ static bool end_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) 
             resume_senders(worker->system, actor, word - consumed);
         }
     }
+    if (__builtin_expect(actor->bits & RR__GUEST, 0))
+        note_length(worker, actor);
     uint64_t word = atomic_fetch_sub_explicit(&actor->word, consumed, memory_order_acq_rel) - consumed;
     return rr__word_count(word) != 0;
 }
@@ -736,9 +756,10 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
         worker->now_ns = rr_clock_now(&worker->system->clock);
     check_single(actor, true);
     uint64_t consumed = 0;
-    if (__builtin_expect(actor->bits & RR__CARRY, 0)) {
+    if (__builtin_expect(actor->bits & (RR__CARRY | RR__GUEST), 0)) {
+        consumed = actor->bits & RR__CARRY ? 1 : 0;
         actor->bits &= (uint8_t)~RR__CARRY;
-        consumed = 1;
+        worker->turn_ns = rr_clock_now(&worker->system->clock);
     }
     if (actor->behavior->turn_begin)
         actor->behavior->turn_begin(actor, actor->state);

@@ -115,6 +115,9 @@ struct rr_actor {
     int32_t reason;
     uint8_t bits; /* RR__ARG_OWNED … */
     _Atomic(uint8_t) running; /* debug builds: is it on two threads at once? */
+    /* RR__GUEST: short turns in a row | strikes << RR__CALM_BITS. Written by its turn before the word is given back, read by
+     * whoever makes it runnable and so has that turn's writes behind it: plain. */
+    uint16_t calm;
 };
 _Static_assert(sizeof(struct rr_actor) == 128, "an idle actor's header: one line for producers, one for its turn");
 
@@ -123,7 +126,21 @@ enum { /* rr_actor.bits */
     RR__DRAINING = 2,
     RR__CARRY = 4, /* a muted turn kept one count, which the next turn gives back */
     RR__STARTED = 8,
+    RR__GUEST = 16, /* rr_spawn_t.guest */
 };
+
+/* A guest that takes its host's thread for long loses the right to be one until it has had so many short turns; after
+ * some strikes until it has had thousands. */
+#define RR__CALM_BITS 13
+#define RR__CALM_MAX ((1u << RR__CALM_BITS) - 1)
+#define RR__CALM_ENOUGH 64u
+#define RR__STRIKES_ALLOWED 3u
+#define RR__STRIKES_MAX 7u
+
+static inline bool rr__is_calm(const rr_actor_t *actor) {
+    return (actor->bits & RR__GUEST) && actor->phase == RR__PHASE_LIVE &&
+           (actor->calm & RR__CALM_MAX) >= RR__CALM_ENOUGH && actor->calm >> RR__CALM_BITS < RR__STRIKES_ALLOWED;
+}
 
 rr__side_t *rr__actor_side(rr_actor_t *actor); /* NULL when out of memory */
 

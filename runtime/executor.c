@@ -70,6 +70,8 @@ void rr_worker_asleep(rr_worker_t *worker, bool asleep) {
  * the actors' own next turns, look after its wheel. */
 void rr_worker_detach(rr_worker_t *worker) {
     rr_system_t *system = worker->system;
+    rr_worker_host(worker, false);
+    rr__pools_left(worker);
     rr__directory_cache_flush(&system->directory, &worker->cache);
     rr_worker_asleep(worker, true);
     rr__current = NULL;

@@ -76,6 +76,23 @@ rr_executor_t *rr_worker_executor(rr_worker_t *worker);
 unsigned rr_worker_id(const rr_worker_t *worker); /* dense from 0 within the system, reused after detach */
 rr_worker_t *rr_worker_current(void); /* of the calling thread, NULL if none */
 
+/* ---- Guests ----
+ * On a single CPU a hand-over to another thread is two switches and a few system calls, and nothing runs sooner for it. So
+ * there a loop that makes an actor of an idle pool runnable may keep it and run it itself, if it was spawned as a `guest`
+ * and its last turns were all short. The loop must be ready for a turn that is not: another of its threads goes on with its
+ * sockets then (ops->stuck tells it). */
+
+/* From now on the worker takes guests, or not: then one that waits goes back to its pool. Its thread, between turns. */
+void rr_worker_host(rr_worker_t *worker, bool takes_guests);
+/* Is there one that waits? Its thread. */
+bool rr_worker_has_guest(const rr_worker_t *worker);
+/* Takes the one that waits; NULL = none. The caller owes it rr_worker_visit or rr_actor_post. Its thread. */
+rr_actor_t *rr_worker_guest(rr_worker_t *worker);
+/* Runs a guest's turn: rr_worker_run; meanwhile no other guest is taken. */
+bool rr_worker_visit(rr_worker_t *worker, rr_actor_t *actor);
+/* Posts an actor that still is runnable after its turn, or was not run. */
+void rr_actor_post(rr_actor_t *actor);
+
 /* ---- A queue of runnable actors for pinned executors: many producers, one consumer ---- */
 
 typedef struct rr_runqueue {
@@ -115,6 +132,7 @@ RR_MUST_CHECK int rr_pool_create(rr_system_t *system, const rr_pool_options_t *o
 typedef struct rr_pool_stats {
     unsigned threads, parked, spares, spares_max;
     uint64_t turns, messages, steals, parks, wakes, stuck, spare_limit_hits;
+    uint64_t guest_turns; /* of its actors on the threads of loops; not in turns */
 } rr_pool_stats_t;
 void rr_pool_stats(rr_executor_t *pool, rr_pool_stats_t *out);
 

@@ -112,6 +112,7 @@ typedef struct rr_spawn {
     rr_policy_t policy;
     bool link;       /* rr_spawn only: linked to its parent from the start */
     bool trap_exits; /* linked actors' ends arrive as RR_EXIT instead of ending this one */
+    bool guest;      /* its turns are short as a rule: on a single CPU a loop that wakes it may run it itself (executor.h) */
 } rr_spawn_t;
 
 /* Spawns a child. *out (may be NULL) gets its address at once; messages sent to it from now on arrive after start().

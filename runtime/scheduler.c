@@ -4,7 +4,11 @@
  * Who wakes whom: a worker that goes on to run a turn while more than one other actor waits wakes one sleeper, if nobody
  * searches already; a searcher that finds work does the same. A single waiting actor is left to its worker: taking the
  * only runnable partner of a ping-pong away costs a factor of ten. If that worker then sits in one long turn, searchers
- * and the overseer notice it by its turn's number and take the actor after all. */
+ * and the overseer notice it by its turn's number and take the actor after all.
+ *
+ * On a single CPU a loop that wakes an actor of short turns runs it on its own thread: a guest (executor.h). Nothing shared
+ * takes part in that: the actor waits in its host's worker instead of the pool's queue, and whoever takes it from there owes
+ * it the same turn. */
 #include <limits.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
@@ -84,6 +88,7 @@ struct pool {
     _Atomic(bool) stopping;
     pthread_cond_t ended_one;
     rr_counter_t wakes, stucks, spare_hits; /* under lock */
+    rr_counter_t guest_turns;               /* shared: any loop */
     member_t *members[];           /* capacity; NULL until started; under lock, then constant */
 };
 
@@ -248,6 +253,26 @@ static void post_local(member_t *member, rr_actor_t *actor) {
         push_woken(member, before);
 }
 
+static bool may_visit(const pool_t *pool, const rr_worker_t *host) {
+    if (pool->executor.system->cpus > 1 || atomic_load_explicit(&pool->queued, memory_order_relaxed) ||
+        atomic_load_explicit(&pool->stopping, memory_order_relaxed) || rr__system_draining(pool->executor.system))
+        return false;
+    for (unsigned i = 0; i < RR__MAX_VISITED; i++)
+        if (!host->visited[i] || host->visited[i] == &pool->executor)
+            return true;
+    return false;
+}
+
+/* The loop that wakes an actor keeps it, to run it next. */
+static bool become_guest(pool_t *pool, rr_actor_t *actor) {
+    rr_worker_t *host = rr__current;
+    if (!host || !host->hosts || host->guest || host->system != pool->executor.system || !rr__is_calm(actor) ||
+        !may_visit(pool, host))
+        return false;
+    host->guest = actor;
+    return true;
+}
+
 static void pool_post(rr_executor_t *executor, rr_actor_t *actor) {
     pool_t *pool = pool_of(executor);
     member_t *member = current_member;
@@ -255,6 +280,8 @@ static void pool_post(rr_executor_t *executor, rr_actor_t *actor) {
         post_local(member, actor);
         return;
     }
+    if (become_guest(pool, actor))
+        return;
     queue_push(pool, actor); /* seq_cst inside: whoever goes to sleep after this sees it */
     wake_one(pool);
 }
@@ -714,6 +741,57 @@ static const rr_executor_ops_t pool_ops = {
     .others_wait = pool_others_wait,
 };
 
+/* ---- Guests ----------------------------------------------------------------------------------------------------- */
+
+void rr_actor_post(rr_actor_t *actor) { rr__post(actor); }
+
+bool rr_worker_has_guest(const rr_worker_t *worker) { return worker->guest != NULL; }
+
+rr_actor_t *rr_worker_guest(rr_worker_t *worker) {
+    rr_actor_t *actor = worker->guest;
+    worker->guest = NULL;
+    return actor;
+}
+
+void rr_worker_host(rr_worker_t *worker, bool takes_guests) {
+    worker->hosts = takes_guests;
+    rr_actor_t *actor = takes_guests ? NULL : rr_worker_guest(worker);
+    if (actor)
+        rr__post(actor);
+}
+
+/* may_visit has seen that there is room. */
+static void arrive(rr_worker_t *worker, pool_t *pool) {
+    unsigned i = 0;
+    while (worker->visited[i] && worker->visited[i] != &pool->executor)
+        i++;
+    if (worker->visited[i])
+        return;
+    worker->visited[i] = &pool->executor;
+    if (pool->options.thread_begin)
+        pool->options.thread_begin(pool->options.context, worker);
+}
+
+void rr__pools_left(rr_worker_t *worker) {
+    for (unsigned i = 0; i < RR__MAX_VISITED && worker->visited[i]; i++) {
+        pool_t *pool = pool_of(worker->visited[i]);
+        if (pool->options.thread_end)
+            pool->options.thread_end(pool->options.context, worker);
+        worker->visited[i] = NULL;
+    }
+}
+
+bool rr_worker_visit(rr_worker_t *worker, rr_actor_t *actor) {
+    pool_t *pool = pool_of(rr_executor_of(actor));
+    bool hosts = worker->hosts;
+    arrive(worker, pool);
+    rr_count_shared(&pool->guest_turns, 1);
+    worker->hosts = false;
+    bool runnable = rr_worker_run(worker, actor);
+    worker->hosts = hosts;
+    return runnable;
+}
+
 /* ---- Making one ------------------------------------------------------------------------------------------------- */
 
 static pool_t *new_pool(const rr_pool_options_t *options) {
@@ -765,6 +843,7 @@ void rr_pool_stats(rr_executor_t *executor, rr_pool_stats_t *out) {
     out->wakes = rr_counted(&pool->wakes);
     out->stuck = rr_counted(&pool->stucks);
     out->spare_limit_hits = rr_counted(&pool->spare_hits);
+    out->guest_turns = rr_counted(&pool->guest_turns);
     for (unsigned i = 0; i < pool->alive; i++) {
         out->steals += rr_counted(&pool->members[i]->steals);
         out->parks += rr_counted(&pool->members[i]->parks);

@@ -73,6 +73,8 @@ static void collect_pool(rr_metrics_writer_t *writer, rr_executor_t *executor) {
                      (double)stats.stuck);
     rr_metrics_write(writer, "rr_pool_spare_limit_hits_total", counter, "Times no further spare thread was allowed.",
                      labels, (double)stats.spare_limit_hits);
+    rr_metrics_write(writer, "rr_pool_guest_turns_total", counter, "Turns on the threads of loops.", labels,
+                     (double)stats.guest_turns);
 }
 
 static void collect(void *context, rr_metrics_writer_t *writer) {

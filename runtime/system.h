@@ -13,6 +13,7 @@
 #include "runtime/random.h"
 
 #define RR__MAX_WORKERS 1024
+#define RR__MAX_VISITED 4 /* pools that may have guests on one loop */
 
 /* A turn that sends several messages in a row to one actor hands the first over at once and links the rest here, to be
  * handed over by one addition and one exchange: at the next send to anybody else, at 64, at the next look at the time (every
@@ -32,6 +33,10 @@ struct rr_worker {
     rr__pool_t *pool;
     rr_actor_t *current; /* in a turn; NULL between */
     uint64_t now_ns;     /* the last clock reading */
+    uint64_t turn_ns;    /* when the turn began; only of actors that may be guests */
+    bool hosts;          /* takes guests; not while one is in its turn. Its thread only, as the next two */
+    rr_actor_t *guest;   /* woken by this thread, waits to be run on it; NULL = none */
+    rr_executor_t *visited[RR__MAX_VISITED]; /* pools whose thread_begin was called here; NULL at the end */
     unsigned id;
     rr__burst_t burst;
     bool self_sent; /* the actor in its turn has sent to itself */
@@ -95,6 +100,9 @@ rr_worker_t *rr__worker_attach(rr_system_t *system, rr_executor_t *executor);
 
 /* Drain or stop has begun: nothing is to be restarted. */
 bool rr__system_draining(rr_system_t *system);
+
+/* Calls thread_end of the pools whose guests this worker has had. */
+void rr__pools_left(rr_worker_t *worker);
 
 void rr__actor_gone(rr_system_t *system); /* counts one actor less, wakes waiters */
 

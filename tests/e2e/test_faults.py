@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import unittest
 
@@ -67,6 +68,35 @@ class Neighbours(Case):
         started = time.monotonic()
         self.assertEqual(server.stop(40), 3, server.output[-4000:])
         self.assertLess(time.monotonic() - started, 20 * SLOW)
+
+    async def test_on_one_cpu_a_scene_that_blocks_does_not_hold_the_sockets(self) -> None:
+        """There the loop's thread runs scenes itself, after some short turns; the good one shares its loop with the bad."""
+        bad = GOOD + """
+import time
+@ffext.session_call(2, 'raw')
+def sleep(session_id, body):
+    time.sleep(3)
+@ffext.session_call(3, 'raw')
+def spin(session_id, body):
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        pass
+"""
+        ports = self.many(good=GOOD, bad=bad)
+        cpus = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cpus)})
+        try:
+            self.start("graph.yaml")
+        finally:
+            os.sched_setaffinity(0, cpus)
+        clients = [await self.client(ports[name], name) for name in ("good", "bad")]
+        for cmd in (2, 3, 2):
+            for client in clients:
+                await self.round_trips(client, 200)
+            await clients[1].send(cmd, b"")
+            await clients[1].send(1, b"over")
+            self.assertLess(await self.round_trips(clients[0], 50), 2 * SLOW)
+            await self.expect(clients[1], "over", timeout=20)
 
     async def test_watchdog_ends_a_runaway_handler(self) -> None:
         script = (
