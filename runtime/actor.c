@@ -63,7 +63,7 @@ int rr_register(rr_actor_t *self, const char *name) {
     char *copy = rr__strdup(name);
     if (!copy)
         return RR_ENOMEM;
-    int rc = rr__names_add(&system_of(self)->directory, name, self->addr);
+    int rc = rr__names_add(system_of(self), name, self->addr, self->bits & RR__LEASED);
     if (rc == RR_OK)
         names[side->name_count++] = copy;
     else
@@ -72,7 +72,7 @@ int rr_register(rr_actor_t *self, const char *name) {
 }
 
 int rr_unregister(rr_actor_t *self, const char *name) {
-    if (!rr__names_remove(&system_of(self)->directory, name, self->addr))
+    if (!rr__names_remove(system_of(self), name, self->addr))
         return RR_ENOENT;
     rr__side_t *side = self->side;
     for (uint32_t i = 0; i < side->name_count; i++)
@@ -84,12 +84,10 @@ int rr_unregister(rr_actor_t *self, const char *name) {
     return RR_OK;
 }
 
-rr_addr_t rr_lookup(rr_system_t *system, const char *name) { return rr__names_find(&system->directory, name); }
-
 static void names_end(rr_actor_t *actor) {
     rr__side_t *side = actor->side;
     for (uint32_t i = 0; side && i < side->name_count; i++) {
-        rr__names_remove(&system_of(actor)->directory, side->names[i], actor->addr);
+        rr__names_remove(system_of(actor), side->names[i], actor->addr);
         rr__free(side->names[i]);
     }
     if (side) {
@@ -138,8 +136,9 @@ static void init_header(rr_actor_t *actor, const rr_spawn_t *spec, rr_executor_t
     actor->state = NULL;
     actor->side = NULL;
     actor->reason = RR_OK;
-    actor->bits = spec->guest ? RR__GUEST : 0;
+    actor->bits = (uint8_t)((spec->guest ? RR__GUEST : 0) | (spec->leased ? RR__LEASED : 0));
     actor->calm = 0;
+    atomic_store_explicit(&actor->remote, 0, memory_order_relaxed);
     set_limits(actor, spec);
 }
 
@@ -202,7 +201,8 @@ int rr__spawn(rr_system_t *system, rr_actor_t *parent, const rr_spawn_t *spec, r
     if (rc != RR_OK)
         goto fail;
     uint64_t serial = atomic_fetch_add_explicit(&system->serial, 1, memory_order_relaxed) + 1;
-    atomic_store_explicit(&actor->serial, serial, memory_order_relaxed);
+    /* A drain ends the newest first, and those that others speak through last. */
+    atomic_store_explicit(&actor->serial, spec->behavior->proxy ? 0 : serial, memory_order_relaxed);
     atomic_fetch_add_explicit(&system->actors, 1, memory_order_relaxed);
     actor->phase = RR__PHASE_NEW;
     atomic_store_explicit(&actor->word, 1, memory_order_release); /* the first turn itself counts one */
@@ -297,7 +297,7 @@ static int apply_policy(rr_actor_t *to, uint64_t word, rr_actor_t *sender, const
         if (over_limit(to, word, 2))
             return RR_EFULL;
         if (sender && sender != to && !rr_executor_of(sender)->pinned && rr__actor_side(sender))
-            sender->side->mute_on = msg->to;
+            sender->side->mute_on = to->addr;
         return RR_OK;
     default:
         return RR_EFULL;
@@ -312,11 +312,7 @@ static int refuse(rr_system_t *system, rr_message_t *msg, int rc) {
     return RR_OK;
 }
 
-int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
-    flush_burst();
-    rr_actor_t *to = rr__directory_find(&system->directory, msg->to);
-    if (__builtin_expect(!to, 0))
-        return fail(system, msg, RR_NOROUTE);
+static inline int deliver_to(rr_system_t *system, rr_actor_t *to, rr_actor_t *sender, rr_message_t *msg) {
     uint64_t word = atomic_load_explicit(&to->word, memory_order_relaxed);
     if (__builtin_expect(over_limit(to, word, 1), 0) && !(msg->flags & RR__UNSHEDDABLE)) {
         int rc = apply_policy(to, word, sender, msg);
@@ -327,6 +323,48 @@ int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
     word = atomic_fetch_add_explicit(&to->word, add, memory_order_acq_rel);
     if (__builtin_expect((word & RR__DEAD) != 0, 0))
         return fail(system, msg, RR_NOROUTE);
+    rr_message_t *previous = atomic_exchange_explicit(&to->head, msg, memory_order_acq_rel);
+    atomic_store_explicit(&previous->next, msg, memory_order_release);
+    if (!rr__word_count(word))
+        rr__post(to);
+    return RR_OK;
+}
+
+/* To another node's actor, or to nobody. Apart, so that the ordinary way keeps its registers. */
+static __attribute__((noinline)) int deliver_elsewhere(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
+    rr_actor_t *to = rr__proxy_for(system, msg->to);
+    if (!to)
+        return fail(system, msg, RR_NOROUTE);
+    if (rr__remote_paused(system, msg->to) && !(msg->flags & RR__UNSHEDDABLE))
+        return refuse(system, msg, RR_EFULL);
+    return deliver_to(system, to, sender, msg);
+}
+
+int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
+    flush_burst();
+    rr_actor_t *to = rr__directory_find(&system->directory, msg->to);
+    if (__builtin_expect(!to, 0))
+        return deliver_elsewhere(system, sender, msg);
+    return deliver_to(system, to, sender, msg);
+}
+
+int rr__deliver_quietly(rr_system_t *system, rr_message_t *msg, bool *filling) {
+    flush_burst();
+    rr_actor_t *to = rr__directory_find(&system->directory, msg->to);
+    if (!to)
+        return RR_NOROUTE;
+    uint64_t word = atomic_load_explicit(&to->word, memory_order_relaxed);
+    unsigned times = atomic_load_explicit(&to->policy, memory_order_relaxed) == RR_POLICY_FAIL ? 1 : 2;
+    if (over_limit(to, word, times) && !(msg->flags & RR__UNSHEDDABLE)) {
+        rr_count_shared(&system->refused, 1);
+        return RR_EFULL;
+    }
+    uint64_t add = msg->weight + rr__message_units(msg) * RR__UNIT;
+    if (filling)
+        *filling = over_limit(to, 2 * rr__word_count(word + add) + 2 * rr__word_units(word + add) * RR__UNIT, 1);
+    word = atomic_fetch_add_explicit(&to->word, add, memory_order_acq_rel);
+    if (word & RR__DEAD)
+        return RR_NOROUTE;
     rr_message_t *previous = atomic_exchange_explicit(&to->head, msg, memory_order_acq_rel);
     atomic_store_explicit(&previous->next, msg, memory_order_release);
     if (!rr__word_count(word))
@@ -357,16 +395,8 @@ void rr__burst_flush(rr_worker_t *worker) {
         rr__post(to);
 }
 
-/* False: it has to go the ordinary way. */
-static bool burst_append(rr_worker_t *worker, rr_message_t *msg) {
+static inline bool burst_link(rr_worker_t *worker, rr_message_t *msg) {
     rr__burst_t *burst = &worker->burst;
-    if (!burst->first) {
-        burst->actor = rr__directory_find(&worker->system->directory, msg->to);
-        burst->add = 0;
-        burst->count = 0;
-        if (!burst->actor)
-            return false;
-    }
     uint64_t word = atomic_load_explicit(&burst->actor->word, memory_order_relaxed);
     if (over_limit(burst->actor, word + burst->add, 1))
         return false;
@@ -379,6 +409,26 @@ static bool burst_append(rr_worker_t *worker, rr_message_t *msg) {
     if (++burst->count == BURST_MAX)
         rr__burst_flush(worker);
     return true;
+}
+
+/* Begins one to another node's actor, as deliver_elsewhere. (64 at most go on if it is paused just now.) */
+static __attribute__((noinline)) bool burst_elsewhere(rr_worker_t *worker, rr_message_t *msg) {
+    if (!rr__remote_paused(worker->system, msg->to))
+        worker->burst.actor = rr__proxy_for(worker->system, msg->to);
+    return worker->burst.actor && burst_link(worker, msg);
+}
+
+/* False: it has to go the ordinary way. */
+static bool burst_append(rr_worker_t *worker, rr_message_t *msg) {
+    rr__burst_t *burst = &worker->burst;
+    if (!burst->first) {
+        burst->actor = rr__directory_find(&worker->system->directory, msg->to);
+        burst->add = 0;
+        burst->count = 0;
+        if (__builtin_expect(!burst->actor, 0))
+            return burst_elsewhere(worker, msg);
+    }
+    return burst_link(worker, msg);
 }
 
 /* ---- The control lane ------------------------------------------------------------------------------------------- */
@@ -420,9 +470,15 @@ static rr__control_t *take_control(rr_actor_t *actor) {
     return oldest;
 }
 
-static void on_drain(rr_actor_t *actor) {
+static bool may_run(rr_system_t *system, const rr_actor_t *actor) {
+    return !(actor->bits & RR__LEASED) || rr__lease_allows(system, actor);
+}
+
+static void on_drain(rr_system_t *system, rr_actor_t *actor) {
     actor->bits |= RR__DRAINING;
-    if (actor->behavior->drain && actor->phase == RR__PHASE_LIVE)
+    if (!may_run(system, actor))
+        rr_exit(actor, RR_STALE); /* it has nothing to say any more */
+    else if (actor->behavior->drain && actor->phase == RR__PHASE_LIVE)
         actor->behavior->drain(actor, actor->state);
 }
 
@@ -432,22 +488,60 @@ static void add_muted(rr_system_t *system, rr_actor_t *actor, rr_addr_t sender) 
         rr__unmute(system, sender); /* without memory to remember it, it must not wait */
 }
 
+static void add_notice(rr_system_t *system, rr_actor_t *actor, rr_addr_t waiter) {
+    rr__side_t *side = rr__actor_side(actor);
+    if (!side || rr__list_add(&side->muted, waiter, 1) != RR_OK)
+        rr__tell_room(system, actor->addr, waiter);
+}
+
+static void grant(rr_system_t *system, rr_actor_t *actor, uint64_t epoch) {
+    rr__side_t *side = rr__actor_side(actor);
+    if (!side) {
+        rr_log(system, RR_ERROR, "RUNTIME", "no memory for an actor's epoch: it is ended");
+        rr_exit(actor, RR_ENOMEM);
+        return;
+    }
+    side->epoch = epoch;
+    actor->bits |= RR__GRANTED;
+}
+
+static void control(rr_system_t *system, rr_actor_t *actor, const rr__control_t *item) {
+    switch (item->op) {
+    case RR__KILL:
+        rr_exit(actor, item->reason);
+        break;
+    case RR__DRAIN:
+        on_drain(system, actor);
+        break;
+    case RR__WAIT_ROOM:
+        add_muted(system, actor, item->from);
+        break;
+    case RR__NOTICE_ROOM:
+        add_notice(system, actor, item->from);
+        break;
+    case RR__GRANT:
+        grant(system, actor, item->from);
+        break;
+    default: /* RR__NODE_DOWN */
+        if (actor->side) {
+            rr__calls_node_down(actor, (unsigned)item->reason);
+            rr__relations_node_down(actor, (unsigned)item->reason);
+        }
+    }
+}
+
 /* Returns how many counts it consumed. */
 static uint64_t handle_control(rr_system_t *system, rr_actor_t *actor) {
     uint64_t consumed = 0;
     for (rr__control_t *item = take_control(actor), *next; item; item = next) {
         next = item->next;
         consumed++;
-        if (item->to == actor->addr) {
-            if (item->op == RR__KILL)
-                rr_exit(actor, item->reason);
-            else if (item->op == RR__DRAIN)
-                on_drain(actor);
-            else
-                add_muted(system, actor, item->from);
-        } else if (item->op == RR__WAIT_ROOM) {
+        if (item->to == actor->addr)
+            control(system, actor, item);
+        else if (item->op == RR__WAIT_ROOM)
             rr__unmute(system, item->from);
-        }
+        else if (item->op == RR__NOTICE_ROOM)
+            rr__tell_room(system, item->to, item->from);
         rr__free(item);
     }
     return consumed;
@@ -467,8 +561,13 @@ static void resume_senders(rr_system_t *system, rr_actor_t *actor, uint64_t word
     if (actor->phase == RR__PHASE_LIVE && (rr__word_count(word) > limit / 2 || rr__word_units(word) > units / 2))
         return;
     rr__list_t *muted = &actor->side->muted;
-    while (muted->count)
-        rr__unmute(system, muted->items[--muted->count].addr);
+    while (muted->count) {
+        rr__watcher_t waiter = muted->items[--muted->count];
+        if (waiter.id)
+            rr__tell_room(system, actor->addr, waiter.addr);
+        else
+            rr__unmute(system, waiter.addr);
+    }
 }
 
 /* The end of a turn that sent to a full receiver: true if the actor is muted now, and then no longer the caller's.
@@ -508,11 +607,13 @@ static rr_message_t *pop(rr_system_t *system, rr_actor_t *actor) {
 
 /* Ends everything that was counted before DEAD was set: messages may still be on their way into the queue. */
 static void drain_mailbox(rr_system_t *system, rr_actor_t *actor, uint64_t left) {
+    /* Who lost its name has surely not handled them. */
+    int reason = actor->reason == RR_STALE ? RR_STALE : RR_DIED;
     while (left) {
         rr_message_t *msg = pop(system, actor);
         if (msg) {
             left -= msg->weight;
-            rr__undeliverable(system, msg, msg->to == actor->addr ? RR_DIED : RR_NOROUTE);
+            rr__undeliverable(system, msg, msg->to == actor->addr ? reason : RR_NOROUTE);
             rr__message_drop_payload(msg);
         } else if (atomic_load_explicit(&actor->control, memory_order_relaxed)) {
             left -= handle_control(system, actor);
@@ -586,7 +687,10 @@ static void receive(rr_actor_t *actor, rr_message_t *msg) {
 
 static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, uint64_t consumed) {
     if (__builtin_expect(msg->to != actor->addr, 0)) {
-        rr__undeliverable(worker->system, msg, RR_NOROUTE);
+        if (actor->behavior->proxy && rr_addr_node(msg->to) != worker->system->node)
+            actor->behavior->receive(actor, actor->state, msg);
+        else
+            rr__undeliverable(worker->system, msg, RR_NOROUTE);
     } else if (__builtin_expect(msg->kind <= RR_CALL, 1)) {
         if (__builtin_expect(shed(actor, msg, consumed), 0)) {
             rr_count_shared(&worker->system->refused, 1);
@@ -622,7 +726,7 @@ static void first_turn(rr_actor_t *actor) {
     if (actor->phase == RR__PHASE_NEW)
         actor->phase = RR__PHASE_LIVE;
     if (actor->bits & RR__DRAINING)
-        on_drain(actor); /* it was asked to before it began */
+        on_drain(system_of(actor), actor); /* it was asked to before it began */
 }
 
 /* Time is looked at rarely: a reading costs as much as a short message. */
@@ -746,6 +850,27 @@ static bool end_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) 
     return rr__word_count(word) != 0;
 }
 
+/* What stands for a turn while there is no lease: the control lane only. False: it shall end, in a turn that has consumed
+ * so much; else *runnable: still runnable, and the caller's. */
+static __attribute__((noinline, cold)) bool suspended_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t *ended,
+                                                           bool *runnable) {
+    bool carries = actor->phase == RR__PHASE_NEW || (actor->bits & RR__CARRY);
+    uint64_t consumed = atomic_load_explicit(&actor->control, memory_order_relaxed)
+                            ? handle_control(worker->system, actor)
+                            : 0;
+    if (actor->phase == RR__PHASE_ENDING) {
+        if (actor->behavior->turn_begin)
+            actor->behavior->turn_begin(actor, actor->state);
+        *ended = consumed + carries;
+        return false;
+    }
+    flush_burst();
+    check_single(actor, false);
+    uint64_t word = atomic_fetch_sub_explicit(&actor->word, consumed, memory_order_acq_rel) - consumed;
+    *runnable = rr__word_count(word) != 0 && !rr__lease_suspend(worker->system, actor);
+    return true;
+}
+
 bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
     uint64_t seq = atomic_load_explicit(&worker->turn_seq, memory_order_relaxed);
     atomic_store_explicit(&worker->turn_seq, seq + 1, memory_order_release);
@@ -755,8 +880,14 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
     if (worker->executor->pinned) /* a loop may have slept since the last reading */
         worker->now_ns = rr_clock_now(&worker->system->clock);
     check_single(actor, true);
+    bool runnable;
     uint64_t consumed = 0;
-    if (__builtin_expect(actor->bits & (RR__CARRY | RR__GUEST), 0)) {
+    if (__builtin_expect(actor->bits & (RR__CARRY | RR__GUEST | RR__LEASED), 0)) {
+        if (!may_run(worker->system, actor)) {
+            if (suspended_turn(worker, actor, &consumed, &runnable))
+                goto out;
+            goto end;
+        }
         consumed = actor->bits & RR__CARRY ? 1 : 0;
         actor->bits &= (uint8_t)~RR__CARRY;
         worker->turn_ns = rr_clock_now(&worker->system->clock);
@@ -774,7 +905,9 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
     worker->burst.to = RR_NOBODY;
     worker->self_sent = false;
     consumed = run_messages(worker, actor, consumed);
-    bool runnable = end_turn(worker, actor, consumed);
+end:
+    runnable = end_turn(worker, actor, consumed);
+out:
     worker->current = NULL;
     rr_count(&worker->turns, 1);
     atomic_store_explicit(&worker->turn_seq, seq + 2, memory_order_release);

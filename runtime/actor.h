@@ -25,9 +25,16 @@ static inline uint64_t rr__word_units(uint64_t word) { return word >> RR__COUNT_
 
 typedef enum rr__phase { RR__PHASE_FREE = 0, RR__PHASE_NEW, RR__PHASE_LIVE, RR__PHASE_ENDING, RR__PHASE_DEAD } rr__phase_t;
 
-enum rr__control_op { RR__KILL, RR__DRAIN, RR__WAIT_ROOM /* from a muted sender */ };
+enum rr__control_op {
+    RR__KILL,
+    RR__DRAIN,
+    RR__WAIT_ROOM,   /* from a muted sender */
+    RR__NOTICE_ROOM, /* from somebody who wants a message when there is room */
+    RR__GRANT,       /* of its name: `from` is the epoch */
+    RR__NODE_DOWN,   /* `reason` is the node */
+};
 
-/* The second lane: kill, drain, requests of muted senders. Rare, so allocated one by one. */
+/* The second lane: kill, drain, requests of muted senders, news of nodes. Rare, so allocated one by one. */
 typedef struct rr__control {
     struct rr__control *next;
     rr_addr_t to, from;
@@ -39,6 +46,7 @@ typedef struct rr__call {
     rr_reply_fn fn;
     void *context;
     uint64_t deadline_ns;
+    unsigned node; /* whom it was sent to */
 } rr__call_t;
 
 typedef struct rr__timer {
@@ -74,6 +82,7 @@ typedef struct rr__side {
     rr__timer_t *call_timer; /* for the earliest deadline of `calls`; NULL = never made */
     uint64_t call_timer_ns;  /* when it fires; UINT64_MAX = not armed */
     rr_addr_t mute_on;       /* a full PAUSE_SOURCE receiver that this turn sent to */
+    uint64_t epoch;          /* of its granted name */
 } rr__side_t;
 
 /* Actors live in a type-stable arena: their memory is reused for other actors only, never given back while the system
@@ -100,6 +109,9 @@ struct rr_actor {
     _Atomic(uint8_t) muted;
     uint8_t phase;      /* rr__phase_t, owner's turn and spawn */
     uint8_t trap_exits;
+    /* 1 once it has called, monitored or linked across nodes, or was monitored from there. Written by its turn before the
+     * message leaves, read by rr_node_down (relaxed: a call that is sent later ends by itself, its route is gone). */
+    _Atomic(uint8_t) remote;
     _Atomic(rr__control_t *) control; /* LIFO; pushed by anyone (release), taken whole by the turn (acquire) */
     rr_actor_t *run_next;             /* of whoever has it queued */
     rr_addr_t addr;                   /* written by spawn before the word */
@@ -127,6 +139,8 @@ enum { /* rr_actor.bits */
     RR__CARRY = 4, /* a muted turn kept one count, which the next turn gives back */
     RR__STARTED = 8,
     RR__GUEST = 16, /* rr_spawn_t.guest */
+    RR__LEASED = 32,
+    RR__GRANTED = 64,
 };
 
 /* A guest that takes its host's thread for long loses the right to be one until it has had so many short turns; after
@@ -144,9 +158,19 @@ static inline bool rr__is_calm(const rr_actor_t *actor) {
 
 rr__side_t *rr__actor_side(rr_actor_t *actor); /* NULL when out of memory */
 
+/* Notes that the actor has to do with this address's node, if that is another one. */
+static inline void rr__touch_remote(rr_actor_t *self, rr_addr_t other) {
+    if (__builtin_expect(rr_addr_node(other) != rr_addr_node(self->addr), 0))
+        atomic_store_explicit(&self->remote, 1, memory_order_relaxed);
+}
+
 /* Puts a message into its receiver's mailbox, or ends it as undeliverable. Takes over msg. sender: for PAUSE_SOURCE, or
  * NULL. The result is rr_send's; calls always return RR_OK (their errors come as replies). */
 int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg);
+
+/* The same for what came from another node: on failure nobody is told and msg stays the caller's. RR_NOROUTE, RR_EFULL.
+ * *filling: half full now. */
+RR_MUST_CHECK int rr__deliver_quietly(rr_system_t *system, rr_message_t *msg, bool *filling);
 
 /* Hands over what the present handler has linked for one receiver. */
 void rr__burst_flush(rr_worker_t *worker);
@@ -192,6 +216,8 @@ void rr__finish_now(rr_system_t *system, rr_actor_t *actor, int reason);
 void rr__calls_end(rr_actor_t *self);                                 /* call.c: taken calls answered, table freed */
 void rr__timers_end(rr_actor_t *self);                                /* timer.c */
 void rr__auto_reply(rr_actor_t *self, rr_message_t *msg);             /* call.c: a handler that did not answer */
+void rr__calls_node_down(rr_actor_t *self, unsigned node);            /* call.c */
+void rr__relations_node_down(rr_actor_t *self, unsigned node);        /* monitor.c */
 int rr__reply_code(rr_system_t *system, rr_addr_t to, uint64_t request, int code); /* call.c */
 void rr__timer_arm(rr_worker_t *worker, rr__timer_t *timer, uint64_t due_ns);
 void rr__timer_disarm(rr__timer_t *timer);

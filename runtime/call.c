@@ -66,6 +66,8 @@ static int begin_call(rr_actor_t *self, rr_message_t *msg, rr_addr_t to, uint32_
         goto fail;
     call->fn = fn;
     call->context = context;
+    call->node = rr_addr_node(to);
+    rr__touch_remote(self, to);
     /* Not the turn's coarse time: a handler may have been busy for longer than the timeout before it calls. */
     call->deadline_ns = rr_now_ns(self) + (timeout_ms ? timeout_ms : RR_CALL_TIMEOUT_MS) * RR_NS_PER_MS;
     rc = arm_deadline(self, call->deadline_ns);
@@ -139,6 +141,15 @@ void rr__on_call_timer(rr_actor_t *self, rr_worker_t *worker) {
     }
     if (earliest != UINT64_MAX && arm_deadline(self, earliest) != RR_OK)
         rr_log(worker->system, RR_ERROR, "RUNTIME", "no memory for a call timer"); /* it exists: cannot happen */
+}
+
+void rr__calls_node_down(rr_actor_t *self, unsigned node) {
+    for (uint32_t i = 0; i < self->side->calls.capacity; i++) {
+        uint64_t id;
+        rr__call_t *call = rr__table_at(&self->side->calls, CALL, i, &id);
+        if (call && call->node == node) /* as a message: behind the replies that came in time */
+            (void)rr__reply_code(rr_system_of(self), self->addr, id, RR_LINKDOWN);
+    }
 }
 
 /* ---- Answering -------------------------------------------------------------------------------------------------- */

@@ -3,20 +3,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Without memory an addition fails, not the process: the element's hh.tbl is then NULL. */
-#define HASH_NONFATAL_OOM 1
-#define uthash_malloc(size) rr__malloc(size)
-#define uthash_free(memory, size) rr__free(memory)
 #include "runtime/alloc.h"
-#include <uthash.h>
 
 #define FIRST_RING 131072u
-
-struct rr__name {
-    UT_hash_handle hh;
-    rr_addr_t addr;
-    char text[];
-};
 
 /* Address space only: pages come with their first use. */
 static void *reserve(size_t size) {
@@ -30,7 +19,6 @@ int rr__directory_init(rr__directory_t *directory, unsigned node, unsigned max_a
     directory->max_actors = max_actors;
     directory->headers_used = 1; /* index 0 means none */
     pthread_mutex_init(&directory->lock, NULL);
-    pthread_rwlock_init(&directory->names_lock, NULL);
     directory->slots_size = (size_t)max_actors * sizeof *directory->slots;
     directory->arena_size = ((size_t)max_actors + 1) * sizeof *directory->arena;
     directory->slots = reserve(directory->slots_size);
@@ -44,18 +32,12 @@ int rr__directory_init(rr__directory_t *directory, unsigned node, unsigned max_a
 }
 
 void rr__directory_destroy(rr__directory_t *directory) {
-    struct rr__name *name, *next;
-    HASH_ITER(hh, directory->names, name, next) {
-        HASH_DEL(directory->names, name);
-        rr__free(name);
-    }
     if (directory->slots)
         munmap(directory->slots, directory->slots_size);
     if (directory->arena)
         munmap(directory->arena, directory->arena_size);
     rr__free(directory->free_slots);
     pthread_mutex_destroy(&directory->lock);
-    pthread_rwlock_destroy(&directory->names_lock);
 }
 
 /* ---- Slots and headers ------------------------------------------------------------------------------------------ */
@@ -216,56 +198,4 @@ size_t rr__directory_list(rr__directory_t *d, rr__listed_t **out) {
         };
     }
     return count;
-}
-
-/* ---- Names ------------------------------------------------------------------------------------------------------ */
-
-bool rr_name_legal(const char *name) {
-    size_t size = strlen(name);
-    return size >= 1 && size <= 127 &&
-           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.@:/#") == size;
-}
-
-int rr__names_add(rr__directory_t *d, const char *text, rr_addr_t addr) {
-    if (!rr_name_legal(text))
-        return RR_EINVAL;
-    size_t size = strlen(text);
-    struct rr__name *name = rr__malloc(sizeof *name + size + 1), *found;
-    if (!name)
-        return RR_ENOMEM;
-    memcpy(name->text, text, size + 1);
-    name->addr = addr;
-    pthread_rwlock_wrlock(&d->names_lock);
-    HASH_FIND(hh, d->names, text, size, found);
-    if (!found)
-        HASH_ADD(hh, d->names, text, size, name);
-    bool added = !found && name->hh.tbl;
-    pthread_rwlock_unlock(&d->names_lock);
-    if (added)
-        return RR_OK;
-    rr__free(name);
-    return found ? RR_EEXIST : RR_ENOMEM;
-}
-
-bool rr__names_remove(rr__directory_t *d, const char *text, rr_addr_t addr) {
-    struct rr__name *found;
-    pthread_rwlock_wrlock(&d->names_lock);
-    HASH_FIND(hh, d->names, text, strlen(text), found);
-    if (found && found->addr != addr)
-        found = NULL;
-    if (found)
-        HASH_DEL(d->names, found);
-    pthread_rwlock_unlock(&d->names_lock);
-    bool removed = found != NULL;
-    rr__free(found);
-    return removed;
-}
-
-rr_addr_t rr__names_find(rr__directory_t *d, const char *text) {
-    struct rr__name *found;
-    pthread_rwlock_rdlock(&d->names_lock);
-    HASH_FIND(hh, d->names, text, strlen(text), found);
-    rr_addr_t addr = found ? found->addr : RR_NOBODY;
-    pthread_rwlock_unlock(&d->names_lock);
-    return addr;
 }

@@ -1,4 +1,4 @@
-/* directory.h: address -> actor, and name -> address, within one node. Private to runtime/.
+/* directory.h: address -> actor, within one node. Private to runtime/.
  *
  * Slots are 64-bit words: generation 24 | index of the header in the arena 40 (0 = none). Looking up is one load. Slots are
  * reused first in, first out, with at least RR__FREE_SLOTS free before the first is used again: a generation of 24 bits
@@ -31,9 +31,6 @@ typedef struct rr__directory {
     uint32_t *free_slots;              /* the oldest first */
     uint32_t free_first, free_count, ring_size; /* of the ring, which grows */
     rr_actor_t *free_headers; /* through run_next */
-
-    pthread_rwlock_t names_lock;
-    struct rr__name *names;
 } rr__directory_t;
 
 RR_MUST_CHECK int rr__directory_init(rr__directory_t *directory, unsigned node, unsigned max_actors);
@@ -64,9 +61,5 @@ typedef struct rr__listed {
     uint64_t serial;
 } rr__listed_t;
 size_t rr__directory_list(rr__directory_t *directory, rr__listed_t **out);
-
-RR_MUST_CHECK int rr__names_add(rr__directory_t *directory, const char *name, rr_addr_t addr);
-bool rr__names_remove(rr__directory_t *directory, const char *name, rr_addr_t addr);
-rr_addr_t rr__names_find(rr__directory_t *directory, const char *name);
 
 #endif

@@ -10,7 +10,7 @@
 
 typedef struct rr__watcher {
     rr_addr_t addr;
-    uint64_t id; /* the monitor's; 0 for links and muted senders */
+    uint64_t id; /* the monitor's; 0 for links and muted senders; 1: waits for room, wants a message */
 } rr__watcher_t;
 
 typedef struct rr__list {

@@ -10,18 +10,19 @@
 #include <stdatomic.h>
 
 #include "runtime/executor.h"
+#include "runtime/remote.h"
 
-enum { /* kinds behind the public ones: never seen by receive() */
-    RR__MONITOR = 16,
-    RR__DEMONITOR,
-    RR__LINK,
-    RR__UNLINK,
+enum { /* kinds behind the public ones: never seen by receive(), except a proxy's */
+    RR__MONITOR = RR_KIND_MONITOR,
+    RR__DEMONITOR = RR_KIND_DEMONITOR,
+    RR__LINK = RR_KIND_LINK,
+    RR__UNLINK = RR_KIND_UNLINK,
     RR__CALL_TIMER,
 };
 
 enum {
     RR__BUFFERED = 1,    /* payload.buffer holds a reference */
-    RR__UNSHEDDABLE = 2, /* never refused or shed for fullness */
+    RR__UNSHEDDABLE = RR_ENVELOPE_UNSHEDDABLE, /* never refused or shed for fullness */
     RR__ANSWERED = 4,    /* a call that was replied to */
     RR__TAKEN = 8,       /* owned by its handler; `to` is then its id in the actor's table of taken messages */
     RR__QUEUED = 16,     /* stands in a mailbox as its dummy: freed when the next one is popped */

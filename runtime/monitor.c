@@ -39,6 +39,7 @@ int rr_monitor(rr_actor_t *self, rr_addr_t target, uint64_t *id_out) {
     if (!entry)
         return rc;
     entry->target = target;
+    rr__touch_remote(self, target);
     rc = tell(rr_system_of(self), RR__MONITOR, self->addr, target, id, 0);
     if (rc == RR_ENOMEM) {
         rr__table_remove(&side->monitors, ENTRY, id);
@@ -75,6 +76,7 @@ void rr__unlink_here(rr_actor_t *self, rr_addr_t other) {
 int rr_link(rr_actor_t *self, rr_addr_t target) {
     if (target == self->addr)
         return RR_EINVAL;
+    rr__touch_remote(self, target);
     int rc = rr__link_here(self, target);
     if (rc == RR_OK && tell(rr_system_of(self), RR__LINK, self->addr, target, 0, 0) == RR_ENOMEM) {
         rr__unlink_here(self, target);
@@ -103,6 +105,7 @@ static bool on_linked_end(rr_actor_t *self, const rr_message_t *msg) {
 static void add_relation(rr_actor_t *self, const rr_message_t *msg) {
     rr__side_t *side = rr__actor_side(self);
     int rc = RR_ENOMEM;
+    rr__touch_remote(self, msg->from);
     if (side && msg->kind == RR__MONITOR)
         rc = rr__list_add(&side->watchers, msg->from, msg->request);
     else if (side)
@@ -146,4 +149,22 @@ void rr__relations_end(rr_actor_t *self, int reason) {
     rr__table_clear(&side->monitors);
     rr__list_clear(&side->watchers);
     rr__list_clear(&side->links);
+}
+
+/* Notices come as messages, behind what the node's actors themselves have sent in time. */
+void rr__relations_node_down(rr_actor_t *self, unsigned node) {
+    rr_system_t *system = rr_system_of(self);
+    rr__side_t *side = self->side;
+    for (uint32_t i = 0; i < side->monitors.capacity; i++) {
+        uint64_t id;
+        rr__monitor_entry_t *entry = rr__table_at(&side->monitors, ENTRY, i, &id);
+        if (entry && rr_addr_node(entry->target) == node)
+            must_tell(system, RR_DOWN, entry->target, self->addr, id, RR_LINKDOWN);
+    }
+    for (uint32_t i = 0; i < side->links.count; i++)
+        if (rr_addr_node(side->links.items[i].addr) == node)
+            must_tell(system, RR_EXIT, side->links.items[i].addr, self->addr, 0, RR_LINKDOWN);
+    for (uint32_t i = side->watchers.count; i-- > 0;)
+        if (rr_addr_node(side->watchers.items[i].addr) == node)
+            rr__list_remove(&side->watchers, side->watchers.items[i].addr, side->watchers.items[i].id);
 }

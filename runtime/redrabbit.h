@@ -88,6 +88,8 @@ typedef struct rr_behavior {
     void (*drain)(rr_actor_t *self, void *state);
     /* The end. self can still send, not receive. State is freed afterwards. Optional. */
     void (*finish)(rr_actor_t *self, void *state, int reason);
+    /* Stands for the actors of another node (remote.h): receive() also gets, whatever their kind, messages to these. */
+    bool proxy;
 } rr_behavior_t;
 
 typedef enum rr_policy { /* what happens when a mailbox is over its limit */
@@ -113,6 +115,7 @@ typedef struct rr_spawn {
     bool link;       /* rr_spawn only: linked to its parent from the start */
     bool trap_exits; /* linked actors' ends arrive as RR_EXIT instead of ending this one */
     bool guest;      /* its turns are short as a rule: on a single CPU a loop that wakes it may run it itself (executor.h) */
+    bool leased;     /* its names are the group's: no turn starts, not even the first, without a lease (remote.h) */
 } rr_spawn_t;
 
 /* Spawns a child. *out (may be NULL) gets its address at once; messages sent to it from now on arrive after start().
@@ -183,8 +186,13 @@ void rr_reply_error(rr_actor_t *self, rr_message_t *msg, int code, const char *t
 /* A legal name: 1-127 bytes of A-Z a-z 0-9 and _ - . @ : / # */
 bool rr_name_legal(const char *name);
 
-/* The local owner of a name, or RR_NOBODY. Any thread; takes a short lock: look up once, keep the address, monitor it. */
+/* The owner of a name, here or on a node that this one knows of, or RR_NOBODY. Any thread; takes a short lock: look up once,
+ * keep the address, monitor it. */
 rr_addr_t rr_lookup(rr_system_t *system, const char *name);
+
+/* The epoch under which a leased actor holds its name: greater than that of every owner before it, so a fencing token for
+ * databases. 0 = not leased. */
+uint64_t rr_epoch(const rr_actor_t *self);
 
 /* Registers an additional name for self / drops it. RR_EEXIST, RR_EINVAL, RR_ENOENT. */
 RR_MUST_CHECK int rr_register(rr_actor_t *self, const char *name);

@@ -114,6 +114,8 @@ static void init_locks(rr_system_t *system) {
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&system->lock, NULL);
     rr__overseer_init(&system->overseer);
+    rr__names_init(&system->names);
+    rr__lease_init(&system->lease);
 }
 
 static int open_log(rr_system_t *system, const rr_options_t *options) {
@@ -155,6 +157,8 @@ int rr_system_create(rr_system_t **out, const rr_options_t *options) {
     init_locks(system);
     int rc = rr__directory_init(&system->directory, options->node, options->max_actors);
     system->has_directory = rc == RR_OK;
+    if (rc == RR_OK)
+        rc = rr__remote_create(&system->remote);
     if (rc == RR_OK)
         rc = open_log(system, options);
     if (rc == RR_OK)
@@ -363,6 +367,9 @@ void rr_system_destroy(rr_system_t *system) {
     free_workers(system);
     if (system->has_directory)
         rr__directory_destroy(&system->directory);
+    rr__names_destroy(&system->names);
+    rr__lease_destroy(&system->lease);
+    rr__remote_destroy(system->remote);
     rr__metrics_destroy(system->metrics);
     rr__log_destroy(system->log);
     rr__replay_destroy(system->replay);

@@ -7,8 +7,10 @@
 #include "runtime/actor.h"
 #include "runtime/clock.h"
 #include "runtime/directory.h"
+#include "runtime/lease.h"
 #include "runtime/metrics.h"
 #include "runtime/metrics_registry.h"
+#include "runtime/names.h"
 #include "runtime/overseer.h"
 #include "runtime/random.h"
 
@@ -62,6 +64,9 @@ struct rr_system {
     struct rr__log *log;
     rr__metrics_t *metrics;
     rr__directory_t directory;
+    rr__names_t names;
+    rr__lease_t lease;
+    struct rr__remote *remote; /* remote.c */
     rr_executor_t *core;
 
     /* Number -> pool. Set once by the first worker of that number (release), never unset before destroy. */
@@ -103,6 +108,13 @@ bool rr__system_draining(rr_system_t *system);
 
 /* Calls thread_end of the pools whose guests this worker has had. */
 void rr__pools_left(rr_worker_t *worker);
+
+/* remote.c */
+RR_MUST_CHECK int rr__remote_create(struct rr__remote **out);
+void rr__remote_destroy(struct rr__remote *remote);
+rr_actor_t *rr__proxy_for(rr_system_t *system, rr_addr_t addr); /* NULL: no route there */
+bool rr__remote_paused(rr_system_t *system, rr_addr_t addr);
+void rr__tell_room(rr_system_t *system, rr_addr_t target, rr_addr_t waiter);
 
 void rr__actor_gone(rr_system_t *system); /* counts one actor less, wakes waiters */
 
