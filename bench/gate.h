@@ -10,7 +10,7 @@ typedef struct gate_params {
     double rate;  /* messages/s in all, from a schedule; 0 = as fast as answers come */
     double duration, warmup;
     bool binary, json_body;
-    uint64_t cmd, reply_cmd, broadcast_cmd;
+    uint64_t cmd, reply_cmd, broadcast_cmd, multicast_cmd;
     uint64_t connecting; /* unfinished logins at a time */
     const char *login, *ready; /* ready: echo, now, or a cmd */
     const char *scenario;      /* file, or NULL */
@@ -81,6 +81,7 @@ typedef struct gate_workload {
 
 void gate_echo(const gate_params_t *p, bench_run_t *out);
 void gate_broadcast(const gate_params_t *p, bench_run_t *out);
+void gate_multicast(const gate_params_t *p, bench_run_t *out);
 void gate_connect(const gate_params_t *p, bench_run_t *out);
 void gate_idle(const gate_params_t *p, bench_run_t *out);
 void gate_chat(const gate_params_t *p, bench_run_t *out);

@@ -1,10 +1,11 @@
-/* broadcast: one connection asks, all get. `outstanding` broadcasts are under way; the next one leaves when the oldest
+/* broadcast: one connection asks, all get. multicast: the same, sent by the server to a list of all of them. `outstanding` broadcasts are under way; the next one leaves when the oldest
  * has reached everybody. Every connection must get every one, in order. */
 #include <string.h>
 
 #include "bench/gate.h"
 
 typedef struct broadcast {
+    uint16_t cmd;
     uint32_t *received; /* per connection */
     uint32_t sent, finished, limit; /* broadcasts asked for, had by everybody, and how far the one may run ahead */
     uint64_t delivered;
@@ -19,7 +20,7 @@ static void ask(gate_run_t *run) {
         body_tag(&b->body, 0, b->sent);
         b->had_by[b->sent % b->limit] = 0;
         b->sent_at[b->sent++ % b->limit] = bench_now_ns();
-        generator_send(run->g, generator_conn(run->g, 0), (uint16_t)run->p->broadcast_cmd, b->body.text, b->body.size);
+        generator_send(run->g, generator_conn(run->g, 0), b->cmd, b->body.text, b->body.size);
     }
 }
 
@@ -27,7 +28,7 @@ static void message(generator_t *g, conn_t *c, const wire_message_t *m) {
     gate_run_t *run = gate_of(g);
     broadcast_t *b = run->state;
     uint32_t expected = b->received[c->index];
-    if (m->cmd != run->p->broadcast_cmd || expected == b->sent || !body_is(&b->body, 0, expected, m->body, m->size)) {
+    if (m->cmd != b->cmd || expected == b->sent || !body_is(&b->body, 0, expected, m->body, m->size)) {
         bench_fail(run->out, "connection %u: broadcast %u is missing, twice, wrong or out of order (cmd %u, %zu bytes)",
                    c->index, expected, m->cmd, m->size);
         return;
@@ -49,9 +50,9 @@ static bool all_delivered(gate_run_t *run) {
     return b->delivered == (uint64_t)b->sent * run->p->connections;
 }
 
-void gate_broadcast(const gate_params_t *p, bench_run_t *out) {
+static void to_all(const gate_params_t *p, bench_run_t *out, uint64_t cmd) {
     static const generator_ops_t ops = {.message = message, .closed = gate_closed};
-    broadcast_t b = {.limit = (uint32_t)p->outstanding};
+    broadcast_t b = {.cmd = (uint16_t)cmd, .limit = (uint32_t)p->outstanding};
     gate_run_t run = {.state = &b};
     b.received = bench_alloc(p->connections * sizeof *b.received);
     b.sent_at = bench_alloc(b.limit * sizeof *b.sent_at);
@@ -72,3 +73,7 @@ void gate_broadcast(const gate_params_t *p, bench_run_t *out) {
     free(b.had_by);
     body_free(&b.body);
 }
+
+void gate_broadcast(const gate_params_t *p, bench_run_t *out) { to_all(p, out, p->broadcast_cmd); }
+
+void gate_multicast(const gate_params_t *p, bench_run_t *out) { to_all(p, out, p->multicast_cmd); }

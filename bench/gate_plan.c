@@ -13,6 +13,7 @@
 static const gate_workload_t workloads[] = {
     {"echo", "every message comes back; closed loop, or paced with --rate", gate_echo},
     {"broadcast", "one asks, all connections get it", gate_broadcast},
+    {"multicast", "the same, to a list of all of them", gate_multicast},
     {"connect", "connect, log in, one message, reset; again", gate_connect},
     {"idle", "memory and CPU of connections that say nothing", gate_idle},
     {"chat", "clients with think time, echoes and broadcasts; or your own --scenario FILE", gate_chat},
@@ -29,7 +30,7 @@ void gate_plan_init(gate_plan_t *plan) {
     *plan = (gate_plan_t){.runs = 3, .server_cpu = -1};
     plan->params = (gate_params_t){.connections = 50, .outstanding = 16, .size = 64, .duration = 3, .warmup = 0.5,
                                    .cmd = FLOOR_CMD_ECHO, .reply_cmd = FLOOR_CMD_ECHO,
-                                   .broadcast_cmd = FLOOR_CMD_BROADCAST, .connecting = 64,
+                                   .broadcast_cmd = FLOOR_CMD_BROADCAST, .multicast_cmd = 4, .connecting = 64,
                                    .login = "bench-{pid}-{n}", .ready = "echo", .cpu = -1};
 }
 
@@ -119,7 +120,7 @@ static void floor_once(const gate_plan_t *plan, bench_result_t *result, const ch
     params.login = "floor-{n}";
     params.ready = "echo";
     params.cmd = params.reply_cmd = FLOOR_CMD_ECHO;
-    params.broadcast_cmd = FLOOR_CMD_BROADCAST;
+    params.broadcast_cmd = params.multicast_cmd = FLOOR_CMD_BROADCAST;
     gate_run_once(plan->workload, &params, &run);
     floor_server_stop(&server);
     bench_result_add_run(result, &run);

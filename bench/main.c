@@ -12,7 +12,7 @@ static const struct {
 } commands[] = {
     {"actors", "actors WORKLOAD…          between actors: pingpong counting ring spawn tree fanout idle paced closed",
      command_actors, command_actors_help},
-    {"gate", "gate WORKLOAD… --to ADDR  a server of the wire protocol: echo broadcast connect idle chat", command_gate,
+    {"gate", "gate WORKLOAD… --to ADDR  a server of the wire protocol: echo broadcast multicast connect idle chat", command_gate,
      command_gate_help},
     {"floor", "floor [NAME…]             this machine's limits: mpsc1 mpsc2 bounce futex eventfd epoll-tcp libuv-tcp epoll-ws",
      command_floor, command_floor_help},
