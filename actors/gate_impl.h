@@ -20,6 +20,10 @@
 typedef struct rr__shard rr__shard_t;
 typedef struct rr__slot rr__slot_t;
 
+typedef struct rr__link { /* of a ring; next NULL: of none */
+    struct rr__link *next, *prev;
+} rr__link_t;
+
 /* A scene that this shard talks to. Lives until it is dead and no slot names it. */
 typedef struct rr__scene_ref {
     struct rr__scene_ref *next;
@@ -30,7 +34,7 @@ typedef struct rr__scene_ref {
     struct rr__scene_ref *next_dirty;
     uint32_t users;                    /* slots that name it */
     rr__slot_t *members;               /* sessions that hear its broadcasts */
-    rr__slot_t *paused;                /* not read because it does not keep up, newest first */
+    rr__link_t paused;                 /* ring of those not read because it does not keep up, oldest first */
     uint64_t records, bytes;           /* given to its outlet */
     uint64_t done_records, done_bytes; /* acknowledged */
     bool resuming;
@@ -71,7 +75,7 @@ struct rr__slot {
     rr__scene_ref_t *login;  /* has its id registered */
     rr__scene_ref_t *member; /* whose broadcasts it hears */
     rr__slot_t *member_next, **member_prev;
-    rr__slot_t *paused_next, **paused_prev; /* paused_prev NULL: it is read */
+    rr__link_t paused; /* next NULL: it is read */
     rr__slot_t *wheel_next, **wheel_prev;
     rr__hold_t *hold;
     uint8_t *sid; /* u16 size, encoded id; NULL before ACCEPT */

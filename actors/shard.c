@@ -22,6 +22,7 @@ rr__scene_ref_t *rr__scene_ref(rr__shard_t *shard, rr_addr_t addr) {
         return NULL;
     ref->addr = addr;
     rr_outlet_init(&ref->out, RR_TYPE_INPUT);
+    ref->paused = (rr__link_t){&ref->paused, &ref->paused};
     ref->next = shard->scenes;
     shard->scenes = ref;
     rr__ref_dirty(shard, ref); /* to be monitored */
@@ -151,28 +152,24 @@ void rr__slot_member(rr__slot_t *slot, rr__scene_ref_t *ref) {
 }
 
 static void unlink_paused(rr__slot_t *slot) {
-    if (!slot->paused_prev)
+    if (!slot->paused.next)
         return;
-    *slot->paused_prev = slot->paused_next;
-    if (slot->paused_next)
-        slot->paused_next->paused_prev = slot->paused_prev;
-    slot->paused_prev = NULL;
+    slot->paused.prev->next = slot->paused.next;
+    slot->paused.next->prev = slot->paused.prev;
+    slot->paused.next = NULL;
 }
 
 static void pause_slot(rr__slot_t *slot, rr__scene_ref_t *ref) {
-    if (slot->paused_prev)
+    if (slot->paused.next)
         return;
     rr_count(&slot->shard->count.pauses, 1);
     rr_connection_pause(slot->connection);
-    slot->paused_next = ref->paused;
-    slot->paused_prev = &ref->paused;
-    if (slot->paused_next)
-        slot->paused_next->paused_prev = &slot->paused_next;
-    ref->paused = slot;
+    slot->paused = (rr__link_t){&ref->paused, ref->paused.prev};
+    slot->paused.prev->next = ref->paused.prev = &slot->paused;
 }
 
 void rr__slot_unpause(rr__slot_t *slot) {
-    if (!slot->paused_prev)
+    if (!slot->paused.next)
         return;
     unlink_paused(slot);
     slot->alive_tick = slot->shard->tick; /* it was us who did not listen */
@@ -180,15 +177,23 @@ void rr__slot_unpause(rr__slot_t *slot) {
         rr_connection_resume(slot->connection);
 }
 
-/* The scene has caught up: reads its sessions again, a slice now and the rest in later turns. */
+static rr__slot_t *first_paused(const rr__scene_ref_t *ref) {
+    return ref->paused.next == &ref->paused
+               ? NULL
+               : (rr__slot_t *)((char *)ref->paused.next - offsetof(rr__slot_t, paused));
+}
+
+/* The scene has caught up: reads its sessions again, a slice now and the rest in later turns. Those for whom there is no
+ * room any more when their input is looked at are paused again before a message of theirs is taken (on_input). */
 void rr__ref_resume(rr__shard_t *shard, rr__scene_ref_t *ref) {
-    if (!ref->paused || behind(shard, ref, 2)) {
+    rr__slot_t *slot = first_paused(ref);
+    if (!slot || behind(shard, ref, 2)) {
         ref->resuming = false;
         return;
     }
-    for (unsigned n = 0; n < RESUME_SLICE && ref->paused; n++)
-        rr__slot_unpause(ref->paused);
-    ref->resuming = ref->paused != NULL;
+    for (unsigned n = 0; n < RESUME_SLICE && slot; n++, slot = first_paused(ref))
+        rr__slot_unpause(slot);
+    ref->resuming = slot != NULL;
     if (ref->resuming)
         rr__shard_ask_turn(shard);
 }
@@ -235,7 +240,7 @@ static uint32_t check_idle(rr__slot_t *slot) {
     uint32_t limit = shard->gate->idle_ticks, third = limit / 3 ? limit / 3 : 1;
     if (!limit)
         return RR__WHEEL;
-    if (slot->paused_prev)
+    if (slot->paused.next)
         slot->alive_tick = shard->tick;
     uint32_t silent = shard->tick - slot->alive_tick, unpinged = shard->tick - slot->ping_tick;
     if (silent >= limit) {
@@ -534,6 +539,15 @@ static void on_message(void *context, rr_connection_t *connection, uint16_t cmd,
     }
 }
 
+/* Over the window a session's input is left whole: taken apart, each piece would cost a write of its own later. */
+static bool on_input(void *context, rr_connection_t *connection) {
+    rr__slot_t *slot = context;
+    if (slot->state != RR__ACTIVE || !behind(slot->shard, slot->scene, 1))
+        return true;
+    pause_slot(slot, slot->scene);
+    return false;
+}
+
 static void on_alive(void *context, rr_connection_t *connection) {
     rr__slot_t *slot = context;
     slot->alive_tick = slot->shard->tick;
@@ -555,7 +569,7 @@ static void on_closed(void *context, rr_connection_t *connection, rr_close_reaso
 }
 
 static const rr_connection_handler_t connection_handler = {
-    .message = on_message, .alive = on_alive, .closed = on_closed};
+    .message = on_message, .input = on_input, .alive = on_alive, .closed = on_closed};
 
 /* ---- Accepting ---- */
 

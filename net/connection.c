@@ -332,7 +332,8 @@ static void on_data(void *owner, uint8_t *data, size_t size) {
     }
     bool ok = !c->left || merge(c, &data, &size);
     if (ok) {
-        size_t used = parse(c, data, size);
+        bool now = !c->handler->input || c->frame_left || c->handler->input(c->context, c);
+        size_t used = now ? parse(c, data, size) : 0;
         if (c->flags & RR__ENDING) {
             return;
         }

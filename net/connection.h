@@ -67,6 +67,9 @@ typedef struct rr_connection_handler {
      * (large bodies: no copy). The handler may close or pause inside. */
     void (*message)(void *context, rr_connection_t *connection, uint16_t cmd, uint16_t flag, const uint8_t *body,
                     size_t size, rr_buffer_t *owner);
+    /* Before the messages of a read, or of what a pause kept back, are taken: false = not now, it is paused (by this
+     * call, with rr_connection_pause) and everything is kept. At most once per read; may be NULL. */
+    bool (*input)(void *context, rr_connection_t *connection);
     /* Any bytes at all arrived (heartbeat); may be NULL. Called at most once per read. */
     void (*alive)(void *context, rr_connection_t *connection);
     /* The end, exactly once, never inside another function of this header. Then the connection is gone. A connection

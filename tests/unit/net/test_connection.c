@@ -24,6 +24,7 @@ typedef struct peer {
     received_t messages[64];
     size_t count;
     int pause_after;  /* pause when so many messages are here; 0 = never */
+    int refuse; /* so many looks at input are answered with a pause */
     int close_after;
     int closed;
     rr_close_reason_t reason;
@@ -47,13 +48,23 @@ static void on_message(void *context, rr_connection_t *c, uint16_t cmd, uint16_t
     }
 }
 
+static bool on_input(void *context, rr_connection_t *c) {
+    peer_t *p = context;
+    if (p->refuse == 0) {
+        return true;
+    }
+    p->refuse--;
+    rr_connection_pause(c);
+    return false;
+}
+
 static void on_closed(void *context, rr_connection_t *c, rr_close_reason_t reason) {
     peer_t *p = context;
     p->closed++;
     p->reason = reason;
 }
 
-static const rr_connection_handler_t handler = {.message = on_message, .closed = on_closed};
+static const rr_connection_handler_t handler = {.message = on_message, .input = on_input, .closed = on_closed};
 
 static void on_request(void *context, const rr_http_request_t *request, rr_http_reply_t *reply) {
     peer_t *p = context;
@@ -289,6 +300,32 @@ START_TEST(pausing_keeps_everything_in_order) {
         for (size_t i = 0; i < 30; i++) {
             uint8_t body = (uint8_t)i;
             expect(&p, i, (unsigned)i, &body, 1);
+        }
+        end(&p);
+    }
+}
+END_TEST
+
+/* Input that is not wanted yet stays whole, however often it is looked at. */
+START_TEST(input_can_wait_as_a_whole) {
+    static const uint8_t bytes[] = "\1\0\0\0\1\0\0\0a\1\0\0\0\2\0\0\0b\1\0\0\0\3\0\0\0c";
+    for (size_t cut = 1; cut < 27; cut++) {
+        peer_t p;
+        open_peer(&p);
+        p.refuse = 3;
+        begin(&p);
+        ck_assert_uint_eq(feed(&p, bytes, cut), cut);
+        for (int looks = 2; looks >= 0; looks--) {
+            ck_assert_int_eq(p.refuse, looks);
+            ck_assert_uint_eq(p.count, 0);
+            ck_assert(p.stream->paused);
+            rr_connection_resume(p.c);
+            ck_assert_uint_eq(feed(&p, bytes + cut, sizeof bytes - 1 - cut), looks ? 0 : sizeof bytes - 1 - cut);
+        }
+        ck_assert_uint_eq(p.count, 3);
+        for (size_t i = 0; i < 3; i++) {
+            uint8_t body = (uint8_t)('a' + i);
+            expect(&p, i, (unsigned)i + 1, &body, 1);
         }
         end(&p);
     }
@@ -807,7 +844,7 @@ START_TEST(kept_alive_http_ends) {
 END_TEST
 
 RUN_TESTS("connection", tcp_cut_anywhere, tcp_sizes, tcp_too_big_allocates_nothing, tcp_big_endian, tcp_answers,
-          pausing_keeps_everything_in_order, closing_inside_a_message, policy, words_need_all_four_bytes,
+          pausing_keeps_everything_in_order, input_can_wait_as_a_whole, closing_inside_a_message, policy, words_need_all_four_bytes,
           listeners_that_speak_less, ws_text_and_binary, ws_cut_anywhere, ws_large, ws_violations, ws_too_big,
           ws_close_handshake, ws_handshakes, shared_messages, http_pipelined_and_late_answers, http_answer_after_the_end,
           http_large_answer_in_pieces, http_errors, handshake_limit, partial_limit, kept_alive_http_ends)
