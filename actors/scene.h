@@ -14,6 +14,8 @@ typedef struct rr_scene_options {
     unsigned queue_messages;    /* per session, waiting behind a pending handler, enter or move; 1024, at most
                                    65,535. Over it: 4007 */
     size_t queue_bytes;         /* the same in bytes; 4 MiB, at least one message */
+    unsigned queue_total_messages; /* of all sessions; 1,048,576. Over it: the session with the most closes, 4007 */
+    size_t queue_total_bytes;      /* the same in bytes; 256 MiB, at least one message */
     unsigned max_requests;      /* service requests being handled; 10,000. Over it: OVERLOAD */
     unsigned verify_timeout_ms; /* a late verdict must come within; 60,000. Afterwards refused */
     unsigned kick_wait_ms;      /* a newer login waits for the older's offline; 5,000 */

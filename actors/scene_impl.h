@@ -182,7 +182,7 @@ typedef struct rr__scene_counters {
     rr_counter_t logins, refused, replaced, offlines, moves_out, moves_in, move_failures, cancelled, verify_timeouts;
     rr_counter_t sends, multicasts, broadcasts, sent_bytes, send_refused, services, calls, call_errors, timers,
         overloads;
-    rr_counter_t bad_records, queued, pending_handlers, backlog, turns_cut, reloads, version;
+    rr_counter_t bad_records, queued, queued_bytes, queue_total_full, pending_handlers, backlog, turns_cut, reloads, version;
     rr_counter_t latency_sum_us, latency[RR__LATENCY_BUCKETS];
 } rr__scene_counters_t;
 
@@ -224,6 +224,7 @@ struct rr_scene {
     rr_batch_reader_t reader;
     rr__todo_t *todo, **todo_last;
     uint64_t warned_ns, unwarned;
+    uint64_t crowded_ns, crowded; /* the last warning about queue_total, and sessions closed since */
     uint64_t last_id;
     rr__scene_counters_t count;
 };

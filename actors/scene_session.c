@@ -4,7 +4,8 @@
 
 #include "actors/scene_impl.h"
 
-#define WATCH_MS 100
+#define WATCH_MS   100
+#define CROWDED_NS 10000000000ull /* between two warnings about full queues */
 
 enum { TAG_WATCH = 2 }; /* see scene.c */
 
@@ -195,6 +196,7 @@ static void unset_user(rr_session_t *session) {
 
 void rr__queue_drop(rr_session_t *session) {
     rr_count(&rr__scene_of(session)->count.queued, (uint64_t)0 - session->queued);
+    rr_count(&rr__scene_of(session)->count.queued_bytes, (uint64_t)0 - session->queued_bytes);
     for (rr__queued_t *item = session->first, *next; item; item = next) {
         next = item->next;
         rr_buffer_unref(item->owner);
@@ -649,6 +651,59 @@ static bool may_run(const rr_session_t *session, uint16_t cmd) {
     return session->running == 0 || (scene->logic->concurrent && scene->logic->concurrent(scene->state, cmd));
 }
 
+static bool total_full(const rr_scene_t *scene, size_t size) {
+    uint64_t queued = rr_counted(&scene->count.queued);
+    return queued >= scene->options->queue_total_messages ||
+           (queued > 0 && rr_counted(&scene->count.queued_bytes) + size > scene->options->queue_total_bytes);
+}
+
+/* Whose queue is the longest, by the measure that is exceeded. A walk over all, but each closes one. */
+static rr_session_t *longest_queue(rr_scene_t *scene) {
+    bool by_count = rr_counted(&scene->count.queued) >= scene->options->queue_total_messages;
+    rr_session_t *longest = NULL;
+    uint64_t most = 0;
+    for (rr_session_t *each = scene->all; each; each = each->all_next) {
+        uint64_t size = by_count ? each->queued : each->queued_bytes;
+        if (each->first && (!longest || size > most)) {
+            longest = each;
+            most = size;
+        }
+    }
+    return longest;
+}
+
+static void warn_crowded(rr_scene_t *scene, const rr_session_t *session) {
+    uint64_t now = rr_now_coarse_ns(scene->self);
+    char shown[80];
+    if (scene->crowded_ns != 0 && now - scene->crowded_ns < CROWDED_NS) {
+        scene->crowded++;
+        return;
+    }
+    rr_log(scene->system, RR_WARN, "SCENE",
+           "%s: the sessions' queues are full (queue_total: %llu messages, %llu bytes wait): session %s, which has the most, is "
+           "closed (%llu more since the last warning)",
+           scene->options->name, (unsigned long long)rr_counted(&scene->count.queued),
+           (unsigned long long)rr_counted(&scene->count.queued_bytes), rr_sid_show(&session->id, shown, sizeof(shown)),
+           (unsigned long long)scene->crowded);
+    scene->crowded_ns = now ? now : 1;
+    scene->crowded = 0;
+}
+
+/* All queues together are bounded: those that fill them are closed, not who comes next. False: that was this one. */
+static bool make_room(rr_session_t *session, size_t size) {
+    rr_scene_t *scene = rr__scene_of(session);
+    while (total_full(scene, size)) {
+        rr_session_t *longest = longest_queue(scene);
+        rr_count(&scene->count.queue_total_full, 1);
+        warn_crowded(scene, longest);
+        rr__close_session(longest, RR_CLOSE_QUEUE);
+        rr__queue_drop(longest); /* also if its client has left already */
+        if (longest == session)
+            return false;
+    }
+    return true;
+}
+
 static void enqueue(rr_session_t *session, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
     rr_scene_t *scene = rr__scene_of(session);
     const rr_scene_options_t *options = scene->options;
@@ -658,6 +713,8 @@ static void enqueue(rr_session_t *session, uint16_t cmd, const uint8_t *body, si
         rr__close_session(session, RR_CLOSE_QUEUE);
         return;
     }
+    if (!make_room(session, size))
+        return;
     bool shared = owner && size > RR_BODY_INLINE;
     rr__queued_t *item = malloc(sizeof(*item) + (shared ? 0 : size));
     if (!item) {
@@ -674,6 +731,7 @@ static void enqueue(rr_session_t *session, uint16_t cmd, const uint8_t *body, si
     session->queued++;
     session->queued_bytes += (uint32_t)size;
     rr_count(&scene->count.queued, 1);
+    rr_count(&scene->count.queued_bytes, size);
 }
 
 static rr__queued_t *dequeue(rr_session_t *session) {
@@ -684,6 +742,7 @@ static rr__queued_t *dequeue(rr_session_t *session) {
     session->queued--;
     session->queued_bytes -= item->size;
     rr__count_down(&rr__scene_of(session)->count.queued);
+    rr_count(&rr__scene_of(session)->count.queued_bytes, (uint64_t)0 - item->size);
     return item;
 }
 

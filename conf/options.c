@@ -92,6 +92,8 @@ const rr_option_t rr_options[] = {
     {S, "mailbox.bytes", RR_TYPE_BYTES, "64MiB", 64 * KIB, 4 * GIB - 1, NULL, NULL, "Bytes that may wait for the scene; a message counts at least 64, so at least 64 times mailbox.messages."},
     {S, "queue.messages", RR_TYPE_COUNT, "1024", 1, MANY, NULL, NULL, "Messages of one session that wait behind an awaiting handler, an enter or a move; then closed (4007)."},
     {S, "queue.bytes", RR_TYPE_BYTES, "4MiB", 1, GIB, NULL, NULL, "The same in bytes; at least one message."},
+    {S, "queue_total.messages", RR_TYPE_COUNT, "1048576", 1, MANY, NULL, NULL, "The same of all sessions together; then the session that has the most is closed (4007), and so on until there is room."},
+    {S, "queue_total.bytes", RR_TYPE_BYTES, "256MiB", 1, 64 * GIB, NULL, NULL, "The same in bytes; at least one message."},
     {S, "max_requests", RR_TYPE_COUNT, "10000", 1, MANY, NULL, NULL, "Service requests being handled at once; more are answered OVERLOAD."},
     {S, "verify_timeout", RR_TYPE_DURATION, "60s", 100, DAY, NULL, NULL, "A verifier's late answer must come within; then refused."},
     {S, "kick_wait", RR_TYPE_DURATION, "5s", 100, DAY, NULL, NULL, "How long a second login waits for the first one's offline."},

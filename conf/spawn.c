@@ -263,6 +263,8 @@ static rr_interpreter_t interpreter_of(const rr_item_t *item) {
 static void fill_limits(rr_scene_options_t *options, const rr_item_t *item) {
     options->queue_messages = (unsigned)rr_item_number(item, "queue.messages");
     options->queue_bytes = (size_t)rr_item_number(item, "queue.bytes");
+    options->queue_total_messages = (unsigned)rr_item_number(item, "queue_total.messages");
+    options->queue_total_bytes = (size_t)rr_item_number(item, "queue_total.bytes");
     options->max_requests = (unsigned)rr_item_number(item, "max_requests");
     options->verify_timeout_ms = (unsigned)rr_item_number(item, "verify_timeout");
     options->kick_wait_ms = (unsigned)rr_item_number(item, "kick_wait");

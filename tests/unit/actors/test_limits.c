@@ -147,6 +147,72 @@ START_TEST(queue_of_a_session) {
 }
 END_TEST
 
+/* Two sessions fill the queues; who comes next is served, who has most goes. */
+static void fill_queues(bool by_bytes) {
+    static char big[] = "echo:xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    prepare();
+    if (by_bytes)
+        node.scenes[0].queue_total_bytes = 5 * strlen(big);
+    else
+        node.scenes[0].queue_total_messages = 5;
+    start();
+    client_t *a = log_in("alice"), *b = log_in("bob"), *c = log_in("carol");
+    tell(a, 1, "wait");
+    tell(b, 1, "wait");
+    for (int i = 0; i < 3; i++)
+        tell(a, 1, big);
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 3);
+    tell(b, 2, big);
+    tell(b, 3, by_bytes ? big : "echo:3");
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 5);
+    tell(c, 1, "echo:no queue, no limit");
+    expect(c, 1, "echo:no queue, no limit");
+    ck_assert_double_eq(metric("rr_scene_queue_total_full_total{scene=\"scene@0\"}"), 0);
+    tell(b, 4, "echo:4"); /* one too many: alice has more than bob */
+    expect_closed(a);
+    expect_reason("queue", 1);
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 3);
+    ck_assert_double_eq(metric("rr_scene_queue_total_full_total{scene=\"scene@0\"}"), 1);
+    ck_assert_double_eq(metric("rr_scene_queue_full_total{scene=\"scene@0\"}"), 0);
+    tell(c, 1, "go:alice");
+    await_line("scene@0 offline alice queue");
+    expect(b, 99, "scene@0 offline alice");
+    tell(c, 1, "go:bob");
+    expect(b, 2, big);
+    expect(b, 3, by_bytes ? big : "echo:3");
+    expect(b, 4, "echo:4");
+    await_metric("rr_scene_queued_bytes{scene=\"scene@0\"}", 0);
+    hang_up(a);
+    hang_up(b);
+    hang_up(c);
+    finish();
+}
+
+START_TEST(queues_of_all_sessions_messages) { fill_queues(false); }
+END_TEST
+
+START_TEST(queues_of_all_sessions_bytes) { fill_queues(true); }
+END_TEST
+
+START_TEST(queue_alone_above_the_total) {
+    prepare();
+    node.scenes[0].queue_total_messages = 2;
+    start();
+    client_t *a = log_in("alice"), *b = log_in("bob");
+    tell(a, 1, "wait");
+    for (int i = 0; i < 3; i++)
+        tell(a, 1, "echo:x");
+    expect_closed(a);
+    expect_reason("queue", 1);
+    tell(b, 1, "go:alice");
+    await_line("scene@0 offline alice queue");
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 0);
+    hang_up(a);
+    hang_up(b);
+    finish();
+}
+END_TEST
+
 START_TEST(login_time) {
     prepare();
     node.options.login_timeout_ms = 200;
@@ -291,5 +357,6 @@ END_TEST
 
 CHECK_MAIN("limits", a_gate_that_does_not_keep_up_loses_nothing_that_was_accepted, too_big, connections,
            connections_of_one_address, pending_logins, messages_behind_an_unanswered_login, rate, queue_of_a_session,
+           queues_of_all_sessions_messages, queues_of_all_sessions_bytes, queue_alone_above_the_total,
            login_time, idle_time_and_heartbeats, slow_reader,
            a_scene_that_does_not_keep_up_pauses_its_clients_and_loses_nothing)

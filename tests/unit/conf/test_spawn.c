@@ -38,6 +38,8 @@ START_TEST(scene_defaults_agree) {
     rr_scene_options_init(&o);
     ck_assert_int_eq(preset(RR_SCOPE_SCENE, "queue.messages"), o.queue_messages);
     ck_assert_int_eq(preset(RR_SCOPE_SCENE, "queue.bytes"), (int64_t)o.queue_bytes);
+    ck_assert_int_eq(preset(RR_SCOPE_SCENE, "queue_total.messages"), o.queue_total_messages);
+    ck_assert_int_eq(preset(RR_SCOPE_SCENE, "queue_total.bytes"), (int64_t)o.queue_total_bytes);
     ck_assert_int_eq(preset(RR_SCOPE_SCENE, "max_requests"), o.max_requests);
     ck_assert_int_eq(preset(RR_SCOPE_SCENE, "verify_timeout"), o.verify_timeout_ms);
     ck_assert_int_eq(preset(RR_SCOPE_SCENE, "kick_wait"), o.kick_wait_ms);
