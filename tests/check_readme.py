@@ -18,6 +18,32 @@ SCREEN = 60  # lines
 TABLES = {"bench": 120}  # its figures stand there, too
 
 
+# What a README need not speak of.
+SILENT = {"README.md", "CMakeLists.txt"}
+# Folders whose files are told by their parent's README: pages, seeds for the fuzzer.
+TOLD_BY_PARENT = re.compile(r"tests/fuzz/corpus|(^|/)www$")
+
+
+def folders() -> list[pathlib.Path]:
+    tops = [ROOT / name for name in ("runtime", "net", "python", "actors", "conf", "tests", "bench")]
+    found = tops + [path for top in tops for path in sorted(top.rglob("*")) if path.is_dir()]
+    names = [(path, path.relative_to(ROOT).as_posix()) for path in found]
+    return [path for path, name in names if "__pycache__" not in name and not TOLD_BY_PARENT.search(name)]
+
+
+def said(file: str, text: str) -> bool:
+    """By its name, by its stem with any ending, or by a pattern such as `gate_<what>.c`."""
+    stem = file.rpartition(".")[0] or file
+    for word in re.findall(r"`([^`]+)`", text):
+        word = word.rpartition("/")[2]
+        if word == file or word.partition(".")[0] == stem:
+            return True
+        pattern = re.sub(r"<\w+>|\\\*", ".*", re.escape(word))
+        if re.fullmatch(pattern, file):
+            return True
+    return False
+
+
 def blocks(text: str, language: str) -> list[str]:
     return [body for name, body in BLOCK.findall(text) if name == language]
 
@@ -61,10 +87,20 @@ class Readme(unittest.TestCase):
             self.assertIn(command, usage)
 
     def test_every_folder_has_a_readme_of_one_screen(self) -> None:
-        for name in ("runtime", "net", "python", "actors", "conf", "tests", "bench"):
-            readme = ROOT / name / "README.md"
+        for folder in folders():
+            name = folder.relative_to(ROOT).as_posix()
+            readme = folder / "README.md"
             self.assertTrue(readme.exists(), f"{name}/README.md is missing")
             self.assertLessEqual(len(readme.read_text(encoding="utf-8").splitlines()), TABLES.get(name, SCREEN), name)
+
+    def test_every_file_has_its_line(self) -> None:
+        missing = []
+        for folder in folders():
+            text = (folder / "README.md").read_text(encoding="utf-8")
+            for file in sorted(folder.iterdir()):
+                if file.is_file() and file.name not in SILENT and not said(file.name, text):
+                    missing.append(str(file.relative_to(ROOT)))
+        self.assertEqual(missing, [], "no line in their folder's README.md")
 
 
 class Dev(unittest.TestCase):
