@@ -337,13 +337,13 @@ static bool run_guest(driver_t *driver) {
     bool runnable = rr_worker_visit(driver->worker, actor);
     driver_t *self = driver;
     bool kept = atomic_compare_exchange_strong_explicit(&loop->lender, &self, NULL, memory_order_acq_rel, memory_order_acquire);
+    if (runnable) {
+        rr_actor_post(actor);
+    }
     if (kept) {
         current_loop = loop;
     } else {
         rr_worker_host(driver->worker, false);
-    }
-    if (runnable) {
-        rr_actor_post(actor);
     }
     return kept;
 }

@@ -88,7 +88,8 @@ void rr_worker_host(rr_worker_t *worker, bool takes_guests);
 bool rr_worker_has_guest(const rr_worker_t *worker);
 /* Takes the one that waits; NULL = none. The caller owes it rr_worker_visit or rr_actor_post. Its thread. */
 rr_actor_t *rr_worker_guest(rr_worker_t *worker);
-/* Runs a guest's turn: rr_worker_run; meanwhile no other guest is taken. */
+/* Runs a guest's turn: rr_worker_run; meanwhile no other guest is taken. True = it has more to do than a guest should have:
+ * the caller owes it rr_actor_post, which takes it to its pool, where it stays until it has had some turns that were enough. */
 bool rr_worker_visit(rr_worker_t *worker, rr_actor_t *actor);
 /* Posts an actor that still is runnable after its turn, or was not run. */
 void rr_actor_post(rr_actor_t *actor);
