@@ -9,7 +9,8 @@
 
 #define RETRY_MS  50
 #define ATTACH_MS 5000
-enum { TAG_RETRY = 1 };
+#define WATCH_MS  1000
+enum { TAG_RETRY = 1, TAG_WATCH };
 
 /* ---- Options ---- */
 
@@ -268,20 +269,35 @@ static void attach(rr_actor_t *self, control_t *control) {
         retry(self, control);
 }
 
+static void lose_login(rr_actor_t *self, control_t *control, const char *how) {
+    rr_log(control->gate->system, RR_WARN, "GATE", "%s: %s %s", control->gate->options.name,
+           control->gate->options.login, how);
+    control->login = RR_NOBODY;
+    tell_shards(self, control);
+    retry(self, control);
+}
+
+/* A name of the group can get another owner while the former one is alive, cut off or stopped: no end is told then. */
+static void watch_login(rr_actor_t *self, control_t *control) {
+    rr_addr_t owner = rr_lookup(control->gate->system, control->gate->options.login);
+    if (control->login == RR_NOBODY || owner == RR_NOBODY || owner == control->login || control->gate->stopped)
+        return;
+    rr_demonitor(self, control->monitor);
+    lose_login(self, control, "has another owner: logins wait until it serves");
+}
+
 static void control_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     control_t *control = state;
     switch (rr_message_kind(msg)) {
     case RR_TIMER:
-        attach(self, control);
+        if (rr_message_type(msg) == TAG_WATCH)
+            watch_login(self, control);
+        else
+            attach(self, control);
         break;
     case RR_DOWN:
-        if (rr_message_request(msg) != control->monitor || control->gate->stopped)
-            break;
-        rr_log(control->gate->system, RR_WARN, "GATE", "%s: %s is gone: logins are refused until it is back",
-               control->gate->options.name, control->gate->options.login);
-        control->login = RR_NOBODY;
-        tell_shards(self, control);
-        retry(self, control);
+        if (rr_message_request(msg) == control->monitor && !control->gate->stopped)
+            lose_login(self, control, "is gone: logins are refused until it is back");
         break;
     case RR_SEND:
         if (rr_message_type(msg) == RR_TYPE_CLOSE_ALL)
@@ -372,6 +388,8 @@ static void collect(void *context, rr_metrics_writer_t *writer) {
 static int control_start(rr_actor_t *self, void *state, const void *arg) {
     control_t *control = state;
     control->gate = *(rr_gate_t *const *)arg;
+    if (control->gate->options.leased && rr_timer_start(self, WATCH_MS, WATCH_MS, TAG_WATCH, NULL) != RR_OK)
+        return RR_ENOMEM;
     attach(self, control);
     return RR_OK;
 }
@@ -400,7 +418,8 @@ static int spawn_shards(rr_gate_t *gate, size_t *spawned) {
                            .arg = &shard,
                            .arg_size = sizeof(shard),
                            .name = shard->name,
-                           .executor = rr_loop_executor(shard->loop)};
+                           .executor = rr_loop_executor(shard->loop),
+                           .leased = gate->options.leased};
         rc = rr_system_spawn(gate->system, &spec, &shard->addr);
         if (rc != RR_OK)
             break;
@@ -414,7 +433,8 @@ int rr_gate_start(rr_gate_t *gate) {
                        .arg = &gate,
                        .arg_size = sizeof(gate),
                        .name = gate->options.name,
-                       .executor = rr_loop_executor(gate->shards[0].loop)};
+                       .executor = rr_loop_executor(gate->shards[0].loop),
+                       .leased = gate->options.leased};
     int rc = spawn_shards(gate, &spawned);
     if (rc == RR_OK)
         rc = rr_metrics_add(gate->system, collect, gate);

@@ -36,6 +36,7 @@ typedef struct rr_gate_editor { /* off unless scene is set */
 typedef struct rr_gate_options {
     const char *name;  /* "gate@0"; required */
     const char *login; /* the login scene; "scene@0" */
+    bool leased;       /* its names are the group's (rr_spawn_t.leased) */
     const rr_gate_listen_t *listen;
     size_t listen_count; /* >= 1 */
 

@@ -757,7 +757,8 @@ void rr_scene_spec(const rr_scene_options_t *options, rr_spawn_t *out) {
                         .arg = options,
                         .name = options->name,
                         .executor = options->executor,
-                        .guest = true};
+                        .guest = true,
+                        .leased = options->leased};
 }
 
 int rr_scene_spawn(rr_system_t *system, const rr_scene_options_t *options, rr_addr_t *out) {
@@ -776,9 +777,10 @@ const char *rr_scene_name(const rr_scene_t *scene) {
 rr_actor_t *rr_scene_actor(rr_scene_t *scene) {
     return scene->self;
 }
-/* Names have one owner per process: the address' generation orders its owners until the registry's epochs do. */
+/* A name that is not leased has one owner per process: the address' generation orders its owners. */
 uint64_t rr_scene_epoch(const rr_scene_t *scene) {
-    return scene->addr;
+    uint64_t epoch = rr_epoch(scene->self);
+    return epoch ? epoch : scene->addr;
 }
 
 const char *rr_scene_config(rr_scene_t *scene, const char *option) {

@@ -10,6 +10,7 @@ typedef struct rr_scene_options {
     const rr_scene_logic_t *logic; /* required: rr_scene_python (scene_python.h), rr_logic_find("echo"), your own */
     const void *logic_arg;         /* given to load(): rr_script_options_t for rr_scene_python */
     rr_executor_t *executor;       /* NULL = the core workers; a python pool for rr_scene_python */
+    bool leased;                   /* its name is the group's (rr_spawn_t.leased) */
 
     unsigned queue_messages;    /* per session, waiting behind a pending handler, enter or move; 1024, at most
                                    65,535. Over it: 4007 */
