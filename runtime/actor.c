@@ -588,6 +588,28 @@ static bool mute(rr_system_t *system, rr_actor_t *actor, uint64_t consumed, bool
     return true;
 }
 
+/* ---- Holding a proxy -------------------------------------------------------------------------------------------- */
+
+void rr_hold(rr_actor_t *self) {
+    assert(rr_executor_of(self)->pinned || system_of(self)->replay);
+    self->bits |= RR__HELD;
+}
+
+void rr_unhold(rr_actor_t *self) {
+    self->bits &= (uint8_t)~RR__HELD;
+    if (atomic_load(&self->muted) && atomic_exchange(&self->muted, 0))
+        rr__post(self);
+}
+
+/* The end of a held actor's turn: as a muted one it keeps a count, so that nobody posts it but rr_unhold and the control
+ * lane. False: the control lane has come already, and it is still runnable. */
+static bool rest(rr_actor_t *actor, uint64_t consumed) {
+    actor->bits |= RR__CARRY;
+    atomic_fetch_sub_explicit(&actor->word, consumed - 1, memory_order_acq_rel);
+    atomic_store(&actor->muted, 1);
+    return !(atomic_load(&actor->control) && atomic_exchange(&actor->muted, 0));
+}
+
 /* ---- The end of an actor ---------------------------------------------------------------------------------------- */
 
 static rr_message_t *pop(rr_system_t *system, rr_actor_t *actor) {
@@ -756,7 +778,7 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
     while (done < budget) {
         if (__builtin_expect(atomic_load_explicit(&actor->control, memory_order_relaxed) != NULL, 0))
             consumed += handle_control(worker->system, actor);
-        if (__builtin_expect(actor->phase == RR__PHASE_ENDING, 0))
+        if (__builtin_expect(actor->phase == RR__PHASE_ENDING || (actor->bits & RR__HELD), 0))
             break;
         rr_message_t *msg = pop(worker->system, actor);
         if (!msg)
@@ -846,6 +868,8 @@ static bool end_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) 
     }
     if (__builtin_expect(actor->bits & RR__GUEST, 0))
         note_length(worker, actor);
+    if (__builtin_expect(actor->bits & RR__HELD, 0))
+        return !rest(actor, consumed);
     uint64_t word = atomic_fetch_sub_explicit(&actor->word, consumed, memory_order_acq_rel) - consumed;
     return rr__word_count(word) != 0;
 }

@@ -141,6 +141,7 @@ enum { /* rr_actor.bits */
     RR__GUEST = 16, /* rr_spawn_t.guest */
     RR__LEASED = 32,
     RR__GRANTED = 64,
+    RR__HELD = 128, /* rr_hold: only the control lane is heard */
 };
 
 /* A guest that takes its host's thread for long loses the right to be one until it has had so many short turns; after

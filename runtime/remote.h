@@ -31,6 +31,12 @@ typedef struct rr_envelope {
  * timers, what its carrier told it). Valid as long as msg. */
 bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out);
 
+/* For a proxy that can pass on no more now: its turn ends behind this message, and what comes stays in its mailbox, so that
+ * senders meet its limit, until rr_unhold. Kill and drain are still heard. Actors pinned to a loop only; hold inside a handler,
+ * unhold on the loop's thread (not inside a turn of that actor). */
+void rr_hold(rr_actor_t *self);
+void rr_unhold(rr_actor_t *self);
+
 /* From now on messages to actors of `node` go to `proxy`; RR_NOBODY: to nobody (NOROUTE). Any thread. RR_EINVAL (the own
  * node, 0, above 65,535), RR_ENOMEM. */
 RR_MUST_CHECK int rr_route_set(rr_system_t *system, unsigned node, rr_addr_t proxy);
