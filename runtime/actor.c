@@ -286,6 +286,11 @@ static bool over_limit(const rr_actor_t *actor, uint64_t word, unsigned times) {
            rr__word_units(word) >= (uint64_t)times * atomic_load_explicit(&actor->limit_units, memory_order_relaxed);
 }
 
+/* Whom a message for `to` is queued at. Not read from that one's header: it may have died, and be another one by now. */
+static rr_addr_t waited_for(rr_system_t *system, rr_addr_t to) {
+    return rr_addr_node(to) == system->node ? to : rr_route(system, rr_addr_node(to));
+}
+
 /* The receiver is over its limit. RR_OK = deliver all the same; RR_EFULL; RR_CANCELLED = drop and say nothing. */
 static int apply_policy(rr_actor_t *to, uint64_t word, rr_actor_t *sender, const rr_message_t *msg) {
     switch (atomic_load_explicit(&to->policy, memory_order_relaxed)) {
@@ -297,7 +302,7 @@ static int apply_policy(rr_actor_t *to, uint64_t word, rr_actor_t *sender, const
         if (over_limit(to, word, 2))
             return RR_EFULL;
         if (sender && sender != to && !rr_executor_of(sender)->pinned && rr__actor_side(sender))
-            sender->side->mute_on = to->addr;
+            sender->side->mute_on = waited_for(system_of(sender), msg->to);
         return RR_OK;
     default:
         return RR_EFULL;
@@ -375,6 +380,7 @@ int rr__deliver_quietly(rr_system_t *system, rr_message_t *msg, bool *filling) {
 /* ---- Bursts ----------------------------------------------------------------------------------------------------- */
 
 #define BURST_MAX 64
+#define BURST_DEEP 4096 /* as many of the smallest messages are a quarter of a megabyte */
 
 void rr__burst_flush(rr_worker_t *worker) {
     rr__burst_t *burst = &worker->burst;
@@ -395,16 +401,32 @@ void rr__burst_flush(rr_worker_t *worker) {
         rr__post(to);
 }
 
-static inline bool burst_link(rr_worker_t *worker, rr_message_t *msg) {
+/* Behind a long queue messages have left the cache when their turn comes, and each says where the next one is only when it
+ * has been read. So one that goes eight before this one says where this one is. Both are still the burst's own. */
+static void announce(rr__burst_t *burst, rr_message_t *msg) {
+    rr_message_t **place = &burst->recent[burst->count % RR__ANNOUNCED];
+    if (burst->count >= RR__ANNOUNCED && (*place)->kind == RR_SEND) {
+        (*place)->request = (uint64_t)(uintptr_t)msg;
+        (*place)->flags |= RR__ANNOUNCES;
+    }
+    *place = msg;
+}
+
+static inline bool burst_link(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
     rr__burst_t *burst = &worker->burst;
     uint64_t word = atomic_load_explicit(&burst->actor->word, memory_order_relaxed);
-    if (over_limit(burst->actor, word + burst->add, 1))
+    if (!burst->first)
+        burst->deep = rr__word_count(word) >= BURST_DEEP;
+    if (__builtin_expect(over_limit(burst->actor, word + burst->add, 1), 0) &&
+        ((msg->flags & RR__UNSHEDDABLE) || apply_policy(burst->actor, word + burst->add, sender, msg) != RR_OK))
         return false;
     if (burst->first)
         atomic_store_explicit(&burst->last->next, msg, memory_order_relaxed);
     else
         burst->first = msg;
     burst->last = msg;
+    if (__builtin_expect(burst->deep, 0))
+        announce(burst, msg);
     burst->add += msg->weight + rr__message_units(msg) * RR__UNIT;
     if (++burst->count == BURST_MAX)
         rr__burst_flush(worker);
@@ -412,23 +434,23 @@ static inline bool burst_link(rr_worker_t *worker, rr_message_t *msg) {
 }
 
 /* Begins one to another node's actor, as deliver_elsewhere. (64 at most go on if it is paused just now.) */
-static __attribute__((noinline)) bool burst_elsewhere(rr_worker_t *worker, rr_message_t *msg) {
+static __attribute__((noinline)) bool burst_elsewhere(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
     if (!rr__remote_paused(worker->system, msg->to))
         worker->burst.actor = rr__proxy_for(worker->system, msg->to);
-    return worker->burst.actor && burst_link(worker, msg);
+    return worker->burst.actor && burst_link(worker, sender, msg);
 }
 
 /* False: it has to go the ordinary way. */
-static bool burst_append(rr_worker_t *worker, rr_message_t *msg) {
+static bool burst_append(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
     rr__burst_t *burst = &worker->burst;
     if (!burst->first) {
         burst->actor = rr__directory_find(&worker->system->directory, msg->to);
         burst->add = 0;
         burst->count = 0;
         if (__builtin_expect(!burst->actor, 0))
-            return burst_elsewhere(worker, msg);
+            return burst_elsewhere(worker, sender, msg);
     }
-    return burst_link(worker, msg);
+    return burst_link(worker, sender, msg);
 }
 
 /* ---- The control lane ------------------------------------------------------------------------------------------- */
@@ -618,6 +640,8 @@ static rr_message_t *pop(rr_system_t *system, rr_actor_t *actor) {
     if (!next)
         return NULL;
     actor->tail = next;
+    if (next->flags & RR__ANNOUNCES)
+        __builtin_prefetch((void *)(uintptr_t)next->request, 1);
     next->flags |= RR__QUEUED;
     if ((void *)tail != (void *)&actor->stub) {
         tail->flags &= (uint8_t)~RR__QUEUED;
@@ -951,7 +975,7 @@ static int send_message(rr_system_t *system, rr_actor_t *self, rr_message_t *msg
         if (to == self->addr)
             rr__current->self_sent = true;
         if (rr__current->current == self) { /* else between turns, on its loop: nothing would flush it */
-            if (burst->to == to && burst_append(rr__current, msg))
+            if (burst->to == to && burst_append(rr__current, self, msg))
                 return RR_OK;
             burst->to = to;
         }

@@ -9,10 +9,6 @@ rr_worker_t *rr_worker_current(void) { return rr__current; }
 rr_executor_t *rr_worker_executor(rr_worker_t *worker) { return worker->executor; }
 unsigned rr_worker_id(const rr_worker_t *worker) { return worker->id; }
 
-rr__pool_t *rr__my_pool(rr_system_t *system) {
-    return rr__current && rr__current->system == system ? rr__current->pool : NULL;
-}
-
 /* Under the lock: a free number and the pool that goes with it. */
 static bool number_worker(rr_system_t *system, rr_worker_t *worker) {
     for (unsigned id = 0; id < RR__MAX_WORKERS; id++) {

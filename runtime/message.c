@@ -17,7 +17,7 @@
 #endif
 
 #define SLAB_SIZE (64u << 10)
-#define CHAIN_MAX 64
+#define CHAIN_MAX (9 * RR__BUNCH)
 
 static const uint16_t class_size[RR__CLASSES] = {64, 128, 256, 512, 1024};
 
@@ -52,9 +52,9 @@ static void send_home(rr_system_t *system, rr__chain_t *chain) {
     if (!chain->count)
         return;
     rr__pool_t *home = atomic_load_explicit(&system->pools[chain->origin - 1], memory_order_acquire);
-    rr_message_t *old = atomic_load_explicit(&home->inbound, memory_order_relaxed);
+    rr__bunch_t *old = atomic_load_explicit(&home->inbound, memory_order_relaxed);
     do
-        atomic_store_explicit(&chain->last->next, old, memory_order_relaxed);
+        chain->last->next = old;
     while (!atomic_compare_exchange_weak_explicit(&home->inbound, &old, chain->first, memory_order_release,
                                                   memory_order_relaxed));
     chain->count = 0;
@@ -65,18 +65,28 @@ void rr__pool_flush(rr_system_t *system, rr__pool_t *pool) {
         send_home(system, &pool->out[i]);
 }
 
-static void push_free(rr__pool_t *pool, rr_message_t *msg) {
-    atomic_store_explicit(&msg->next, pool->free[msg->size_class], memory_order_relaxed);
-    pool->free[msg->size_class] = msg;
+static rr__bunch_t *bunch_begin(rr_message_t *msg, unsigned size_class, rr__bunch_t *next) {
+    rr__bunch_t *bunch = (rr__bunch_t *)(void *)msg;
+    bunch->next = next;
+    bunch->count = 0;
+    bunch->size_class = (uint8_t)size_class;
+    return bunch;
 }
 
-static void take_inbound(rr__pool_t *pool) {
-    rr_message_t *msg = atomic_exchange_explicit(&pool->inbound, NULL, memory_order_acquire);
-    while (msg) {
-        rr_message_t *next = atomic_load_explicit(&msg->next, memory_order_relaxed);
-        push_free(pool, msg);
-        msg = next;
-    }
+/* Makes room: the half that was freed first becomes a bunch. */
+static __attribute__((noinline)) void shelf_pack(rr__shelf_t *shelf, unsigned size_class) {
+    rr__bunch_t *bunch = bunch_begin(shelf->at_hand[0], size_class, shelf->bunches);
+    bunch->count = RR__BUNCH - 1;
+    memcpy(bunch->others, shelf->at_hand + 1, sizeof bunch->others);
+    memcpy(shelf->at_hand, shelf->at_hand + RR__BUNCH, RR__BUNCH * sizeof shelf->at_hand[0]);
+    shelf->count = RR__BUNCH;
+    shelf->bunches = bunch;
+}
+
+static inline void shelf_put(rr__shelf_t *shelf, rr_message_t *msg) {
+    if (__builtin_expect(shelf->count == 2 * RR__BUNCH, 0))
+        shelf_pack(shelf, msg->size_class);
+    shelf->at_hand[shelf->count++] = msg;
 }
 
 static rr_message_t *carve(rr__pool_t *pool, unsigned size_class) {
@@ -96,20 +106,54 @@ static rr_message_t *carve(rr__pool_t *pool, unsigned size_class) {
     return msg;
 }
 
-static rr_message_t *pool_get(rr__pool_t *pool, unsigned size_class) {
-    rr_message_t *msg = pool->free[size_class];
-    if (!msg && atomic_load_explicit(&pool->inbound, memory_order_relaxed)) {
-        take_inbound(pool);
-        msg = pool->free[size_class];
+/* One at a time: what came home may be much, and most of it cold. */
+static rr__bunch_t *take_returned(rr__pool_t *pool, unsigned size_class) {
+    for (;;) {
+        if (!pool->returned && atomic_load_explicit(&pool->inbound, memory_order_relaxed))
+            pool->returned = atomic_exchange_explicit(&pool->inbound, NULL, memory_order_acquire);
+        rr__bunch_t *bunch = pool->returned;
+        if (!bunch)
+            return NULL;
+        pool->returned = bunch->next;
+        if (bunch->size_class == size_class)
+            return bunch;
+        bunch->next = pool->free[bunch->size_class].bunches;
+        pool->free[bunch->size_class].bunches = bunch;
     }
-    if (msg) {
-        pool->free[size_class] = atomic_load_explicit(&msg->next, memory_order_relaxed);
-        return msg;
-    }
-    return carve(pool, size_class);
 }
 
-rr_message_t *rr__message_new(rr__pool_t *pool, size_t size) {
+/* While this bunch is given out, the next one's messages are fetched, and the head of the one after it. */
+static void fetch_ahead(const rr__bunch_t *bunch) {
+    if (!bunch)
+        return;
+    for (unsigned i = 0; i < bunch->count; i++)
+        __builtin_prefetch(bunch->others[i], 1);
+    if (bunch->next)
+        __builtin_prefetch(bunch->next, 1);
+}
+
+/* At hand there is none. */
+static __attribute__((noinline)) rr_message_t *shelf_refill(rr__pool_t *pool, unsigned size_class) {
+    rr__shelf_t *shelf = &pool->free[size_class];
+    rr__bunch_t *bunch = shelf->bunches;
+    if (bunch)
+        shelf->bunches = bunch->next;
+    else if (!(bunch = take_returned(pool, size_class)))
+        return carve(pool, size_class);
+    shelf->count = bunch->count;
+    memcpy(shelf->at_hand, bunch->others, sizeof bunch->others);
+    fetch_ahead(shelf->bunches ? shelf->bunches : pool->returned);
+    return (rr_message_t *)(void *)bunch;
+}
+
+static inline rr_message_t *pool_get(rr__pool_t *pool, unsigned size_class) {
+    rr__shelf_t *shelf = &pool->free[size_class];
+    if (__builtin_expect(shelf->count, 1))
+        return shelf->at_hand[--shelf->count];
+    return shelf_refill(pool, size_class);
+}
+
+static inline rr_message_t *message_new(rr__pool_t *pool, size_t size) {
     unsigned size_class = class_of(size);
     bool pooled = RR__POOLS && pool;
     rr_message_t *msg = pooled ? pool_get(pool, size_class) : rr__malloc(class_size[size_class]);
@@ -127,13 +171,17 @@ rr_message_t *rr__message_new(rr__pool_t *pool, size_t size) {
     return msg;
 }
 
+rr_message_t *rr__message_new(rr__pool_t *pool, size_t size) { return message_new(pool, size); }
+
 rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size) {
     if (size <= RR__INLINE_MAX) {
-        rr_message_t *msg = rr__message_new(pool, size);
-        if (msg && size == sizeof(uint64_t)) /* the commonest, without a call */
-            memcpy(msg->payload.data, data, sizeof(uint64_t));
-        else if (msg && size)
+        rr_message_t *msg = message_new(pool, size);
+        if (msg && size - 8 <= 8) { /* the commonest, without a call: 8 to 16 as two overlapping eights */
+            memcpy(msg->payload.data, data, 8);
+            memcpy(msg->payload.data + size - 8, (const char *)data + size - 8, 8);
+        } else if (msg && size) {
             memcpy(msg->payload.data, data, size);
+        }
         return msg;
     }
     rr_buffer_t *buffer = rr_buffer_copy(data, size);
@@ -152,30 +200,32 @@ rr_message_t *rr__message_wrap(rr__pool_t *pool, rr_buffer_t *buffer) {
     return msg;
 }
 
-void rr__message_drop_payload(rr_message_t *msg) {
-    if (msg->flags & RR__BUFFERED) {
-        rr_buffer_unref(msg->payload.buffer);
-        msg->flags &= (uint8_t)~RR__BUFFERED;
-        msg->size = 0;
-    }
+void rr__message_drop_buffer(rr_message_t *msg) {
+    rr_buffer_unref(msg->payload.buffer);
+    msg->flags &= (uint8_t)~RR__BUFFERED;
+    msg->size = 0;
 }
 
-static void free_remote(rr_system_t *system, rr__pool_t *pool, rr_message_t *msg) {
-    rr__chain_t single = {.origin = msg->origin, .count = 1, .first = msg, .last = msg};
-    if (!pool) {
-        send_home(system, &single);
+static void chain_add(rr__chain_t *chain, rr_message_t *msg) {
+    rr__bunch_t *bunch = chain->first;
+    uint8_t size_class = msg->size_class;
+    if (chain->count++ && bunch->count < RR__BUNCH - 1 && bunch->size_class == size_class) {
+        bunch->others[bunch->count++] = msg;
         return;
     }
-    rr__chain_t *chain = &pool->out[msg->origin & 15];
+    chain->first = bunch_begin(msg, size_class, bunch);
+    if (chain->count == 1)
+        chain->last = chain->first;
+}
+
+static __attribute__((noinline)) void free_remote(rr_system_t *system, rr__pool_t *pool, rr_message_t *msg) {
+    rr__chain_t single = {0};
+    rr__chain_t *chain = pool ? &pool->out[msg->origin & 15] : &single;
     if (chain->count && chain->origin != msg->origin)
         send_home(system, chain);
-    if (!chain->count) {
-        *chain = single;
-        return;
-    }
-    atomic_store_explicit(&msg->next, chain->first, memory_order_relaxed);
-    chain->first = msg;
-    if (++chain->count >= CHAIN_MAX)
+    chain->origin = msg->origin;
+    chain_add(chain, msg);
+    if (!pool || chain->count >= CHAIN_MAX)
         send_home(system, chain);
 }
 
@@ -184,7 +234,7 @@ void rr__message_free(rr_system_t *system, rr__pool_t *pool, rr_message_t *msg) 
     if (!msg->origin)
         rr__free(msg);
     else if (pool && msg->origin == pool->number + 1)
-        push_free(pool, msg);
+        shelf_put(&pool->free[msg->size_class], msg);
     else
         free_remote(system, pool, msg);
 }
@@ -192,7 +242,7 @@ void rr__message_free(rr_system_t *system, rr__pool_t *pool, rr_message_t *msg) 
 rr_kind_t rr_message_kind(const rr_message_t *msg) { return (rr_kind_t)msg->kind; }
 uint32_t rr_message_type(const rr_message_t *msg) { return msg->type; }
 rr_addr_t rr_message_from(const rr_message_t *msg) { return msg->from; }
-uint64_t rr_message_request(const rr_message_t *msg) { return msg->request; }
+uint64_t rr_message_request(const rr_message_t *msg) { return msg->flags & RR__ANNOUNCES ? 0 : msg->request; }
 size_t rr_message_size(const rr_message_t *msg) { return msg->size; }
 
 const void *rr_message_data(const rr_message_t *msg) {

@@ -2,7 +2,7 @@
  *
  * Small payloads stand inline behind a 48-byte header; larger ones are a referenced buffer. Messages come from the pool of
  * the worker that makes them and go home to it: a worker frees its own by a plain push, and returns others' in chains of
- * up to 64 by one compare-and-swap, so that a producer on one core and a consumer on another share one cache line per
+ * up to 63 by one compare-and-swap, so that a producer on one core and a consumer on another share one cache line per
  * chain, not per message. Threads that are no workers use malloc. Sanitizer builds use malloc for every message. */
 #ifndef RR_RUNTIME_MESSAGE_H
 #define RR_RUNTIME_MESSAGE_H
@@ -26,15 +26,15 @@ enum {
     RR__ANSWERED = 4,    /* a call that was replied to */
     RR__TAKEN = 8,       /* owned by its handler; `to` is then its id in the actor's table of taken messages */
     RR__QUEUED = 16,     /* stands in a mailbox as its dummy: freed when the next one is popped */
+    RR__ANNOUNCES = 32,  /* `request` is the address of a message that stands a little behind this one */
 };
 
 struct rr_message {
-    /* Written once by the producer that came next (release), read by the consumer (acquire): publishes that message. In
-     * pools: the free list. */
+    /* Written once by the producer that came next (release), read by the consumer (acquire): publishes that message. */
     _Atomic(rr_message_t *) next;
     rr_addr_t to;
     rr_addr_t from;
-    uint64_t request;
+    uint64_t request; /* id of a call, timer or monitor; of a RR_SEND nothing, or see RR__ANNOUNCES */
     uint32_t type;
     uint32_t size;
     uint16_t origin; /* the owning pool's number + 1; 0 = malloc */
@@ -53,22 +53,41 @@ _Static_assert(offsetof(struct rr_message, payload) == 48, "a 16-byte payload sh
 #define RR__CLASSES 5
 #define RR__INLINE_MAX 976u /* 1024 - header */
 
-typedef struct rr__chain {
-    uint16_t origin, count;
-    rr_message_t *first, *last;
+#define RR__BUNCH 7u
+
+/* Free messages lie in bunches: one stands for itself and for six others, whose memory is not touched. After some seconds
+ * of flooding the free messages of a pool lie in no order at all, more of them than fit a core's cache: in a list of single
+ * ones every allocation waits for the memory of the one before. Of a bunch all are known, so they are fetched ahead. */
+typedef struct rr__bunch {
+    struct rr__bunch *next;
+    rr_message_t *others[RR__BUNCH - 1];
+    uint8_t count, size_class; /* count: of others */
+} rr__bunch_t;
+_Static_assert(sizeof(rr__bunch_t) <= 64, "a bunch stands in the smallest message");
+
+typedef struct rr__shelf { /* free messages of one class */
+    unsigned count;
+    rr_message_t *at_hand[2 * RR__BUNCH]; /* last in, first out; filled and emptied by bunches */
+    rr__bunch_t *bunches;
+} rr__shelf_t;
+
+typedef struct rr__chain { /* bunches of one origin */
+    uint16_t origin, count; /* count of messages; 0 = empty */
+    rr__bunch_t *first, *last;
 } rr__chain_t;
 
 /* One worker's messages. It outlives the worker: the next one with the same number takes it over. */
 typedef struct rr__pool {
-    rr_message_t *free[RR__CLASSES]; /* owner only, from here ... */
+    uint16_t number; /* owner only, from here ... */
+    rr__bunch_t *returned; /* came home, not yet sorted into free[] */
+    rr__shelf_t free[RR__CLASSES];
     char *slab;
     size_t slab_left;
     void *slabs; /* chain of all, for the end */
-    rr__chain_t out[16]; /* freed here, not yet sent home */
-    uint16_t number;     /* ... to here */
+    rr__chain_t out[16]; /* freed here, not yet sent home ... to here */
     /* Chains that came home. Others push (CAS release), the owner takes all (exchange acquire); never popped one by one,
      * so no ABA. On its own line: the owner's allocations must not share it. */
-    _Alignas(64) _Atomic(rr_message_t *) inbound;
+    _Alignas(64) _Atomic(rr__bunch_t *) inbound;
 } rr__pool_t;
 
 rr__pool_t *rr__pool_new(unsigned number);
@@ -85,7 +104,11 @@ rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size);
 /* A message around a buffer, whose reference it takes over also on failure. */
 rr_message_t *rr__message_wrap(rr__pool_t *pool, rr_buffer_t *buffer);
 /* Drops the payload now, keeps the node. */
-void rr__message_drop_payload(rr_message_t *msg);
+void rr__message_drop_buffer(rr_message_t *msg); /* its rare part */
+static inline void rr__message_drop_payload(rr_message_t *msg) {
+    if (__builtin_expect(msg->flags & RR__BUFFERED, 0))
+        rr__message_drop_buffer(msg);
+}
 /* Payload and node. pool: the calling thread's, or NULL. */
 void rr__message_free(rr_system_t *system, rr__pool_t *pool, rr_message_t *msg);
 

@@ -163,7 +163,7 @@ bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out) {
     *out = (rr_envelope_t){
         .to = msg->to,
         .from = msg->from,
-        .request = msg->request,
+        .request = rr_message_request(msg),
         .type = msg->type,
         .size = msg->size,
         .weight = msg->weight,
