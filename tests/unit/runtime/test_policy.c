@@ -133,6 +133,36 @@ START_TEST(pause_source) {
 }
 END_TEST
 
+enum { BYSTANDER_ROUNDS = 20000 };
+static rr_addr_t bystanders[2];
+static void bystand(rr_actor_t *self, void *state, rr_message_t *msg) {
+    uint32_t round = rr_message_type(msg);
+    if (round == BYSTANDER_ROUNDS)
+        latch_add(&down, 1);
+    else
+        MUST(rr_send(self, bystanders[rr_self(self) == bystanders[0]], round + 1, NULL, 0) == RR_OK);
+}
+static const rr_behavior_t bystander = {.name = "bystander", .receive = bystand};
+
+/* While the receiver does not come round to it, the flooder waits near the limit, refused nothing; others go on. */
+START_TEST(flood_slows_only_the_flooder) {
+    rr_system_t *system = rig_start(2);
+    sink = held(system, RR_POLICY_PAUSE_SOURCE, 100);
+    rig_send(system, rig_spawn_behavior(system, &source), 1);
+    while (atomic_load(&sent_count) < 100)
+        ;
+    for (int i = 0; i < 2; i++)
+        bystanders[i] = rig_spawn_behavior(system, &bystander);
+    rig_send(system, bystanders[0], 1);
+    latch_wait(&down, 1);
+    ck_assert_uint_le(sent_count, 110); /* the turn of ten that met the limit was its last */
+    latch_add(&gate, 1);
+    latch_wait(&got, PER_SOURCE);
+    ck_assert_uint_eq(refused, 0);
+    rig_end(system);
+}
+END_TEST
+
 START_TEST(outsiders_are_refused) {
     rr_system_t *system = rig_start(2);
     rr_addr_t addr = held(system, RR_POLICY_PAUSE_SOURCE, 100);
@@ -258,5 +288,5 @@ START_TEST(stop_with_muted_senders) {
 }
 END_TEST
 
-CHECK_MAIN("policy", drop_newest, drop_oldest, pause_source, outsiders_are_refused, cycles_do_not_deadlock,
-           cycles_with_one_place, muted_sender_can_be_killed, death_frees_the_muted, stop_with_muted_senders)
+CHECK_MAIN("policy", drop_newest, drop_oldest, pause_source, flood_slows_only_the_flooder, outsiders_are_refused,
+           cycles_do_not_deadlock, cycles_with_one_place, muted_sender_can_be_killed, death_frees_the_muted, stop_with_muted_senders)
