@@ -212,18 +212,26 @@ static void run_end(void *context) {
     rr__link_t *link = find_incarnation(mesh->links, order->node, order->incarnation);
     if (link) {
         rr__link_end(link, link->superseded ? "another process has its node id now" : "it is known to be gone");
-    } else { /* its proxy has not begun yet */
-        pthread_mutex_lock(&mesh->lock);
-        link = find_incarnation(mesh->fresh, order->node, order->incarnation);
-        if (link) {
-            link->forgotten = true;
-        }
-        pthread_mutex_unlock(&mesh->lock);
     }
     free(order);
 }
 
+/* A link whose proxy has not begun yet learns its orders when it is attached. */
+static bool note_order(rr_mesh_t *mesh, unsigned node, uint64_t incarnation, bool ends) {
+    pthread_mutex_lock(&mesh->lock);
+    rr__link_t *link = find_incarnation(mesh->fresh, node, incarnation);
+    if (link) {
+        link->forgotten = link->forgotten || ends;
+        link->eager = true;
+    }
+    pthread_mutex_unlock(&mesh->lock);
+    return link != NULL;
+}
+
 static int order(rr_mesh_t *mesh, unsigned node, uint64_t incarnation, void (*fn)(void *context)) {
+    if (note_order(mesh, node, incarnation, fn == run_end)) {
+        return RR_OK;
+    }
     order_t *order = malloc(sizeof *order);
     if (!order) {
         return RR_ENOMEM;

@@ -14,8 +14,6 @@
 #include "runtime/metrics.h"
 #include "runtime/remote.h"
 
-#define SCALE_MS(ms) (ms)
-
 typedef struct node {
     rr_system_t *system;
     rr_loop_t *loop;

@@ -1,0 +1,494 @@
+/* The node port: who is let in, what garbage does, joining; peers that come, go and come back. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/node_frame.h"
+#include "net/stream.h"
+#include "nodes.h"
+#include "support.h"
+
+static void options_with_key(rr_mesh_options_t *o, const char *key) {
+    node_options(o);
+    o->key = key;
+    o->key_size = strlen(key);
+}
+
+static uint64_t metric(node_t *n, const char *name) {
+    rr_buffer_t *text;
+    char line[200];
+    ck_assert_int_eq(rr_metrics_text(n->system, &text), RR_OK);
+    snprintf(line, sizeof line, "\n%s ", name);
+    const char *at = memmem(rr_buffer_data(text), rr_buffer_size(text), line, strlen(line));
+    uint64_t value = at ? strtoull(at + strlen(line), NULL, 10) : 0;
+    rr_buffer_unref(text);
+    return value;
+}
+
+/* ---- Who is let in ---- */
+
+/* Two nodes that must not become friends, in spite of some time. */
+static void strangers_stay_apart(const rr_mesh_options_t *one, const rr_mesh_options_t *other) {
+    node_t a, b;
+    node_start(&a, 1, one);
+    node_start(&b, 2, other);
+    node_tell(&a, &b, NULL, true);
+    node_tell(&b, &a, "", false);
+    EVENTUALLY(5000, metric(&a, "rr_mesh_refused_handshakes_total") > 0 && metric(&b, "rr_mesh_refused_handshakes_total") > 0);
+    uint64_t before = metric(&a, "rr_mesh_dialled_total");
+    pause_ms(500);
+    ck_assert_uint_le(metric(&a, "rr_mesh_dialled_total") - before, 500 / 100 + 2); /* backoff_max at once, with jitter */
+    ck_assert_int_eq(atomic_load(&a.states[RR_LINK_UP]) + atomic_load(&b.states[RR_LINK_UP]), 0);
+    node_stop(&a);
+    node_stop(&b);
+}
+
+START_TEST(a_wrong_key_is_refused) {
+    rr_mesh_options_t a, b;
+    options_with_key(&a, "right");
+    options_with_key(&b, "wrong");
+    a.backoff_max_ms = b.backoff_max_ms = 200;
+    strangers_stay_apart(&a, &b);
+}
+END_TEST
+
+START_TEST(no_key_is_a_wrong_key) {
+    rr_mesh_options_t a, b;
+    node_options(&a);
+    options_with_key(&b, "right");
+    a.backoff_max_ms = b.backoff_max_ms = 200;
+    strangers_stay_apart(&a, &b);
+}
+END_TEST
+
+START_TEST(another_group_is_refused) {
+    rr_mesh_options_t a, b;
+    options_with_key(&a, "right");
+    b = a;
+    strcpy(b.self.group, "other");
+    a.backoff_max_ms = b.backoff_max_ms = 200;
+    strangers_stay_apart(&a, &b);
+}
+END_TEST
+
+START_TEST(the_right_key_is_let_in) {
+    node_t a, b;
+    rr_mesh_options_t o;
+    options_with_key(&o, "right");
+    node_start(&a, 1, &o);
+    node_start(&b, 2, &o);
+    node_tell(&a, &b, NULL, true);
+    node_tell(&b, &a, "", false);
+    EVENTUALLY(5000, node_link(&a, 2).state == RR_LINK_UP && node_link(&b, 1).state == RR_LINK_UP);
+    node_stop(&a);
+    node_stop(&b);
+}
+END_TEST
+
+START_TEST(without_a_key_only_loopback_is_bound) {
+    rr_system_t *system;
+    rr_loop_t *loop;
+    rr_options_t options;
+    rr_mesh_options_t o;
+    rr_mesh_t *mesh;
+    char why[300] = "";
+    rr_options_init(&options);
+    options.log_level = RR_FATAL;
+    ck_assert_int_eq(rr_system_create(&system, &options), RR_OK);
+    ck_assert_int_eq(rr_loop_create(system, "io", &loop), RR_OK);
+    node_options(&o);
+    o.listen = "tcp://0.0.0.0:0";
+    o.self.node = rr_system_node(system);
+    o.self.incarnation = 5;
+    ck_assert_int_eq(rr_mesh_create(loop, &o, &mesh, why, sizeof why), RR_EACCES);
+    ck_assert_ptr_nonnull(strstr(why, "cluster key"));
+    o.listen = "tcp://127.0.0.1:0";
+    o.self.node++;
+    ck_assert_int_eq(rr_mesh_create(loop, &o, &mesh, why, sizeof why), RR_EINVAL);
+    o.self.node--;
+    ck_assert_int_eq(rr_mesh_create(loop, &o, &mesh, why, sizeof why), RR_OK); /* a loop that never runs */
+    rr_node_identity_t peer = {.node = 9, .incarnation = 3, .address = "tcp://127.0.0.1:1"};
+    ck_assert_int_eq(rr_mesh_peer(mesh, &peer, true), RR_OK);
+    rr_mesh_leave(mesh, 1000);
+    rr_system_stop(system);
+    rr_mesh_destroy(mesh);
+    rr_system_destroy(system);
+}
+END_TEST
+
+/* ---- Bytes from anywhere ---- */
+
+static int dial_raw(const node_t *n) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    at.sin_port = htons((uint16_t)atoi(strrchr(n->who.address, ':') + 1));
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    struct timeval limit = {5, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    return fd;
+}
+
+/* Reads until the other side closes; the REFUSE frame's code and text if there was one. */
+static int read_refusal(int fd, rr_node_refusal_t *refusal) {
+    uint8_t data[4096];
+    size_t used = 0;
+    ssize_t n;
+    memset(refusal, 0, sizeof *refusal);
+    while ((n = recv(fd, data + used, sizeof data - used, 0)) > 0) {
+        used += (size_t)n;
+    }
+    ck_assert_msg(n == 0 || errno == ECONNRESET, "it was not closed: %s", strerror(errno));
+    for (size_t at = 0; at + RR_NODE_HEADER <= used;) {
+        rr_node_header_t h = rr_node_header_get(data + at);
+        if (h.type == RR_NODE_REFUSE && at + RR_NODE_HEADER + h.size <= used) {
+            ck_assert(rr_node_refuse_decode(data + at + RR_NODE_HEADER, h.size, refusal));
+        }
+        at += RR_NODE_HEADER + h.size;
+    }
+    close(fd);
+    return refusal->code;
+}
+
+static void two_friends(node_t *a, node_t *b, const rr_mesh_options_t *o) {
+    node_start(a, 1, o);
+    node_start(b, 2, o);
+    node_tell(a, b, NULL, true);
+    node_tell(b, a, NULL, false);
+    EVENTUALLY(5000, node_link(a, 2).state == RR_LINK_UP && node_link(b, 1).state == RR_LINK_UP);
+}
+
+/* A HELLO with that version. */
+static size_t hello_of(uint8_t *out, unsigned version, unsigned node) {
+    rr_node_hello_t hello = {.protocol = version};
+    hello.who = (rr_node_identity_t){.node = node, .incarnation = 77, .group = "test", .name = "x"};
+    return rr_node_hello_encode(out, RR_NODE_HELLO, &hello);
+}
+
+START_TEST(garbage_is_refused_and_counted) {
+    node_t a, b;
+    rr_node_refusal_t refusal;
+    uint8_t data[2000];
+    two_friends(&a, &b, NULL);
+    int fd = dial_raw(&b);
+    ck_assert_int_eq(send(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27, 0), 27);
+    ck_assert_int_eq(read_refusal(fd, &refusal), RR_EPROTO);
+    memset(data, 0xff, sizeof data);
+    fd = dial_raw(&b);
+    ck_assert_int_eq(send(fd, data, sizeof data, 0), sizeof data);
+    ck_assert_int_eq(read_refusal(fd, &refusal), RR_EPROTO);
+    fd = dial_raw(&b); /* a frame of later, before the handshake */
+    rr_node_header_put(data, RR_NODE_SEGMENT, 0, 2, 40);
+    memset(data + RR_NODE_HEADER, 0, 40);
+    ck_assert_int_eq(send(fd, data, 48, 0), 48);
+    ck_assert_int_eq(read_refusal(fd, &refusal), RR_EPROTO);
+    fd = dial_raw(&b); /* HELLO twice */
+    size_t size = hello_of(data, RR_NODE_PROTOCOL, 9);
+    memcpy(data + size, data, size);
+    ck_assert_int_eq(send(fd, data, 2 * size, 0), (ssize_t)(2 * size));
+    ck_assert_int_eq(read_refusal(fd, &refusal), RR_EPROTO);
+    fd = dial_raw(&b); /* no proof */
+    size = hello_of(data, RR_NODE_PROTOCOL, 9);
+    uint8_t proof[RR_NODE_PROOF] = {1};
+    size += rr_node_auth_encode(data + size, proof);
+    ck_assert_int_eq(send(fd, data, size, 0), (ssize_t)size);
+    ck_assert_int_eq(read_refusal(fd, &refusal), RR_EACCES);
+    ck_assert_uint_eq(metric(&b, "rr_mesh_violations_total"), 4);
+    ck_assert_uint_eq(metric(&b, "rr_mesh_refused_handshakes_total"), 5);
+    ck_assert_int_eq(node_link(&a, 2).state, RR_LINK_UP); /* nobody else was hurt */
+    ck_assert_int_eq(atomic_load(&a.states[RR_LINK_UP]), 1);
+    node_stop(&a);
+    node_stop(&b);
+}
+END_TEST
+
+START_TEST(another_version_is_told_so) {
+    node_t a;
+    rr_node_refusal_t refusal;
+    uint8_t data[600];
+    node_start(&a, 1, NULL);
+    int fd = dial_raw(&a);
+    size_t size = hello_of(data, RR_NODE_PROTOCOL + 1, 9);
+    ck_assert_int_eq(send(fd, data, size, 0), (ssize_t)size);
+    ck_assert_int_eq(read_refusal(fd, &refusal), RR_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(refusal.why, "version"));
+    node_stop(&a);
+}
+END_TEST
+
+START_TEST(strangers_are_bounded_in_number_and_time) {
+    node_t a, b;
+    rr_mesh_options_t o;
+    rr_node_refusal_t refusal;
+    node_options(&o);
+    o.max_strangers = 4;
+    o.connect_ms = 400;
+    node_start(&a, 1, &o);
+    int fds[8];
+    for (int i = 0; i < 8; i++) {
+        fds[i] = dial_raw(&a);
+    }
+    EVENTUALLY(5000, metric(&a, "rr_mesh_strangers_dropped_total") == 4);
+    uint64_t began = now_ns();
+    for (int i = 0; i < 8; i++) {
+        read_refusal(fds[i], &refusal); /* all are closed, the silent ones after connect_ms */
+    }
+    ck_assert_uint_lt(now_ns() - began, 3000000000ull);
+    node_start(&b, 2, &o); /* and friends come in again */
+    node_tell(&b, &a, NULL, true);
+    node_tell(&a, &b, "", false);
+    EVENTUALLY(5000, node_link(&b, 1).state == RR_LINK_UP);
+    node_stop(&a);
+    node_stop(&b);
+}
+END_TEST
+
+/* Somebody with the key who breaks the rules: cut, and nobody else is hurt. */
+typedef struct impostor {
+    int fd;
+    uint8_t hello[600], challenge[600];
+    size_t hello_size;
+} impostor_t;
+
+static rr_node_header_t recv_frame(int fd, uint8_t *body) {
+    uint8_t head[RR_NODE_HEADER];
+    ck_assert_int_eq(recv(fd, head, sizeof head, MSG_WAITALL), sizeof head);
+    rr_node_header_t h = rr_node_header_get(head);
+    ck_assert_uint_le(h.size, 600);
+    if (h.size) {
+        ck_assert_int_eq(recv(fd, body, h.size, MSG_WAITALL), (ssize_t)h.size);
+    }
+    return h;
+}
+
+static void impostor_enter(impostor_t *im, node_t *n, unsigned node) {
+    uint8_t frame[RR_NODE_AUTH_SIZE], proof[RR_NODE_PROOF], body[600];
+    im->fd = dial_raw(n);
+    im->hello_size = hello_of(im->hello, RR_NODE_PROTOCOL, node);
+    ck_assert_int_eq(send(im->fd, im->hello, im->hello_size, 0), (ssize_t)im->hello_size);
+    rr_node_header_t h = recv_frame(im->fd, im->challenge);
+    ck_assert_int_eq(h.type, RR_NODE_CHALLENGE);
+    ck_assert(rr_node_proof(proof, "", 0, 'd', im->hello + RR_NODE_HEADER, im->hello_size - RR_NODE_HEADER, im->challenge, h.size, 0));
+    ck_assert_int_eq(send(im->fd, frame, rr_node_auth_encode(frame, proof), 0), sizeof frame);
+    h = recv_frame(im->fd, body);
+    ck_assert_int_eq(h.type, RR_NODE_WELCOME);
+}
+
+static void impostor_fails(node_t *n, const uint8_t *frame, size_t size) {
+    impostor_t im;
+    rr_node_refusal_t refusal;
+    impostor_enter(&im, n, 9);
+    ck_assert_int_eq(send(im.fd, frame, size, 0), (ssize_t)size);
+    ck_assert_int_eq(read_refusal(im.fd, &refusal), RR_EPROTO);
+}
+
+START_TEST(a_member_that_breaks_the_protocol_is_cut) {
+    node_t a, b;
+    uint8_t frame[256] = {0};
+    two_friends(&a, &b, NULL);
+    rr_node_identity_t nine = {.node = 9, .incarnation = 77, .name = "x"};
+    ck_assert_int_eq(rr_mesh_peer(b.mesh, &nine, false), RR_OK);
+    rr_node_header_put(frame, RR_NODE_SEGMENT, 0, 2, 100000); /* oversized */
+    impostor_fails(&b, frame, sizeof frame);
+    rr_node_header_put(frame, 99, 0, 2, 40); /* of no type */
+    impostor_fails(&b, frame, 48);
+    rr_node_segment_t segment = {1, 5, 1, 0}; /* in another's name */
+    rr_node_segment_put(frame, 2, &segment, 0);
+    impostor_fails(&b, frame, RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER);
+    rr_node_open_t open = {.src = 9, .flags = RR_NODE_OPEN_ASK, .ask = 1, .from = {77, 1}, .received = 1000}; /* never sent */
+    impostor_fails(&b, frame, rr_node_open_encode(frame, 2, &open));
+    rr_node_header_put(frame, RR_NODE_HELLO, 0, 0, 40); /* out of order */
+    impostor_fails(&b, frame, 48);
+    ck_assert_int_eq(node_link(&a, 2).state, RR_LINK_UP);
+    ck_assert_int_eq(atomic_load(&a.states[RR_LINK_UP]), 1);
+    node_stop(&a);
+    node_stop(&b);
+}
+END_TEST
+
+/* A malformed record inside a good session: that session ends, the sender's node hears that it is over. */
+START_TEST(a_malformed_record_ends_only_that_session) {
+    node_t a, b;
+    uint8_t frame[512] = {0}, body[600];
+    two_friends(&a, &b, NULL);
+    rr_node_identity_t nine = {.node = 9, .incarnation = 77, .name = "x"};
+    ck_assert_int_eq(rr_mesh_peer(b.mesh, &nine, false), RR_OK);
+    impostor_t im;
+    impostor_enter(&im, &b, 9);
+    rr_node_open_t open = {.src = 9, .flags = RR_NODE_OPEN_ASK, .ask = 1, .from = {77, 1}}, answer;
+    ck_assert_int_eq(send(im.fd, frame, rr_node_open_encode(frame, 2, &open), 0), RR_NODE_OPEN_SIZE);
+    rr_node_header_t h;
+    do {
+        h = recv_frame(im.fd, body);
+    } while (h.type != RR_NODE_OPEN);
+    ck_assert(rr_node_open_decode(body, h.size, &answer));
+    ck_assert_int_eq(answer.flags & RR_NODE_OPEN_ANSWER, RR_NODE_OPEN_ANSWER);
+    rr_node_segment_t segment = {9, rr_node_session_tag(9, open.from, 2, answer.from), 1, 0};
+    rr_node_segment_put(frame, 2, &segment, 20);
+    memset(frame + RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER, 0xee, 20);
+    ck_assert_int_eq(send(im.fd, frame, RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER + 20, 0), RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER + 20);
+    rr_node_refusal_t refusal;
+    ck_assert_int_eq(read_refusal(im.fd, &refusal), RR_EPROTO);
+    EVENTUALLY(5000, atomic_load(&b.last_state[9]) == RR_LINK_DOWN);
+    ck_assert_int_eq(node_link(&a, 2).state, RR_LINK_UP);
+    node_stop(&a);
+    node_stop(&b);
+}
+END_TEST
+
+/* ---- Joining ---- */
+
+static int give_id(void *context, rr_node_identity_t *who, rr_node_identity_t *master, char *why, size_t why_size) {
+    (void)context;
+    (void)master;
+    if (!strcmp(who->name, "taken")) {
+        snprintf(why, why_size, "a node named 'taken' is alive");
+        return RR_EEXIST;
+    }
+    who->node = 42;
+    return RR_OK;
+}
+
+static int take_anybody(void *context, const rr_node_identity_t *who, char *why, size_t why_size) {
+    (void)context;
+    (void)why;
+    (void)why_size;
+    return who->node == 42 ? RR_OK : RR_ENOENT;
+}
+
+static rr_node_identity_t joiner(const char *group, const char *name) {
+    rr_node_identity_t self = {.incarnation = 99};
+    strcpy(self.group, group);
+    strcpy(self.name, name);
+    return self;
+}
+
+START_TEST(a_node_joins_and_links) {
+    node_t master, b;
+    rr_mesh_options_t o;
+    rr_mesh_handler_t handler = {.join = give_id, .unknown = take_anybody};
+    char why[400];
+    options_with_key(&o, "secret");
+    o.handler = &handler;
+    node_start(&master, 1, &o);
+    rr_node_identity_t self = joiner("test", "n42"), told;
+    int rc = rr_node_join(master.who.address, "secret", 6, &self, &told, 5000, why, sizeof why);
+    ck_assert_msg(rc == RR_OK, "%s", why);
+    ck_assert_uint_eq(self.node, 42);
+    ck_assert_uint_eq(told.node, 1);
+    ck_assert_uint_eq(told.incarnation, master.who.incarnation);
+    o.handler = NULL;
+    node_start(&b, 42, &o); /* the master was not told of it, and asks its handler */
+    rr_node_identity_t peer = master.who;
+    ck_assert_int_eq(rr_mesh_peer(b.mesh, &peer, true), RR_OK);
+    EVENTUALLY(5000, node_link(&b, 1).state == RR_LINK_UP && node_link(&master, 42).state == RR_LINK_UP);
+    node_stop(&b);
+    node_stop(&master);
+}
+END_TEST
+
+START_TEST(a_join_that_fails_says_why) {
+    node_t master, plain;
+    rr_mesh_options_t o;
+    rr_mesh_handler_t handler = {.join = give_id};
+    char why[400];
+    options_with_key(&o, "secret");
+    o.handler = &handler;
+    node_start(&master, 1, &o);
+    rr_node_identity_t self = joiner("test", "x"), told;
+    ck_assert_int_eq(rr_node_join(master.who.address, "wrong", 5, &self, &told, 5000, why, sizeof why), RR_EACCES);
+    ck_assert_ptr_nonnull(strstr(why, "key"));
+    self = joiner("other", "x");
+    ck_assert_int_eq(rr_node_join(master.who.address, "secret", 6, &self, &told, 5000, why, sizeof why), RR_EREFUSED);
+    ck_assert_ptr_nonnull(strstr(why, "other"));
+    self = joiner("test", "taken");
+    ck_assert_int_eq(rr_node_join(master.who.address, "secret", 6, &self, &told, 5000, why, sizeof why), RR_EREFUSED);
+    ck_assert_ptr_nonnull(strstr(why, "taken"));
+    node_start(&plain, 2, NULL);
+    self = joiner("test", "x");
+    ck_assert_int_eq(rr_node_join(plain.who.address, NULL, 0, &self, &told, 5000, why, sizeof why), RR_EREFUSED);
+    ck_assert_ptr_nonnull(strstr(why, "no node ids"));
+    char closed[300];
+    snprintf(closed, sizeof closed, "%s", plain.who.address);
+    node_stop(&plain);
+    ck_assert_int_eq(rr_node_join(closed, NULL, 0, &self, &told, 5000, why, sizeof why), RR_EIO);
+    ck_assert_int_eq(rr_node_join("nonsense", NULL, 0, &self, &told, 5000, why, sizeof why), RR_EINVAL);
+    ck_assert_int_eq(rr_node_join("tcp://192.0.2.1:1", NULL, 0, &self, &told, 5000, why, sizeof why), RR_EACCES);
+    int silent = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    ck_assert_int_eq(bind(silent, (struct sockaddr *)&at, sizeof at), 0);
+    ck_assert_int_eq(listen(silent, 1), 0);
+    ck_assert_int_eq(getsockname(silent, (struct sockaddr *)&at, &size), 0);
+    snprintf(closed, sizeof closed, "tcp://127.0.0.1:%u", ntohs(at.sin_port));
+    ck_assert_int_eq(rr_node_join(closed, NULL, 0, &self, &told, 200, why, sizeof why), RR_TIMEOUT);
+    close(silent);
+    node_stop(&master);
+}
+END_TEST
+
+/* ---- Peers that come back ---- */
+
+START_TEST(another_incarnation_is_another_session) {
+    node_t a, b;
+    sink_t sink = {0};
+    two_friends(&a, &b, NULL);
+    node_stop(&b);
+    node_start(&b, 2, NULL);
+    node_tell(&b, &a, NULL, false);
+    node_tell(&a, &b, NULL, true); /* the same id, another process: told before silence says so */
+    EVENTUALLY(1000, atomic_load(&a.states[RR_LINK_DOWN]) == 1);
+    source_t s = {.to = sink_spawn(&b, &sink, 0), .sender = 1, .count = 100, .size = 20, .burst = 10};
+    source_spawn(&a, &s);
+    EVENTUALLY(5000, atomic_load(&sink.received) == 100);
+    ck_assert_uint_eq(atomic_load(&sink.wrong), 0);
+    node_stop(&a);
+    node_stop(&b);
+}
+END_TEST
+
+START_TEST(crossed_dials_end_with_one_connection) {
+    for (int round = 0; round < 20; round++) {
+        node_t a, b;
+        node_start(&a, 1, NULL);
+        node_start(&b, 2, NULL);
+        node_tell(&a, &b, NULL, true);
+        node_tell(&b, &a, NULL, true);
+        EVENTUALLY(5000, node_link(&a, 2).state == RR_LINK_UP && node_link(&b, 1).state == RR_LINK_UP);
+        pause_ms(20);
+        rr_stream_stats_t stats;
+        EVENTUALLY(5000, (rr_stream_stats(a.loop, &stats), stats.open == 1));
+        EVENTUALLY(5000, node_link(&a, 2).state == RR_LINK_UP && node_link(&b, 1).state == RR_LINK_UP);
+        ck_assert_int_eq(atomic_load(&a.states[RR_LINK_DOWN]) + atomic_load(&b.states[RR_LINK_DOWN]), 0);
+        node_stop(&a);
+        node_stop(&b);
+    }
+}
+END_TEST
+
+START_TEST(peers_are_bounded) {
+    node_t a;
+    rr_mesh_options_t o;
+    node_options(&o);
+    o.max_peers = 3;
+    node_start(&a, 1, &o);
+    for (unsigned i = 0; i < 5; i++) {
+        rr_node_identity_t peer = {.node = 10 + i, .incarnation = 1};
+        ck_assert_int_eq(rr_mesh_peer(a.mesh, &peer, false), i < 3 ? RR_OK : RR_ELIMIT);
+    }
+    rr_mesh_forget(a.mesh, 10, 1);
+    rr_node_identity_t peer = {.node = 20, .incarnation = 1};
+    EVENTUALLY(5000, rr_mesh_peer(a.mesh, &peer, false) == RR_OK);
+    ck_assert_int_eq(rr_mesh_peer(a.mesh, &(rr_node_identity_t){.node = 0, .incarnation = 1}, false), RR_EINVAL);
+    ck_assert_int_eq(rr_mesh_peer(a.mesh, &(rr_node_identity_t){.node = 1, .incarnation = 1}, false), RR_EINVAL);
+    ck_assert_int_eq(rr_mesh_peer(a.mesh, &(rr_node_identity_t){.node = 5}, false), RR_EINVAL);
+    node_stop(&a);
+}
+END_TEST
+
+RUN_TESTS("mesh", a_wrong_key_is_refused, no_key_is_a_wrong_key, another_group_is_refused, the_right_key_is_let_in,
+          without_a_key_only_loopback_is_bound, garbage_is_refused_and_counted, another_version_is_told_so,
+          strangers_are_bounded_in_number_and_time, a_member_that_breaks_the_protocol_is_cut,
+          a_malformed_record_ends_only_that_session, a_node_joins_and_links, a_join_that_fails_says_why,
+          another_incarnation_is_another_session, crossed_dials_end_with_one_connection, peers_are_bounded)
