@@ -14,6 +14,8 @@ static const struct {
      command_actors, command_actors_help},
     {"gate", "gate WORKLOAD… --to ADDR  a server of the wire protocol: echo broadcast multicast connect idle chat", command_gate,
      command_gate_help},
+    {"cluster", "cluster WORKLOAD…         between the nodes of a group: oneway call", command_cluster,
+     command_cluster_help},
     {"floor", "floor [NAME…]             this machine's limits: mpsc1 mpsc2 bounce futex eventfd epoll-tcp libuv-tcp epoll-ws",
      command_floor, command_floor_help},
     {"suite", "suite [--full]            the set that ./dev bench runs: our figures as shares of the floor",
