@@ -111,6 +111,7 @@ typedef struct server {
     node_t *node;
     uint32_t next;
     uint64_t counted;
+    bool over;
 } server_t;
 
 static int server_start(rr_actor_t *self, void *state, const void *arg) {
@@ -135,7 +136,10 @@ static void server_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         rr_reply(self, msg, rr_message_data(msg), rr_message_size(msg));
     else if (rr_message_type(msg) == DATA)
         server_data(self, s, msg);
+    else if (rr_message_type(msg) == QUIT && s->over)
+        bench_fail(s->node->out, "the end came twice");
     else if (rr_message_type(msg) == QUIT) {
+        s->over = true;
         atomic_fetch_add(&s->node->shared->counted, s->counted);
         atomic_store_explicit(&s->node->over, 1, memory_order_release);
     }
@@ -151,7 +155,7 @@ typedef struct client {
     uint32_t sent, acked; /* oneway */
     uint64_t counted;
     unsigned in_flight;   /* call */
-    bool ready, waiting;
+    bool ready, waiting, over;
     histogram_t *latency;
     uint8_t *body;
 } client_t;
@@ -166,6 +170,9 @@ static int client_start(rr_actor_t *self, void *state, const void *arg) {
 }
 
 static void client_over(rr_actor_t *self, client_t *c) {
+    if (c->over)
+        return; /* acknowledgements still come */
+    c->over = true;
     if (c->latency->total)
         bench_latency(c->node->out, "call", c->latency);
     atomic_fetch_add(&c->node->shared->counted, c->counted);

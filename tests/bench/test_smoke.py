@@ -129,6 +129,17 @@ class Actors(unittest.TestCase):
         self.assertEqual(values, sorted(values))
 
 
+class Cluster(unittest.TestCase):
+    def test_between_two_nodes(self) -> None:
+        for size in ("64", "4KiB"):
+            for result in results(
+                "cluster", "oneway", "call", "--size", size, "--outstanding", "8", "--floor", *SHORT
+            ):
+                with self.subTest(f"{result['workload']} {size}"):
+                    metric = "messages" if result["workload"] == "oneway" else "calls"
+                    self.assertGreater(result["summary"][metric]["share_of_floor"], 0)
+
+
 class Gate(unittest.TestCase):
     def test_every_workload_on_both_wires(self) -> None:
         with FloorServer("epoll") as server:
