@@ -22,7 +22,8 @@
 #ifndef RR_ACTORS_CLUSTER_H
 #define RR_ACTORS_CLUSTER_H
 
-#include "net/mesh.h"
+#include "actors/registry.h"
+#include "actors/state_file.h"
 
 typedef struct rr_cluster rr_cluster_t;
 
@@ -37,10 +38,19 @@ typedef struct rr_cluster_options {
     const void *key;         /* the group's shared secret */
     size_t key_size;
     const char *state_path;  /* master only: file for its term; NULL: see rr_cluster_state_path */
+    bool fresh;              /* master only: no node of an earlier master lives for sure (whoever starts all of a group's
+                                processes knows): grants at once, without waiting for lease and margin */
+    const char *broker;      /* master only: its broker's name, "broker@0" */
     unsigned lease_ms;       /* 15,000; the master's counts, members are told */
     unsigned margin_ms;      /* 2,000 */
     unsigned join_ms;        /* how long rr_cluster_join tries altogether: 0 = for ever */
     const rr_mesh_options_t *mesh; /* limits and times of the links, NULL = defaults; self, listen, key are set from here */
+    /* Both on the loop's thread: must not block. May be NULL. drain: somebody asked this node to drain and end
+     * (rr_cluster_drain_node). lost: it is no member any more (its lease ran out and it was given up, or it was replaced): all
+     * its leased actors end with RR_STALE; the process should end and start anew. */
+    void (*drain)(void *context);
+    void (*lost)(void *context, const char *why);
+    void *context;
 } rr_cluster_options_t;
 void rr_cluster_options_init(rr_cluster_options_t *options);
 
@@ -50,7 +60,10 @@ RR_MUST_CHECK int rr_cluster_state_path(const char *group, char *out, size_t siz
 
 typedef struct rr_cluster_ticket {
     rr_node_identity_t self, master;
+    rr_state_file_t state; /* the master's: open and locked */
 } rr_cluster_ticket_t;
+/* Of a ticket that is not used. */
+void rr_cluster_ticket_drop(rr_cluster_ticket_t *ticket);
 
 /* Joins, trying again with back-off while the master is not there (one line through `say` when it waits, one when it is
  * over). RR_ETIMEDOUT is RR_TIMEOUT; others (wrong key, group, version, a node of that name is alive) are final: why says what
@@ -59,10 +72,10 @@ RR_MUST_CHECK int rr_cluster_join(const rr_cluster_options_t *options, rr_cluste
                                   void (*say)(void *context, const char *line), void *context, const volatile int *stop,
                                   char *why, size_t why_size);
 
-/* Opens the node's port and spawns its agent, and on the master the broker (under the name `broker`, "broker@0"). Before
- * rr_system_start. options need not outlive it. */
+/* Opens the node's port and spawns its agent, and on the master the broker. Before rr_system_start. options need not outlive
+ * it; the ticket is used up, also on failure. */
 RR_MUST_CHECK int rr_cluster_create(rr_system_t *system, rr_loop_t *loop, const rr_cluster_options_t *options,
-                                    const rr_cluster_ticket_t *ticket, rr_cluster_t **out, char *why, size_t why_size);
+                                    rr_cluster_ticket_t *ticket, rr_cluster_t **out, char *why, size_t why_size);
 
 /* This node takes no new sessions and its names are about to move: told to everybody (RR_NODE_DRAINING). Any thread. */
 void rr_cluster_draining(rr_cluster_t *cluster);
@@ -74,8 +87,6 @@ void rr_cluster_destroy(rr_cluster_t *cluster); /* after rr_system_stop; NULL is
 rr_mesh_t *rr_cluster_mesh(rr_cluster_t *cluster);
 
 /* ---- What is where (redrabbit ps, console, metrics) ---- */
-
-typedef enum rr_node_status { RR_NODE_ALIVE = 0, RR_NODE_SUSPECT, RR_NODE_DRAINING, RR_NODE_GONE } rr_node_status_t;
 
 typedef struct rr_cluster_node {
     rr_node_identity_t identity;

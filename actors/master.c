@@ -135,11 +135,12 @@ static void tell_node(rr_master_t *master, const node_t *node) {
     record(master, &out);
 }
 
-static void tell_gone(rr_master_t *master, const node_t *node) {
+static void tell_gone(rr_master_t *master, const node_t *node, bool left) {
     rr_reg_out_t out = {0};
     rr_reg_put8(&out, RR_REG_NODE_GONE);
     rr_reg_put16(&out, (uint16_t)node->identity.node);
     rr_reg_put64(&out, node->identity.incarnation);
+    rr_reg_put8(&out, left);
     record(master, &out);
 }
 
@@ -310,11 +311,11 @@ static node_t *add_node(rr_master_t *master, const rr_node_identity_t *who) {
     return node;
 }
 
-static void drop_node(rr_master_t *master, node_t *node) {
+static void drop_node(rr_master_t *master, node_t *node, bool left) {
     while (!LIST_EMPTY(&node->names))
         free_name(master, LIST_FIRST(&node->names));
     if (node->phase == MEMBER) {
-        tell_gone(master, node);
+        tell_gone(master, node, left);
         master->gone[node->identity.node / 8] |= (uint8_t)(1u << node->identity.node % 8);
         rr_count(&master->members, (uint64_t)-1);
     }
@@ -352,7 +353,7 @@ int rr_master_join(rr_master_t *master, rr_node_identity_t *who, char *why, size
         return refuse(RR_EREFUSED, why, why_size, "a node without a name");
     node_t *same = find_by_name(master, who->name, NULL);
     if (same && same->phase == RESERVED) {
-        drop_node(master, same);
+        drop_node(master, same, true);
         same = NULL;
     }
     if (same && is_lively(master, same))
@@ -692,7 +693,7 @@ static void on_leave(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
     if (!node)
         return;
     rr_log(master->system, RR_INFO, "BROKER", "node %s (number %u) leaves", node->identity.name, id);
-    drop_node(master, node);
+    drop_node(master, node, true);
 }
 
 static void on_drain_order(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
@@ -740,7 +741,7 @@ static void expire(rr_master_t *master, node_t *node) {
         rr_log(master->system, RR_WARN, "BROKER", "node %s (number %u) is gone: not heard of for %u ms; its names are free",
                node->identity.name, node->identity.node, to_ms(boot(master) - node->heard_ns));
     }
-    drop_node(master, node);
+    drop_node(master, node, false);
 }
 
 static bool is_over(rr_master_t *master, const node_t *node, uint64_t now) {

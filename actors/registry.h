@@ -41,7 +41,8 @@ typedef struct rr_registry_events {
     void (*settled)(void *context);
     /* A node is there, or its status or address changed; agent: its agent's address. */
     void (*node)(void *context, const rr_node_identity_t *node, rr_node_status_t status, rr_addr_t agent);
-    void (*node_gone)(void *context, unsigned node, uint64_t incarnation);
+    /* left: in order; it may still have something to say on its links. */
+    void (*node_gone)(void *context, unsigned node, uint64_t incarnation, bool left);
     /* Who owns a name now; addr RR_NOBODY: nobody since that epoch ended. */
     void (*name)(void *context, const char *name, rr_addr_t addr, uint64_t epoch);
 } rr_registry_events_t;

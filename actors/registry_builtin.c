@@ -17,7 +17,7 @@
 #define BATCH 512u /* names in one UPDATE */
 #define FIRST_MS 2000u /* time-out of calls before the lease is known */
 
-enum { TIMER_RENEW = RR_REGISTRY_TIMER, TIMER_UPDATE, TIMER_LEAVE };
+enum { TIMER_RENEW = RR_REGISTRY_TIMER, TIMER_UPDATE };
 
 typedef enum want {
     WANT_CLAIM,   /* to be asked for */
@@ -32,6 +32,7 @@ typedef struct claim {
     LIST_ENTRY(claim) entry;
     want_t want;
     bool told; /* that it waits */
+    bool unconfirmed; /* was ours under an earlier master, or so we think */
     rr_addr_t addr;
     uint64_t epoch; /* while it is ours; 0 */
     uint64_t wait_ns;
@@ -44,13 +45,16 @@ typedef struct builtin {
     rr_registry_config_t config;
     rr_set_t claims;
     LIST_HEAD(, claim) all;
-    uint32_t todo; /* claims in WANT_CLAIM and WANT_RELEASE */
+    uint32_t todo, waiting; /* claims in WANT_CLAIM and WANT_RELEASE; in WAITING */
+    uint32_t unconfirmed; /* while there are any, the lease is not made longer: their actors could run on it */
     uint32_t term, lease_ms;
     uint64_t table, version;
-    uint64_t sent_ns, until_ns; /* of the renewal under way; the lease's end */
+    /* When the renewal under way was sent; the end of the lease; and of the one that was told (events->renewed). */
+    uint64_t sent_ns, until_ns, told_until_ns;
     bool hello, renewing, updating, draining, unreachable, lost, behind, leaving;
-    uint64_t renew_timer, update_timer, leave_timer, renew_call;
+    uint64_t renew_timer, update_timer, renew_call, update_call;
     uint64_t update_due_ns;
+    struct batch *batch; /* under way */
     void (*left)(void *context);
     void *left_context;
     rr_counter_t renewals, refusals, grants, changes, wholes;
@@ -78,11 +82,18 @@ static bool is_todo(want_t want) { return want == WANT_CLAIM || want == WANT_REL
 
 static void set_want(builtin_t *reg, claim_t *claim, want_t want) {
     reg->todo += (uint32_t)is_todo(want) - (uint32_t)is_todo(claim->want);
+    reg->waiting += (uint32_t)(want == WAITING) - (uint32_t)(claim->want == WAITING);
     claim->want = want;
+}
+
+static void set_unconfirmed(builtin_t *reg, claim_t *claim, bool unconfirmed) {
+    reg->unconfirmed += (uint32_t)unconfirmed - (uint32_t)claim->unconfirmed;
+    claim->unconfirmed = unconfirmed;
 }
 
 static void drop(builtin_t *reg, claim_t *claim) {
     set_want(reg, claim, OWNED);
+    set_unconfirmed(reg, claim, false);
     rr_set_remove(&reg->claims, hash_of(claim->name), claim);
     LIST_REMOVE(claim, entry);
     free(claim);
@@ -160,12 +171,13 @@ static bool take_change(builtin_t *reg, rr_reg_in_t *in, bool skip) {
     } else if (kind == RR_REG_NODE_GONE) {
         unsigned node = rr_reg_get16(in);
         uint64_t incarnation = rr_reg_get64(in);
+        bool left = rr_reg_get8(in);
         if (in->bad || skip)
             return !in->bad;
         if (node == reg->config.self.node && incarnation == reg->config.self.incarnation && !reg->leaving)
             lose(reg, "its lease ran out, and its names may be others' by now");
         else
-            events->node_gone(reg->config.context, node, incarnation);
+            events->node_gone(reg->config.context, node, incarnation, left);
     } else if (kind == RR_REG_NAME) {
         char name[RR_REG_NAME_SIZE];
         rr_reg_get_name(in, name);
@@ -227,7 +239,7 @@ static void put_asker(builtin_t *reg, rr_reg_out_t *out) {
 static void put_hello(builtin_t *reg, rr_reg_out_t *out) {
     put_asker(reg, out);
     rr_reg_put_identity(out, &reg->config.self);
-    bool held = reg->sent_ns < reg->until_ns;
+    bool held = reg->sent_ns < reg->told_until_ns;
     uint32_t count = 0;
     size_t at = out->size;
     rr_reg_put32(out, 0);
@@ -263,13 +275,22 @@ static void take_losses(builtin_t *reg, rr_reg_in_t *in) {
     }
 }
 
-/* The master has heard who we are: what it does not know as ours is asked for anew. */
+/* The master has heard who we are: that our names are ours is asked anew, before the lease is made longer. */
 static void claim_all(builtin_t *reg) {
     claim_t *claim;
     LIST_FOREACH(claim, &reg->all, entry) {
+        if (claim->epoch)
+            set_unconfirmed(reg, claim, true);
         if (claim->want == OWNED || claim->want == WAITING)
             set_want(reg, claim, WANT_CLAIM);
     }
+}
+
+static void tell_lease(builtin_t *reg) {
+    if (reg->unconfirmed || reg->lost || reg->until_ns == reg->told_until_ns)
+        return;
+    reg->told_until_ns = reg->until_ns;
+    reg->config.events->renewed(reg->config.context, reg->until_ns);
 }
 
 static void take_state(builtin_t *reg, rr_reg_in_t *in) {
@@ -286,14 +307,12 @@ static void take_state(builtin_t *reg, rr_reg_in_t *in) {
     rr_count(&reg->renewals, 1);
     reachable(reg, true, "");
     take_losses(reg, in);
-    if (!in->bad)
-        reg->config.events->renewed(reg->config.context, reg->until_ns);
-    if (reg->hello) {
-        reg->hello = false;
+    if (reg->hello)
         claim_all(reg);
-    }
+    reg->hello = false;
     if (!in->bad)
         take_changes(reg, in);
+    tell_lease(reg);
 }
 
 static void on_renewed(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
@@ -312,7 +331,7 @@ static void on_renewed(rr_actor_t *self, void *state, int status, rr_message_t *
             lose(reg, why);
             return;
         }
-        if (answer == RR_REG_UNKNOWN) {
+        if (answer == RR_REG_UNKNOWN && !in.bad) {
             reg->hello = true;
             renew_now(reg);
             return;
@@ -376,6 +395,7 @@ static void take_verdict(builtin_t *reg, claim_t *claim, rr_reg_in_t *in) {
         bool news = claim->epoch != epoch;
         claim->epoch = epoch;
         set_want(reg, claim, OWNED);
+        set_unconfirmed(reg, claim, false);
         if (news) {
             rr_count(&reg->grants, 1);
             events->granted(reg->config.context, name, addr, epoch);
@@ -408,7 +428,6 @@ static void again(builtin_t *reg) {
 
 /* The names of an UPDATE under way, in its order. */
 typedef struct batch {
-    builtin_t *reg;
     uint32_t count;
     struct {
         rr_addr_t addr;
@@ -426,11 +445,13 @@ static void take_verdicts(builtin_t *reg, const batch_t *batch, rr_reg_in_t *in)
 }
 
 static void on_updated(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
-    batch_t *batch = context;
-    builtin_t *reg = batch->reg;
+    builtin_t *reg = context;
+    batch_t *batch = reg->batch;
     char why[RR_REG_WHY];
     uint64_t pause_ms = 0;
     reg->updating = false;
+    reg->batch = NULL;
+    reg->update_call = 0;
     if (status == RR_OK && !reg->lost) {
         rr_reg_in_t in = rr_reg_in_of(msg);
         uint8_t answer = rr_reg_get8(&in);
@@ -447,6 +468,7 @@ static void on_updated(rr_actor_t *self, void *state, int status, rr_message_t *
     }
     free(batch);
     again(reg); /* whatever had no verdict */
+    tell_lease(reg);
     reg->update_due_ns = pause_ms ? boot(reg) + pause_ms * 1000000 : 0;
     if (pause_ms && !reg->lost)
         set_timer(reg, &reg->update_timer, pause_ms, TIMER_UPDATE);
@@ -476,19 +498,21 @@ static void send_update(builtin_t *reg) {
     rr_reg_out_t out = {0};
     int rc = RR_ENOMEM;
     if (batch) {
-        *batch = (batch_t){.reg = reg};
+        batch->count = 0;
         rr_reg_put16(&out, (uint16_t)reg->config.self.node);
         rr_reg_put64(&out, reg->config.self.incarnation);
         rr_reg_put32(&out, most);
         put_items(reg, &out, batch, most);
         if (!out.failed)
             rc = rr_call(reg->self, reg->config.master.service, RR_REG_UPDATE, out.data, out.size, call_ms(reg), on_updated,
-                         batch, NULL);
+                         reg, &reg->update_call);
     }
     rr_reg_out_free(&out);
     reg->updating = rc == RR_OK;
-    if (rc == RR_OK)
+    if (rc == RR_OK) {
+        reg->batch = batch;
         return;
+    }
     free(batch);
     again(reg);
     reg->update_due_ns = boot(reg) + retry_ms(reg) * 1000000ull;
@@ -531,6 +555,7 @@ static int builtin_claim(rr_registry_t *base, const char *name, rr_addr_t addr) 
     claim->addr = addr;
     claim->epoch = 0;
     claim->told = false;
+    set_unconfirmed(reg, claim, false);
     set_want(reg, claim, WANT_CLAIM);
     return RR_OK;
 }
@@ -541,6 +566,7 @@ static int builtin_release(rr_registry_t *base, const char *name, rr_addr_t addr
     if (!claim || claim->addr != addr)
         return RR_OK;
     claim->epoch = 0;
+    set_unconfirmed(reg, claim, false);
     set_want(reg, claim, WANT_RELEASE);
     return RR_OK;
 }
@@ -598,8 +624,11 @@ static void builtin_master(rr_registry_t *base, const rr_node_identity_t *master
     builtin_t *reg = (builtin_t *)base;
     reg->config.master = *master;
     reg->hello = true;
+    /* What the earlier one may still have answered counts no more: the new one knows nothing of it. */
+    if (reg->update_call)
+        (void)rr_call_cancel(reg->self, reg->update_call);
     if (reg->renew_call)
-        (void)rr_call_cancel(reg->self, reg->renew_call); /* to who is no more; its end sets the timer */
+        (void)rr_call_cancel(reg->self, reg->renew_call);
     renew_now(reg);
 }
 
@@ -626,13 +655,8 @@ static void builtin_turn_end(rr_registry_t *base) {
     send_update(reg);
     if (reg->behind && !reg->unreachable)
         renew_now(reg);
-    bool waits = false;
-    claim_t *claim;
-    if (!reg->update_timer && !reg->lost) {
-        LIST_FOREACH(claim, &reg->all, entry) waits = waits || claim->want == WAITING;
-        if (waits)
-            wake_waiting(reg);
-    }
+    if (reg->waiting && !reg->update_timer && !reg->lost)
+        wake_waiting(reg);
 }
 
 static void builtin_close(rr_registry_t *base) {
@@ -644,6 +668,7 @@ static void builtin_close(rr_registry_t *base) {
         free(claim);
     }
     rr_set_free(&reg->claims);
+    free(reg->batch);
     free(reg);
 }
 

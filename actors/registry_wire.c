@@ -43,7 +43,8 @@ void rr_reg_put32(rr_reg_out_t *out, uint32_t v) { put(out, v, 4); }
 void rr_reg_put64(rr_reg_out_t *out, uint64_t v) { put(out, v, 8); }
 
 void rr_reg_put_str(rr_reg_out_t *out, const char *text) {
-    size_t size = strnlen(text, UINT16_MAX);
+    size_t size = strlen(text);
+    size = size < UINT16_MAX ? size : UINT16_MAX;
     rr_reg_put16(out, (uint16_t)size);
     rr_reg_put_bytes(out, text, size);
 }

@@ -17,7 +17,7 @@
  *              u64 owner, str owner's node } (names that are not the asker's any more), changes
  *   changes  = u64 table, u64 from, u64 to, u8 whole, u32 n, n x change; change i leads from version from + i to the next;
  *              whole: the changes are everything that is, and lead from nothing to version `to`
- *   change   = u8 1, u8 status, u64 agent, identity | u8 2, u16 node, u64 incarnation (gone) | u8 3, str name, u64 addr
+ *   change   = u8 1, u8 status, u64 agent, identity | u8 2, u16 node, u64 incarnation, u8 left (gone) | u8 3, str name, u64 addr
  *              (0: nobody), u64 epoch
  *   identity = u16 node, u64 incarnation, u64 service, u8 relay, str name, str address                               */
 #ifndef RR_ACTORS_REGISTRY_WIRE_H

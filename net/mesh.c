@@ -482,6 +482,20 @@ static rr__link_t *admit_unknown(rr_mesh_t *mesh, const rr_node_identity_t *who,
     return link;
 }
 
+void rr__mesh_wire_stranger(rr_mesh_t *mesh, const rr_node_identity_t *who) {
+    const rr_mesh_handler_t *handler = mesh->options.handler;
+    char why[256];
+    rr__link_t *link = rr__mesh_link(mesh, who->node);
+    if ((link && link->peer.incarnation == who->incarnation) || !handler || !handler->unknown ||
+        handler->unknown(mesh->options.context, who, why, sizeof why) != RR_OK) {
+        return;
+    }
+    int rc = rr_mesh_peer(mesh, who, true);
+    if (rc != RR_OK) {
+        rr_log(mesh->system, RR_ERROR, "LINK", "node %s cannot be taken up: %s", who->name, rr_strerror(rc));
+    }
+}
+
 /* Two connections at once: the one that the lower node dialled stays, unless it is an old one that its other end has given
  * up already. */
 static bool yields(rr_mesh_t *mesh, rr__link_t *link, rr_node_refusal_t *refusal) {

@@ -46,9 +46,12 @@ typedef struct rr_mesh_handler {
      * be told back); not RR_OK: refused, with a reason in `why`. NULL: this node hands out none. Loop thread; must not
      * block. */
     int (*join)(void *context, rr_node_identity_t *who, rr_node_identity_t *master, char *why, size_t why_size);
-    /* A node with an id connected that the mesh was not told of (a master that was restarted hears so of its nodes first):
-     * RR_OK = take it as a peer. NULL: refused. Loop thread. */
+    /* A node with an id connected, or answered where another one was expected, that the mesh was not told of (a master that
+     * was restarted hears so of its nodes, and they of it): RR_OK = take it as a peer. NULL: refused. Loop thread. */
     int (*unknown)(void *context, const rr_node_identity_t *who, char *why, size_t why_size);
+    /* That peer refused this node's connection, and why. What it says is not proven (it may be anybody's word): only to be
+     * believed by who has reason to. NULL: nobody is told. Loop thread. */
+    void (*refused)(void *context, unsigned node, int code, const char *why);
 } rr_mesh_handler_t;
 
 typedef struct rr_mesh_options {

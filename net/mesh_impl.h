@@ -78,6 +78,8 @@ rr__wire_t *rr__mesh_path(rr_mesh_t *mesh, rr__link_t *link, bool other);
 
 /* From wires. */
 void rr__mesh_wire_admit(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_hello_t *hello, rr_node_refusal_t *refusal);
+/* Another node than was expected answers at an address: it may be the expected one's successor. Its key is proven. */
+void rr__mesh_wire_stranger(rr_mesh_t *mesh, const rr_node_identity_t *who);
 void rr__mesh_wire_open(rr_mesh_t *mesh, rr__wire_t *wire);
 bool rr__mesh_wire_frame(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_header_t h, uint8_t *frame, char *why, size_t why_size);
 void rr__mesh_wire_room(rr_mesh_t *mesh, rr__wire_t *wire);

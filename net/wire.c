@@ -306,6 +306,7 @@ static void on_welcome(rr__wire_t *wire, const uint8_t *body, size_t size) {
     }
     const rr_node_identity_t *who = &wire->handshake->theirs.who;
     if (!wire->link || who->node != rr__link_node(wire->link) || who->incarnation != rr__link_incarnation(wire->link)) {
+        rr__mesh_wire_stranger(wire->mesh, who);
         rr_node_refusal_t refusal = {.code = RR_ENOENT, .wait = true};
         snprintf(refusal.why, sizeof refusal.why, "node %u was expected at this address", wire->link ? rr__link_node(wire->link) : 0);
         rr__wire_refuse(wire, &refusal);
@@ -322,6 +323,10 @@ static void on_refused(rr__wire_t *wire, const uint8_t *body, size_t size) {
         return;
     }
     wire->wait = refusal.wait;
+    const rr_mesh_handler_t *handler = wire->mesh->options.handler;
+    if (wire->link && handler && handler->refused) {
+        handler->refused(wire->mesh->options.context, rr__link_node(wire->link), refusal.code, refusal.why);
+    }
     if (!refusal.wait) {
         wire->refused = true;
         rr_count(&wire->mesh->counters.refused, 1);
