@@ -118,6 +118,12 @@ bool rr_scene_timer_cancel(rr_scene_t *scene, uint64_t token);
  */
 RR_MUST_CHECK int rr_scene_call(rr_scene_t *scene, const char *name, const char *method, const void *body, size_t size,
                                 unsigned timeout_ms, uint64_t token);
+/* The same in another group, through this group's bridge (bridge.h). */
+RR_MUST_CHECK int rr_scene_call_group(rr_scene_t *scene, const char *group, const char *name, const char *method,
+                                      const void *body, size_t size, unsigned timeout_ms, uint64_t token);
+/* The service `name` of the outer group whose broker is at address becomes callable by name here, soon. RR_OK;
+ * RR_EUNSUPPORTED (the process has no such thing), RR_EINVAL, RR_EEXIST …: the reason is logged. */
+RR_MUST_CHECK int rr_scene_connect_outer(rr_scene_t *scene, const char *name, const char *address);
 /* Answers a service request. error NULL = success, body NULL = None. RR_ENOENT: answered or given up already. */
 RR_MUST_CHECK int rr_scene_reply(rr_scene_t *scene, uint64_t request, const char *error, const void *body, size_t size);
 bool rr_scene_exists(rr_scene_t *scene, const char *name); /* a live actor has this name */

@@ -230,14 +230,16 @@ int rr_enter_decode(const void *data, size_t size, rr_enter_t *out) {
 /* u16 size of from | u16 size of method | u8 has a body | from NUL method NUL body */
 #define SERVICE_HEAD 5u
 
-rr_buffer_t *rr_service_encode(const char *from, const char *method, const void *body, size_t size) {
+/* 0: too long. */
+static size_t service_size(const char *from, const char *method, const void *body, size_t size) {
     size_t from_size = strlen(from), method_size = strlen(method);
     if (from_size > UINT16_MAX || method_size > UINT16_MAX)
-        return NULL;
-    rr_buffer_t *buffer = rr_buffer_new(SERVICE_HEAD + from_size + 1 + method_size + 1 + (body ? size : 0));
-    if (!buffer)
-        return NULL;
-    uint8_t *p = rr_buffer_data(buffer);
+        return 0;
+    return SERVICE_HEAD + from_size + 1 + method_size + 1 + (body ? size : 0);
+}
+
+static void service_write(uint8_t *p, const char *from, const char *method, const void *body, size_t size) {
+    size_t from_size = strlen(from), method_size = strlen(method);
     rr_put16(p, (uint16_t)from_size);
     rr_put16(p + 2, (uint16_t)method_size);
     p[4] = body != NULL;
@@ -245,6 +247,13 @@ rr_buffer_t *rr_service_encode(const char *from, const char *method, const void 
     memcpy(p + SERVICE_HEAD + from_size + 1, method, method_size + 1);
     if (body && size)
         memcpy(p + SERVICE_HEAD + from_size + 1 + method_size + 1, body, size);
+}
+
+rr_buffer_t *rr_service_encode(const char *from, const char *method, const void *body, size_t size) {
+    size_t whole = service_size(from, method, body, size);
+    rr_buffer_t *buffer = whole ? rr_buffer_new(whole) : NULL;
+    if (buffer)
+        service_write(rr_buffer_data(buffer), from, method, body, size);
     return buffer;
 }
 
@@ -262,6 +271,52 @@ int rr_service_decode(const void *data, size_t size, rr_service_request_t *out) 
         return RR_EPROTO;
     out->body = p[4] ? p + head : NULL;
     out->size = p[4] ? size - head : 0;
+    return RR_OK;
+}
+
+/* u32 version | u32 timeout_ms | u16 group's size | u16 name's size | group, NUL | name, NUL | service request */
+#define BRIDGE_VERSION 1u
+#define BRIDGE_HEAD    12u
+
+rr_buffer_t *rr_bridge_encode(const rr_bridge_target_t *target, const char *from, const char *method, const void *body,
+                              size_t size) {
+    size_t group_size = strlen(target->group), name_size = strlen(target->name);
+    size_t request = service_size(from, method, body, size), head = BRIDGE_HEAD + group_size + 1 + name_size + 1;
+    if (!request || group_size > UINT16_MAX || name_size > UINT16_MAX)
+        return NULL;
+    rr_buffer_t *buffer = rr_buffer_new(head + request);
+    if (!buffer)
+        return NULL;
+    uint8_t *p = rr_buffer_data(buffer);
+    rr_put32(p, BRIDGE_VERSION);
+    rr_put32(p + 4, target->timeout_ms);
+    rr_put16(p + 8, (uint16_t)group_size);
+    rr_put16(p + 10, (uint16_t)name_size);
+    memcpy(p + BRIDGE_HEAD, target->group, group_size + 1);
+    memcpy(p + BRIDGE_HEAD + group_size + 1, target->name, name_size + 1);
+    service_write(p + head, from, method, body, size);
+    return buffer;
+}
+
+int rr_bridge_decode(const void *data, size_t size, rr_bridge_target_t *out, const void **request,
+                     size_t *request_size) {
+    const uint8_t *p = data;
+    if (size >= 4 && rr_get32(p) != BRIDGE_VERSION)
+        return RR_EUNSUPPORTED;
+    if (size < BRIDGE_HEAD)
+        return RR_EPROTO;
+    size_t group_size = rr_get16(p + 8), name_size = rr_get16(p + 10),
+           head = BRIDGE_HEAD + group_size + 1 + name_size + 1;
+    out->timeout_ms = rr_get32(p + 4);
+    if (size < head || p[BRIDGE_HEAD + group_size] != 0 || p[head - 1] != 0 || out->timeout_ms == 0)
+        return RR_EPROTO;
+    out->group = (const char *)p + BRIDGE_HEAD;
+    out->name = out->group + group_size + 1;
+    if (!rr_name_legal(out->group) || !rr_name_legal(out->name) || strlen(out->group) != group_size ||
+        strlen(out->name) != name_size)
+        return RR_EPROTO;
+    *request = p + head;
+    *request_size = size - head;
     return RR_OK;
 }
 

@@ -52,6 +52,7 @@ enum {
     RR_TYPE_DRAIN,          /* gate -> its shards: u64 pointer to a latch of this process; stop reading */
     RR_TYPE_CLOSE_ALL,      /* the same: flush, say goodbye (1001), close */
     RR_TYPE_JOB,            /* a shard's own HTTP work, a pointer of this process */
+    RR_TYPE_BRIDGE,         /* call, anyone -> bridge -> another group's bridge: see rr_bridge_encode */
 };
 
 /* ---- Batches and records ---- */
@@ -231,6 +232,18 @@ RR_MUST_CHECK int rr_service_decode(const void *data, size_t size, rr_service_re
 /* Its answer: a byte that tells None from a body, then the body. */
 rr_buffer_t *rr_answer_encode(const void *body, size_t size);
 RR_MUST_CHECK int rr_answer_decode(const void *data, size_t size, const void **body, size_t *body_size);
+
+/* A call to another group: where to, and how long its caller waits, in front of a service request. Its answer is a
+ * service's. group and name as names of actors. NULL when out of memory or a text is too long. */
+typedef struct rr_bridge_target {
+    const char *group, *name; /* NUL-terminated */
+    unsigned timeout_ms;      /* > 0 */
+} rr_bridge_target_t;
+rr_buffer_t *rr_bridge_encode(const rr_bridge_target_t *target, const char *from, const char *method, const void *body,
+                              size_t size);
+/* RR_OK, RR_EUNSUPPORTED (another version) or RR_EPROTO. *out and *request point into the data. */
+RR_MUST_CHECK int rr_bridge_decode(const void *data, size_t size, rr_bridge_target_t *out, const void **request,
+                                   size_t *request_size);
 
 /* The answer to RR_TYPE_RELOAD: this, then the error's text. */
 typedef struct rr_reload_reply {

@@ -27,6 +27,8 @@ typedef struct rr_scene_options {
 
     /* Configuration look-up for scripts (get_config); may be NULL. Any thread. */
     const char *(*config)(void *context, const char *option);
+    /* rr_scene_connect_outer: begins, and does not block; why gets one line. May be NULL. Any thread. */
+    int (*connect_outer)(void *context, const char *name, const char *address, char *why, size_t why_size);
     /* Told once per (re)start, on the scene's thread: loaded (RR_OK) or failed, with one line that says why; may be
      * NULL. */
     void (*loaded)(void *context, const char *name, int status, const char *why);

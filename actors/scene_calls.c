@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "actors/bridge.h"
 #include "actors/scene_impl.h"
 
 enum { TAG_SCRIPT = 1 }; /* see scene.c */
@@ -120,6 +121,38 @@ int rr_scene_call(rr_scene_t *scene, const char *name, const char *method, const
         return RR_ENOMEM;
     return rr_call_buffer(scene->self, target, RR_TYPE_SERVICE, buffer, timeout_ms, on_called, (void *)(uintptr_t)token,
                           NULL);
+}
+
+int rr_scene_call_group(rr_scene_t *scene, const char *group, const char *name, const char *method, const void *body,
+                        size_t size, unsigned timeout_ms, uint64_t token) {
+    rr_bridge_target_t to = {group, name, timeout_ms ? timeout_ms : RR_CALL_TIMEOUT_MS};
+    rr_count(&scene->count.calls, 1);
+    if (!rr_name_legal(group) || !rr_name_legal(name)) {
+        rr__scene_fail(scene, token, "NOROUTE: a group and a service are named by 1 to 127 letters, digits and _-.@:/#");
+        return RR_OK;
+    }
+    rr_addr_t bridge = rr__scene_lookup(scene, RR_BRIDGE_NAME);
+    if (bridge == RR_NOBODY) {
+        rr__scene_fail(scene, token,
+                       "NOROUTE: this group has no bridge; start its master with -bridge_broker GROUP@tcp://HOST:PORT");
+        return RR_OK;
+    }
+    rr_buffer_t *buffer = rr_bridge_encode(&to, scene->options->name, method, body, size);
+    if (!buffer)
+        return RR_ENOMEM;
+    return rr_call_buffer(scene->self, bridge, RR_TYPE_BRIDGE, buffer, to.timeout_ms, on_called,
+                          (void *)(uintptr_t)token, NULL);
+}
+
+int rr_scene_connect_outer(rr_scene_t *scene, const char *name, const char *address) {
+    char why[600] = "this process has no connections to outer services";
+    int rc = RR_EUNSUPPORTED;
+    if (scene->options->connect_outer)
+        rc = scene->options->connect_outer(scene->options->context, name, address, why, sizeof why);
+    if (rc != RR_OK)
+        rr_log(scene->system, RR_ERROR, "SCENE", "%s: connect_to_outer_service('%.127s', '%.255s'): %s",
+               scene->options->name, name, address, why);
+    return rc;
 }
 
 /* ---- Being called ---- */

@@ -64,11 +64,8 @@ static bool host_timer_cancel(void *host, uint64_t token) {
 
 static int host_call(void *host, const char *group, const char *name, const char *method, const void *body, size_t size,
                      unsigned timeout_ms, uint64_t token) {
-    if (group) {
-        rr__scene_fail(scene_of(host), token,
-                       "UNSUPPORTED: calls to other groups need a broker bridge, which this version does not have");
-        return RR_OK;
-    }
+    if (group)
+        return rr_scene_call_group(scene_of(host), group, name, method, body, size, timeout_ms, token);
     return rr_scene_call(scene_of(host), name, method, body, size, timeout_ms, token);
 }
 
@@ -128,7 +125,7 @@ static void host_sessions(void *host, void (*each)(void *context, const rr_sid_t
 }
 
 static int host_connect_outer(void *host, const char *name, const char *address) {
-    return RR_EUNSUPPORTED;
+    return rr_scene_connect_outer(scene_of(host), name, address);
 }
 
 static const rr_script_host_t host = {

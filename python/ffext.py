@@ -1,6 +1,6 @@
 """The original RedRabbit's API for scripts, on Python 3: a thin layer over the package `redrabbit`.
 
-Databases and other groups raise NotImplementedError until the server has them.
+Databases raise NotImplementedError until the server has them.
 """
 
 from __future__ import annotations
@@ -197,8 +197,8 @@ def bridge_call_service(
     msg: Any,
     callback: Callable[[str | None, Any], Any] | None = None,
 ) -> None:
-    """As call_service, in another group."""
-    raise _later("calling another group", "the cluster")
+    """As call_service, in another group: through this group's bridge."""
+    _redrabbit.call_back(name, cmd, msg, False, _CALL_MS, group, callback)
 
 
 def bridge_call(
@@ -208,12 +208,16 @@ def bridge_call(
     callback: Callable[[str | None, Any], Any] | None = None,
 ) -> None:
     """bridge_call_service to the group's scene@0."""
-    raise _later("calling another group", "the cluster")
+    bridge_call_service(group, "scene@0", cmd, msg, callback)
 
 
 def connect_to_outer_service(name: str, address: str) -> int:
-    """0 or -1."""
-    raise _later("connect_to_outer_service", "the cluster")
+    """The service `name` of the outer group whose broker is at the address ('tcp://host:port') can
+    be called by name from now on, by every scene of this process: call_service(name, ...).
+
+    0: it is being connected to (calls meanwhile end in an error), or was already. -1: a bad address,
+    or a name that is in use here; the log says which."""
+    return 0 if _redrabbit.connect_outer(name, address) == 0 else -1
 
 
 # ---- Databases ----

@@ -244,15 +244,16 @@ def call(
     *,
     timeout: float = 5.0,
     reply: Literal["json", "raw"] | type = "json",
+    group: str | None = None,
 ) -> Awaitable[Any]:
     """Calls a service of another actor by name: `await call("guild@0", "join", [1, 2])`.
 
     Always ends: with the reply, or with CallError. bytes, thrift and protobuf objects go as they
     are, all else as JSON. reply says how the answer's body is read ('json': bytes for what is not
-    JSON).
+    JSON). group: the actor is one of another group, which this group's bridge knows.
     """
     form = None if reply == "json" else True if reply == "raw" else reply
-    return _redrabbit.call(name, method, msg, True, _ms(timeout) or 1, None, form)
+    return _redrabbit.call(name, method, msg, True, _ms(timeout) or 1, group, form)
 
 
 # ---- Asynchronous code ----

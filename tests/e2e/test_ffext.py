@@ -335,15 +335,20 @@ async def never(msg):
             "scene@0",
         )
 
-    async def test_other_groups_and_databases_say_that_they_come_later(self) -> None:
+    async def test_databases_say_that_they_come_later(self) -> None:
         await self.lab(LAB)
-        for call in (
-            "bridge_call('G', 1, {})",
-            "bridge_call_service('G', 'scene@0', 1, {})",
-            "ffdb_create('sqlite://./x.db')",
-        ):
-            result = str(await self.run_code(f"result = ffext.{call}"))
-            self.assertRegex(result, r"^\w*Error: .+", call)
+        result = str(await self.run_code("result = ffext.ffdb_create('sqlite://./x.db')"))
+        self.assertRegex(result, r"^\w*Error: .+")
+
+    async def test_without_a_bridge_other_groups_cannot_be_called(self) -> None:
+        await self.lab(LAB)
+        for call in ("bridge_call('G', 1, {}", "bridge_call_service('G', 'scene@0', 1, {}"):
+            await self.run_code(
+                f"ffext.{call}, lambda err, msg: ffext.send_msg_session(me, 3, [err, msg]))"
+            )
+            err, msg = (await self.expect(self.me, re.compile(""), cmd=3)).json()
+            self.assertRegex(err, "^NOROUTE: .*-bridge_broker")
+            self.assertIsNone(msg)
 
 
 class Reload(LabCase):

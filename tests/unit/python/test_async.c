@@ -55,7 +55,7 @@ START_TEST(calling) {
                   "    except rr.CallError as error: send(session, 1, 'error ' + str(error))\n"
                   "@message(2)\n"
                   "async def raw(session, msg):\n"
-                  "    send(session, 1, repr(await rr.call('guild@0', 7, b'bytes', reply='raw')))\n"
+                  "    send(session, 1, repr(await rr.call('guild@0', 7, b'bytes', reply='raw', group='GroupB')))\n"
                   "@rr.service('echo')\n"
                   "async def echo(msg): return msg\n");
     rr_script_session_t *bob = session_of(&fake, "bob");
@@ -67,7 +67,7 @@ START_TEST(calling) {
     rr_script_answer(fake.script, fake.last_call, "TIMEOUT", NULL, 0);
     EXPECT(&fake, "send 'bob' 1 text error TIMEOUT\ndone 12 0\n");
     ck_assert_int_eq(message(&fake, bob, 2, "1", 13), RR_SCRIPT_PENDING);
-    EXPECT(&fake, "call - guild@0 7 bytes 5000\n");
+    EXPECT(&fake, "call GroupB guild@0 7 bytes 5000\n");
     rr_script_answer(fake.script, fake.last_call, NULL, "5", 1);
     EXPECT(&fake, "send 'bob' 1 text b'5'\n");
     rr_script_service(fake.script, 3, "x", "echo", "\"s\"", 3);

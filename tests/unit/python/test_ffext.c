@@ -69,9 +69,6 @@ START_TEST(refused_values) {
                   "fails(ValueError, ffext.session_call(70000), print)\n"
                   "fails(NotImplementedError, ffext.ffdb_create, 'sqlite://./x.db')\n"
                   "fails(NotImplementedError, ffext.escape, 'x')\n"
-                  "fails(NotImplementedError, ffext.bridge_call, 'G', 1, 'x')\n"
-                  "fails(NotImplementedError, ffext.bridge_call_service, 'G', 's', 1, 'x')\n"
-                  "fails(NotImplementedError, ffext.connect_to_outer_service, 's', 'tcp://x:1')\n"
                   "deep = []\n"
                   "for _ in range(200000): deep = [deep]\n"
                   "fails(RecursionError, out, 'a', 1, deep)\n"
@@ -250,9 +247,14 @@ START_TEST(services) {
                   "def unsendable(msg): return object()\n"
                   "def back(err, msg): out('cb', 1, repr((err, msg)))\n"
                   "ffext.call_service('scene@1', 100, [1], back)\n"
-                  "ffext.call_service('scene@1', 'x', '{\"already\": \"json\"}')\n");
+                  "ffext.call_service('scene@1', 'x', '{\"already\": \"json\"}')\n"
+                  "ffext.bridge_call_service('GroupB', 'guild', 7, [2], back)\n"
+                  "ffext.bridge_call('GroupB', 8, [3])\n"
+                  "assert ffext.connect_to_outer_service('http_service', 'tcp://127.0.0.1:1') == -1\n");
     EXPECT(&fake, "call - scene@1 100 [1] 5000\n");
     EXPECT(&fake, "call - scene@1 x {\"already\": \"json\"} 5000\n");
+    EXPECT(&fake, "call GroupB guild 7 [2] 5000\n");
+    EXPECT(&fake, "call GroupB scene@0 8 [3] 5000\n");
     rr_script_service(fake.script, 1, "scene@1", "100", "[1,2]", 5);
     EXPECT(&fake, "reply 1 - =[2, 4]\n");
     rr_script_service(fake.script, 2, "scene@1", "none", "1", 1);
