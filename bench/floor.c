@@ -11,6 +11,8 @@ static const struct {
     {"bounce", floor_bounce},
     {"futex", floor_wake_futex},
     {"eventfd", floor_wake_eventfd},
+    {"poll", floor_poll},
+    {"poll-busy", floor_poll_busy},
 };
 
 typedef struct job {

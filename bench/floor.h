@@ -20,7 +20,12 @@ void floor_wake_eventfd(const floor_params_t *p, bench_run_t *out);
 /* Two spinning threads on two CPUs pass a cache line to and fro. Metric "round_trips". */
 void floor_bounce(const floor_params_t *p, bench_run_t *out);
 
-/* One of the above by name (mpsc1, mpsc2, bounce, futex, eventfd), once, in a child process. False: no such name. */
+/* How late a thread that only looks at the clock notices a time 50,000 times a second: alone / beside one that spins.
+ * Metrics "p99" and "p99.9", latency. */
+void floor_poll(const floor_params_t *p, bench_run_t *out);
+void floor_poll_busy(const floor_params_t *p, bench_run_t *out);
+
+/* One of the above by name (mpsc1, mpsc2, bounce, futex, eventfd, poll, poll-busy), once, in a child process. False: no such name. */
 bool floor_run(const char *name, const floor_params_t *p, bench_run_t *out);
 
 #endif

@@ -159,7 +159,7 @@ static void print_metric(FILE *f, const bench_result_t *r, const bench_metric_t 
         fprintf(f, "  max");
         print_number(f, high);
     }
-    if (r->floor && m->better == BENCH_HIGHER) {
+    if (r->floor && m->better != BENCH_INFO) {
         double floor = median_of(r->floor, m->name, NULL, NULL);
         if (floor > 0)
             fprintf(f, "  = %.2f x %s", median / floor, r->floor_name);

@@ -63,10 +63,9 @@ START_TEST(drop_oldest) {
     ck_assert_int_ge(accepted, 195); /* refused at twice the limit only */
     ck_assert_int_le(accepted, 202);
     latch_add(&gate, 1);
-    latch_wait(&got, 95); /* about the limit is left */
-    rr_kill(system, addr, RR_OK);
-    rig_quiet(system);
+    ck_assert_int_eq(rr_system_drain(system, RIG_PATIENCE_S * 1000), RR_OK); /* a kill could overtake the last messages */
     uint64_t handled = latch_count(&got);
+    ck_assert_uint_ge(handled, 95); /* about the limit is left */
     ck_assert_uint_le(handled, 102);
     ck_assert_uint_eq(types[handled - 1], (uint32_t)accepted); /* the newest was handled */
     for (uint32_t i = 1; i < handled; i++)
