@@ -39,7 +39,13 @@ bench_result_t *cluster_execute(const cluster_workload_t *workload, const cluste
 
 /* ---- Processes of a run ---------------------------------------------------------------------------------------------- */
 
-typedef enum cluster_phase { CLUSTER_STARTING, CLUSTER_WARMUP, CLUSTER_MEASURE, CLUSTER_STOP } cluster_phase_t;
+typedef enum cluster_phase {
+    CLUSTER_STARTING,
+    CLUSTER_WARMUP,
+    CLUSTER_MEASURE,
+    CLUSTER_STOP,
+    CLUSTER_OVER, /* the two that measure have ended: what stood between them may go */
+} cluster_phase_t;
 
 /* In pages that all processes of a run share. */
 typedef struct cluster_shared {

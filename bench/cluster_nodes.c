@@ -169,26 +169,33 @@ static int client_start(rr_actor_t *self, void *state, const void *arg) {
     return RR_OK;
 }
 
+static void again(rr_actor_t *self, client_t *c) {
+    if (rr_send(self, rr_self(self), GO, NULL, 0) != RR_OK)
+        bench_fail(c->node->out, "a message to itself was refused");
+}
+
 static void client_over(rr_actor_t *self, client_t *c) {
-    if (c->over)
-        return; /* acknowledgements still come */
     c->over = true;
     if (c->latency->total)
         bench_latency(c->node->out, "call", c->latency);
     atomic_fetch_add(&c->node->shared->counted, c->counted);
     if (rr_send(self, c->to, QUIT, NULL, 0) != RR_OK)
         bench_fail(c->node->out, "the last message was refused");
-    atomic_store_explicit(&c->node->over, 1, memory_order_release);
+    again(self, c);
 }
 
-static void again(rr_actor_t *self, client_t *c) {
-    if (rr_send(self, rr_self(self), GO, NULL, 0) != RR_OK)
-        bench_fail(c->node->out, "a message to itself was refused");
+/* Something came behind the end: the last message is out of the actor's hands, and its node may leave. */
+static bool client_is_over(client_t *c) {
+    if (c->over)
+        atomic_store_explicit(&c->node->over, 1, memory_order_release);
+    return c->over;
 }
 
 /* At most a thousand a turn, and no more than the window on their way. */
 static void client_oneway(rr_actor_t *self, void *state, rr_message_t *msg) {
     client_t *c = state;
+    if (client_is_over(c))
+        return;
     if (rr_message_type(msg) == ACK) {
         c->acked += CLUSTER_ACK;
         if (!c->waiting)
@@ -243,6 +250,8 @@ static void call_once(rr_actor_t *self, client_t *c) {
 
 static void client_call(rr_actor_t *self, void *state, rr_message_t *msg) {
     client_t *c = state;
+    if (client_is_over(c))
+        return;
     for (uint64_t i = 0; i < c->node->p->outstanding; i++)
         call_once(self, c);
 }
@@ -302,7 +311,7 @@ static void run_node(const cluster_params_t *p, unsigned id, cluster_shared_t *s
         if (id == SERVER)
             await_over(&node);
         else
-            await_phase(&node, CLUSTER_STOP);
+            await_phase(&node, CLUSTER_OVER);
     }
     end(&node);
 }

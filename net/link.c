@@ -8,6 +8,7 @@
 #define ASK_FIRST_MS 100u
 #define ASK_MAX_MS 1000u
 #define STALL_MIN_MS 500u
+#define TYPE_MARK 1u /* from the mesh to a proxy: what came before is taken over */
 
 /* ---- States ---- */
 
@@ -404,6 +405,9 @@ static void proxy_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         if (rr_message_from(msg) == link->proxy) { /* the mark: everything before it is taken over */
             link->draining = true;
             rr__mesh_due(link->mesh, 0);
+        } else if (rr_message_type(msg) == TYPE_MARK) {
+            link->marked = true;
+            rr__mesh_due(link->mesh, 0);
         }
         return; /* nobody else talks to a proxy itself */
     }
@@ -435,6 +439,13 @@ static void proxy_drain(rr_actor_t *self, void *state) {
 
 bool rr__link_is_drained(const rr__link_t *link) {
     return link->draining && (rr__link_is_idle(link) || rr__link_state(link) == RR_LINK_DOWN || !link->wanted);
+}
+
+bool rr__link_is_finished(rr__link_t *link) {
+    if (link->actor && !link->mark_sent) { /* a full mailbox: at a later call */
+        link->mark_sent = rr_system_send(link->mesh->system, link->proxy, TYPE_MARK, NULL, 0) == RR_OK;
+    }
+    return (link->marked || !link->actor) && (rr__link_is_idle(link) || rr__link_state(link) == RR_LINK_DOWN);
 }
 
 static void proxy_finish(rr_actor_t *self, void *state, int reason) {

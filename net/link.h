@@ -68,6 +68,7 @@ struct rr__link {
     uint32_t mine, theirs, theirs_seen; /* numbers; theirs 0 = not known */
     uint64_t tag;
     bool wanted, attached, ended, left, held, draining, told_no_key;
+    bool mark_sent, marked; /* rr_mesh_leave: everything that was sent before it is taken over */
     bool superseded, forgotten, eager; /* under mesh->lock */
     bool agreed; /* both know both numbers, and what to send next */
     bool asking;
@@ -134,6 +135,8 @@ bool rr__link_frame(rr__link_t *link, rr__wire_t *wire, rr_node_header_t h, cons
 void rr__link_unreachable(rr__link_t *link, unsigned relay);
 uint64_t rr__link_tick(rr__link_t *link, uint64_t now); /* when to call again */
 bool rr__link_is_drained(const rr__link_t *link); /* it was asked to, and nothing is left */
+/* Nothing that was sent before the first call is left. */
+bool rr__link_is_finished(rr__link_t *link);
 void rr__link_free(rr__link_t *link);
 
 /* ---- link_send.c ---- */

@@ -627,6 +627,9 @@ static void say_leave(rr_mesh_t *mesh) {
     rr_node_gone_t leave = {(uint16_t)mesh->options.self.node, {mesh->options.self.incarnation, 0}};
     for (rr__link_t *link = mesh->links; link; link = link->next) {
         if (link->path && link->path->state == RR__WIRE_OPEN) {
+            if (link->owes) { /* else what was delivered here would count as lost there */
+                rr__link_send_ack(link);
+            }
             (void)rr__wire_write(link->path, frame, rr_node_gone_encode(frame, RR_NODE_LEAVE, link->node, &leave));
         }
     }
@@ -648,7 +651,7 @@ static void leave_now(rr_mesh_t *mesh) {
 static void leave_tick(rr_mesh_t *mesh, uint64_t now) {
     bool idle = true;
     for (rr__link_t *link = mesh->links; link; link = link->next) {
-        idle = idle && (rr__link_is_idle(link) || rr__link_state(link) == RR_LINK_DOWN);
+        idle = rr__link_is_finished(link) && idle; /* every link is asked */
     }
     if (idle || now >= mesh->leave_due_ns) {
         leave_now(mesh);

@@ -185,6 +185,46 @@ START_TEST(leaving_is_told_at_once) {
 }
 END_TEST
 
+/* Sent by a thread that leaves at once: the proxy has seen none of it yet. */
+START_TEST(what_was_sent_before_leaving_arrives) {
+    for (unsigned round = 0; round < 10; round++) {
+        pair_t p;
+        sink_t sink = {0};
+        uint8_t data[64];
+        pair_start(&p, NULL);
+        rr_addr_t to = sink_spawn(&p.b, &sink, 0);
+        for (uint32_t i = 0; i < 3000; i++) {
+            fill(data, sizeof data, 1, i);
+            ck_assert_int_eq(rr_system_send(p.a.system, to, 7, data, sizeof data), RR_OK);
+        }
+        rr_mesh_leave(p.a.mesh, 5000);
+        EVENTUALLY(5000, atomic_load(&sink.received) == 3000);
+        ck_assert_uint_eq(atomic_load(&sink.wrong), 0);
+        pair_stop(&p);
+    }
+}
+END_TEST
+
+START_TEST(who_leaves_acknowledges_first) {
+    for (unsigned round = 0; round < 10; round++) {
+        pair_t p;
+        sink_t sink = {0};
+        uint8_t data[64];
+        pair_start(&p, NULL);
+        rr_addr_t to = sink_spawn(&p.b, &sink, 0);
+        fill(data, sizeof data, 1, 0);
+        ck_assert_int_eq(rr_system_send(p.a.system, to, 7, data, sizeof data), RR_OK);
+        uint64_t until = now_ns() + 5000000000ull;
+        while (!atomic_load(&sink.received) && now_ns() < until) { /* no pause: within the acknowledgement's delay */
+        }
+        rr_mesh_leave(p.b.mesh, 5000);
+        EVENTUALLY(5000, atomic_load(&p.a.last_state[2]) == RR_LINK_DOWN);
+        ck_assert_uint_eq(rr_system_dead_letters(p.a.system), 0);
+        pair_stop(&p);
+    }
+}
+END_TEST
+
 /* ---- Big messages, fullness ---- */
 
 START_TEST(big_messages_let_others_through) {
@@ -304,5 +344,6 @@ END_TEST
 
 RUN_TESTS("link", messages_arrive_in_order_once, both_sides_may_begin, calls_are_answered, an_actor_that_is_not_there,
           a_monitor_hears_of_an_end, a_dead_node_ends_calls_and_monitors, leaving_is_told_at_once,
+          what_was_sent_before_leaving_arrives, who_leaves_acknowledges_first,
           big_messages_let_others_through, big_and_small_of_one_sender_keep_order, one_full_actor_stops_nobody_else,
           a_message_above_the_limit_is_refused_here, a_drain_sends_the_last_words)
