@@ -1,7 +1,9 @@
 /* drain.c: the order in which gates and scenes end. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "actors/gate_impl.h"
+#include "actors/scene.h"
 
 /* Watches the scenes' end for the thread that waits. */
 typedef struct watcher_arg {
@@ -85,6 +87,125 @@ static int drain_scenes(rr_system_t *system, const rr_addr_t *scenes, size_t cou
     rr_kill(system, watcher, RR_CANCELLED);
     return RR_TIMEOUT;
 }
+
+/* ---- Handing over ---- */
+
+#define ANSWER_MS 2000 /* what a scene may take to say that its time is up */
+
+typedef struct giver_arg {
+    rr__latch_t *latch;
+    unsigned deadline_ms;
+    uint32_t flags;
+    char to[RR_SID_MAX];
+    size_t count;
+    rr_addr_t scenes[];
+} giver_arg_t;
+
+static void on_handed_over(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    watcher_t *watcher = state;
+    rr_handed_over_t result = {0};
+    if (status == RR_OK && rr_message_size(msg) == sizeof(result))
+        memcpy(&result, rr_message_data(msg), sizeof(result));
+    pthread_mutex_lock(&watcher->latch->lock);
+    watcher->latch->moved += result.moved;
+    watcher->latch->left += result.left;
+    pthread_mutex_unlock(&watcher->latch->lock);
+    watcher->left--;
+    rr__latch_down(watcher->latch);
+    if (watcher->left == 0)
+        rr_exit(self, RR_OK);
+}
+
+static int giver_start(rr_actor_t *self, void *state, const void *arg) {
+    watcher_t *watcher = state;
+    const giver_arg_t *given = arg;
+    uint8_t body[sizeof(rr_hand_over_t) + RR_SID_MAX];
+    rr_hand_over_t head = {.deadline_ms = given->deadline_ms, .flags = given->flags};
+    size_t size = strlen(given->to);
+    memcpy(body, &head, sizeof(head));
+    memcpy(body + sizeof(head), given->to, size);
+    watcher->latch = given->latch;
+    for (size_t i = 0; i < given->count; i++) {
+        if (rr_call(self, given->scenes[i], RR_TYPE_HAND_OVER, body, sizeof(head) + size,
+                    given->deadline_ms + ANSWER_MS, on_handed_over, NULL, NULL) == RR_OK)
+            watcher->left++;
+        else
+            rr__latch_down(watcher->latch);
+    }
+    if (watcher->left == 0)
+        rr_exit(self, RR_OK);
+    return RR_OK;
+}
+
+static void giver_receive(rr_actor_t *self, void *state, rr_message_t *msg) {}
+
+static const rr_behavior_t giver_behavior = {
+    .name = "hand-over",
+    .state_size = sizeof(watcher_t),
+    .start = giver_start,
+    .receive = giver_receive,
+    .finish = watcher_finish,
+};
+
+static int spawn_giver(rr_system_t *system, const giver_arg_t *arg, size_t size, rr_addr_t *giver) {
+    rr_spawn_t spec = {.behavior = &giver_behavior, .arg = arg, .arg_size = size};
+    return rr_system_spawn(system, &spec, giver);
+}
+
+int rr_scenes_hand_over(rr_system_t *system, const char *const *scenes, size_t count, const char *to, bool elsewhere,
+                        unsigned deadline_ms, uint64_t *moved, uint64_t *left) {
+    rr_addr_t giver;
+    size_t size = sizeof(giver_arg_t) + count * sizeof(rr_addr_t);
+    giver_arg_t *arg = calloc(1, size);
+    rr__latch_t *latch = NULL;
+    int rc = RR_ENOMEM;
+    if (moved)
+        *moved = 0;
+    if (left)
+        *left = 0;
+    if (!arg)
+        return RR_ENOMEM;
+    if (to && !rr_name_legal(to)) {
+        rc = RR_EINVAL;
+        goto out;
+    }
+    snprintf(arg->to, sizeof(arg->to), "%s", to ? to : "");
+    arg->deadline_ms = deadline_ms;
+    arg->flags = elsewhere ? RR_HAND_OVER_ELSEWHERE : 0;
+    for (size_t i = 0; i < count; i++) {
+        arg->scenes[arg->count] = rr_lookup(system, scenes[i]);
+        arg->count += arg->scenes[arg->count] != RR_NOBODY;
+    }
+    rc = RR_OK;
+    if (arg->count == 0)
+        goto out;
+    latch = arg->latch = rr__latch_new((unsigned)arg->count);
+    rc = latch ? spawn_giver(system, arg, size, &giver) : RR_ENOMEM;
+    if (rc != RR_OK) {
+        if (latch)
+            rr__latch_drop(latch, (unsigned)arg->count + 1);
+        goto out;
+    }
+    pthread_mutex_lock(&latch->lock);
+    latch->users++; /* to read the sums; the one of rr__latch_new is dropped by waiting */
+    pthread_mutex_unlock(&latch->lock);
+    if (!rr__latch_wait(latch, deadline_ms + 2 * ANSWER_MS)) {
+        rr_kill(system, giver, RR_CANCELLED);
+        rc = RR_TIMEOUT;
+    }
+    pthread_mutex_lock(&latch->lock);
+    if (moved)
+        *moved = latch->moved;
+    if (left)
+        *left = latch->left;
+    pthread_mutex_unlock(&latch->lock);
+    rr__latch_drop(latch, 1);
+out:
+    free(arg);
+    return rc;
+}
+
+/* ---- The whole end ---- */
 
 static unsigned left(rr_system_t *system, uint64_t until_ns) {
     uint64_t now = rr_system_now_ns(system);

@@ -29,6 +29,7 @@ void rr_gate_options_init(rr_gate_options_t *options) {
         .idle_timeout_ms = 600000,
         .partial_timeout_ms = 30000,
         .heartbeat_cmd = -1,
+        .scene_wait_ms = 30000,
         .window_messages = 65536,
         .window_bytes = 8u << 20,
         .metrics = true,
@@ -41,6 +42,8 @@ static unsigned choose_tick(const rr_gate_options_t *o) {
         shortest = o->login_timeout_ms;
     if (o->idle_timeout_ms && o->idle_timeout_ms < shortest)
         shortest = o->idle_timeout_ms;
+    if (o->scene_lost != RR_LOST_CLOSE && o->scene_wait_ms && o->scene_wait_ms < shortest)
+        shortest = o->scene_wait_ms;
     unsigned tick = shortest / 32;
     return tick < 10 ? 10 : tick;
 }
@@ -89,6 +92,7 @@ static int copy_options(rr_gate_t *gate, const rr_gate_options_t *options) {
     gate->tick_ms = choose_tick(o);
     gate->login_ticks = (o->login_timeout_ms + gate->tick_ms - 1) / gate->tick_ms;
     gate->idle_ticks = (o->idle_timeout_ms + gate->tick_ms - 1) / gate->tick_ms;
+    gate->lost_ticks = (o->scene_wait_ms + gate->tick_ms - 1) / gate->tick_ms;
     o->listen = NULL; /* the caller's; what is needed of it is in ports */
     return RR_OK;
 }
@@ -297,7 +301,9 @@ static void control_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         break;
     case RR_DOWN:
         if (rr_message_request(msg) == control->monitor && !control->gate->stopped)
-            lose_login(self, control, "is gone: logins are refused until it is back");
+            lose_login(self, control,
+                       control->gate->options.scene_lost == RR_LOST_CLOSE ? "is gone: logins are refused until it is back"
+                                                                          : "is gone: logins wait until it is back");
         break;
     case RR_SEND:
         if (rr_message_type(msg) == RR_TYPE_CLOSE_ALL)
@@ -333,6 +339,10 @@ static const gate_metric_t gate_metrics[] = {
     COUNTER(batches_out, "Actor messages from scenes."),
     COUNTER(multicasts, "Messages sent to lists of sessions."),
     COUNTER(broadcasts, "Messages sent to all sessions of a scene or gate."),
+    GAUGE(lost, "Sessions that wait for a scene that is gone."),
+    COUNTER(losses, "Sessions that lost their scene and were kept."),
+    COUNTER(resumes, "Sessions given to the next owner of their scene's name."),
+    COUNTER(relogins, "Sessions logged in again because their scene was gone."),
     COUNTER(pauses, "Times a client was not read because its scene did not keep up."),
     COUNTER(heartbeats, "Heartbeat messages swallowed."),
     COUNTER(pings, "WebSocket pings sent."),

@@ -33,6 +33,14 @@ typedef struct rr_gate_editor { /* off unless scene is set */
     const char *token;          /* NULL = 128 random bits, see rr_gate_editor_token */
 } rr_gate_editor_t;
 
+/* What happens to the sessions of a scene that is gone: crashed, its node down, its name another's. See protocol.h for what
+ * that means for messages. */
+typedef enum rr_scene_lost {
+    RR_LOST_CLOSE = 0, /* closed, 4009 */
+    RR_LOST_WAIT,      /* their input is held; they enter the scene that has the name next */
+    RR_LOST_RELOGIN,   /* their input is held; they log in again with the key that they gave (kept up to 65,535 bytes) */
+} rr_scene_lost_t;
+
 typedef struct rr_gate_options {
     const char *name;  /* "gate@0"; required */
     const char *login; /* the login scene; "scene@0" */
@@ -51,7 +59,7 @@ typedef struct rr_gate_options {
     size_t pending_bytes;        /* the same in bytes; 256 KiB (at least one message). 4007 */
     unsigned rate;               /* messages a second of one session; 0. 4006 */
     unsigned rate_burst;         /* 0 = 2 × rate */
-    unsigned queue_messages;     /* held for a session while it moves; 1024. 4007 */
+    unsigned queue_messages;     /* held for a session while it moves (4007) or its scene is gone (4009); 1024 */
     size_t queue_bytes;          /* 4 MiB */
     unsigned login_timeout_ms;   /* from the connect to the verifier's yes; 15,000. 4005 */
     unsigned
@@ -61,6 +69,9 @@ typedef struct rr_gate_options {
     unsigned
         window_messages; /* on their way to one scene from one loop; 65,536 (never 0). Over it its clients' sockets */
     size_t window_bytes; /* are not read until it has caught up; 8 MiB (never 0) */
+
+    rr_scene_lost_t scene_lost; /* close */
+    unsigned scene_wait_ms;     /* how long they wait; 30,000. Over it, or over queue_messages or queue_bytes: 4009 */
 
     bool session_id_int;             /* digit strings returned by verify become ints */
     const char *const *subprotocols; /* WebSocket, NULL-terminated; NULL = none */

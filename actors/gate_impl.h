@@ -8,7 +8,9 @@
  *
  * A slot's states:
  *     OPEN --first message--> LOGIN --ACCEPT--> ACTIVE <--MOVE / STAY, MOVED--> MOVING
- *       \________________________\________________\___________________________\--> CLOSED --socket gone--> free */
+ *       |                       | ^               |  ^---the name's next owner---.  |
+ *       |                       | '--key kept-----|--------------------------- LOST <--scene gone (scene_lost)
+ *       '-----------------------'-----------------'--> CLOSED --socket gone--> free */
 #ifndef RR_ACTORS_GATE_IMPL_H
 #define RR_ACTORS_GATE_IMPL_H
 
@@ -28,6 +30,12 @@ typedef struct rr__link { /* of a ring; next NULL: of none */
 typedef struct rr__scene_ref {
     struct rr__scene_ref *next;
     rr_addr_t addr;
+    char *name;      /* NULL until it said it */
+    uint32_t lost;   /* slots that wait for the name's next owner; then it is dead */
+    rr_addr_t found; /* that owner; asking: whether it serves */
+    bool asking;
+    bool superseded; /* dead for us, but its end was not told yet */
+    bool draining;   /* takes no new sessions */
     uint64_t monitor; /* 0: not yet; in turns only */
     rr_outlet_t out;
     bool dirty, dead;
@@ -49,6 +57,7 @@ typedef enum rr__slot_state {
     RR__LOGGING_IN,
     RR__ACTIVE,
     RR__MOVED_OFF,
+    RR__LOST, /* scene: the dead one, whose name's next owner gets it; NULL: it waits to log in again */
     RR__CLOSED
 } rr__slot_state_t;
 
@@ -65,7 +74,17 @@ typedef struct rr__hold {
     uint32_t count;
     size_t bytes;
     rr__held_t *returned, **returned_last; /* what the old scene gave back, to go first */
+    rr__held_t *extra; /* of the enter at the new scene, cmd RR_JOIN_*: kept when the move has succeeded */
+    uint32_t since;    /* tick: LOST */
 } rr__hold_t;
+
+/* What a slot remembers of its session, one behind the other: the id (encoded; from ACCEPT on), the session key, and the
+ * extra of its last enter, these two only as far as scene_lost wants them. */
+typedef enum rr__part { RR__KEPT_SID, RR__KEPT_KEY, RR__KEPT_EXTRA, RR__KEPT_PARTS } rr__part_t;
+typedef struct rr__kept {
+    uint16_t size[RR__KEPT_PARTS];
+    uint8_t data[];
+} rr__kept_t;
 
 struct rr__slot {
     rr__shard_t *shard;
@@ -78,7 +97,7 @@ struct rr__slot {
     rr__link_t paused; /* next NULL: it is read */
     rr__slot_t *wheel_next, **wheel_prev;
     rr__hold_t *hold;
-    uint8_t *sid; /* u16 size, encoded id; NULL before ACCEPT */
+    rr__kept_t *kept; /* NULL = nothing */
     void *ip;     /* entry of the per-address count, NULL if not counted */
     int64_t online_time;
     uint32_t index;
@@ -100,7 +119,10 @@ struct rr__slot {
 _Static_assert(sizeof(struct rr__slot) <= 160, "an idle client's part at the gate");
 enum {
     RR__SLOT_STAYED = 1,    /* the move with the number `hop` is over */
-    RR__SLOT_MOVE_EARLY = 2 /* the target moves it on already, before its old scene has said MOVED */
+    RR__SLOT_MOVE_EARLY = 2, /* the target moves it on already, before its old scene has said MOVED */
+    RR__SLOT_WAITS = 4,      /* for a login scene: one of shard->waiting */
+    RR__SLOT_AGAIN = 8,      /* LOGGING_IN: not for the first time, the client knows nothing of it */
+    RR__SLOT_NO_EXTRA = 16,  /* its enter's extra was too large to keep */
 };
 
 #define RR__CHUNK_SLOTS 256u /* 40 KiB: a size class of jemalloc */
@@ -109,6 +131,7 @@ enum {
 /* Written by the shard's thread, read by metrics. */
 typedef struct rr__shard_counters {
     rr_counter_t connections, sessions, logins, messages_in, bytes_in, messages_out, bytes_out, batches_in, batches_out;
+    rr_counter_t lost, losses, resumes, relogins;
     rr_counter_t multicasts, broadcasts, pauses, heartbeats, pings, stale, bad_records, no_login_scene, dropped;
     rr_counter_t limit_connections, limit_per_ip, limit_pending_logins, limit_pending_queue, limit_held, limit_rate;
     rr_counter_t closes[RR_CLOSE_REASON_COUNT];
@@ -131,6 +154,10 @@ struct rr__shard {
 
     rr__scene_ref_t *scenes, *dirty;
     rr__scene_ref_t *login; /* the login scene, NULL = none now */
+    bool login_drained;     /* it was drained, or is: logins wait for the next */
+    uint32_t waiting;       /* slots that wait for a login scene */
+    bool seeking;           /* TAG_SEEK is under way */
+    uint32_t looked_tick;   /* the last look for names that belong to others now */
     bool turn_asked;        /* RR_TYPE_FLUSH is under way */
     bool in_turn;
     bool accepting, draining, closing;
@@ -150,6 +177,7 @@ typedef struct rr__latch {
     pthread_cond_t changed;
     unsigned count; /* under lock, like users */
     unsigned users;
+    uint64_t moved, left; /* under lock: what they had to say (hand-over) */
 } rr__latch_t;
 rr__latch_t *rr__latch_new(unsigned count);
 void rr__latch_down(rr__latch_t *latch);                       /* one less to wait for; drops a user */
@@ -177,7 +205,7 @@ struct rr_gate {
     bool listening;           /* its thread only */
     _Atomic(bool) stopped;    /* set once by the thread that drains; a late start of listening looks at it (relaxed:
                                  rr_listener_stop makes a start that comes too late harmless) */
-    unsigned tick_ms, login_ticks, idle_ticks;
+    unsigned tick_ms, login_ticks, idle_ticks, lost_ticks;
     /* Gate-wide counts against limits. Any shard adds and subtracts; relaxed: only their own value matters, and an
      * overshoot by one per shard is harmless. */
     _Atomic(uint32_t) connection_count, pending_logins, session_count;
@@ -200,6 +228,10 @@ void rr__shard_free(rr__shard_t *shard);
 /* For shard_output.c. */
 rr__scene_ref_t *rr__scene_ref(rr__shard_t *shard, rr_addr_t addr); /* made if need be; NULL: out of memory */
 void rr__ref_dirty(rr__shard_t *shard, rr__scene_ref_t *ref);
+/* A record for a scene, and how much of its window it takes; RR_OK or RR_ENOMEM. What is for a dead one goes nowhere. */
+int rr__ref_put(rr__shard_t *shard, rr__scene_ref_t *ref, uint16_t kind, uint16_t cmd, uint32_t slot,
+                uint64_t incarnation, uint32_t arg, const void *head, size_t head_size, const void *body, size_t size,
+                rr_buffer_t *owner);
 void rr__ref_use(rr__scene_ref_t **field, rr__scene_ref_t *ref); /* sets a slot's field, counting users */
 void rr__ref_record(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t kind, uint32_t arg);
 void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref); /* for the slot's hop; may close the slot */
@@ -207,9 +239,32 @@ void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref); /* for the slot's ho
 void rr__slot_forward(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner);
 void rr__slot_member(rr__slot_t *slot, rr__scene_ref_t *ref); /* NULL: of none */
 void rr__hold_free(rr__slot_t *slot);
+bool rr__hold_make(rr__slot_t *slot); /* there is one now; false: out of memory */
+void rr__hold_release(rr__slot_t *slot); /* all of it to its scene, in order */
+void rr__each_slot(rr__shard_t *shard, void (*fn)(rr__slot_t *slot, void *context), void *context);
 void rr__slot_unpause(rr__slot_t *slot);
 void rr__slot_watch(rr__slot_t *slot); /* its limits changed: looks at them anew */
 void rr__ref_resume(rr__shard_t *shard, rr__scene_ref_t *ref);
+
+/* ---- shard_lost.c ---- */
+
+enum { RR__TAG_TICK = 1, RR__TAG_SEEK };
+
+/* Remembers a part, or drops it (data NULL). False: out of memory, or it is too large; then it is dropped. */
+bool rr__slot_keep(rr__slot_t *slot, rr__part_t part, const void *data, size_t size);
+const uint8_t *rr__slot_kept(const rr__slot_t *slot, rr__part_t part, size_t *size); /* *size 0: nothing */
+/* The slot's scene is dead: keeps the session as the gate's option says, or closes it. */
+void rr__slot_lose(rr__slot_t *slot);
+uint32_t rr__check_lost(rr__slot_t *slot); /* ticks until its time is up; 0 = it was closed */
+void rr__slot_leave_lists(rr__slot_t *slot); /* its end: nobody waits for it any more */
+void rr__seek(rr__shard_t *shard);           /* RR__TAG_SEEK */
+void rr__refs_look(rr__shard_t *shard);      /* now and then: does a live scene's name belong to another? */
+void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref); /* it is dead from now on */
+
+bool rr__login_open(const rr__shard_t *shard); /* the login scene is there, and takes logins */
+/* The first message of a client: begins its login, or lets it wait for a login scene. */
+void rr__slot_log_in(rr__slot_t *slot, const uint8_t *key, size_t size, rr_buffer_t *owner);
+void rr__logins_go(rr__shard_t *shard); /* a login scene is there: those who wait for it */
 
 /* ---- shard_output.c ---- */
 

@@ -33,6 +33,13 @@ typedef struct rr_login {
     uint64_t cb_id; /* for a late answer: rr_scene_verdict */
 } rr_login_t;
 
+/* Where a session goes when its scene hands over. Borrowed. */
+typedef struct rr_hand_to {
+    const char *scene; /* NULL = the hand-over's own, else drain_to; "" = nowhere: it stays until the scene is stopped */
+    const void *state; /* the extra of its enter there */
+    size_t size;
+} rr_hand_to_t;
+
 /* NULL entries do the natural thing: verify accepts the key as id, others do nothing. */
 typedef struct rr_scene_logic {
     const char *name;
@@ -55,6 +62,10 @@ typedef struct rr_scene_logic {
                    uint64_t token);
     bool (*concurrent)(void *state, uint16_t cmd); /* opted out of one-at-a-time; asked only while one is pending */
     int (*offline)(void *state, rr_session_t *session, int64_t online_time, const char *reason, uint64_t token);
+    /* The scene hands over: where to with this session, and with what? Its messages wait, no handler of it runs. RR_OK: *to
+     * says it (its memory is borrowed until the next call). PENDING: rr_scene_hand_to follows. RR_ENOENT: as not asked. An
+     * error: the session stays. leave follows when it has moved. */
+    int (*hand_over)(void *state, rr_session_t *session, uint64_t token, rr_hand_to_t *to);
     int (*leave)(void *state, rr_session_t *session, const char *to_scene, uint64_t token);
     /* Answered by rr_scene_reply(scene, request, …), now or later. NULL: "no service". */
     void (*service)(void *state, uint64_t request, const char *from, const char *method, const void *body, size_t size);
@@ -105,6 +116,11 @@ RR_MUST_CHECK int rr_scene_close(rr_scene_t *scene, const rr_sid_t *id);
  * is moving or leaving already; both without an answer. */
 RR_MUST_CHECK int rr_scene_change(rr_scene_t *scene, const rr_sid_t *id, const char *to_scene, const void *extra,
                                   size_t size, uint64_t token);
+/* Hands all sessions over as RR_TYPE_HAND_OVER does, and then goes on as before. to NULL = drain_to. token: answer(token)
+ * follows: two numbers as JSON, [moved, left]. RR_ESTATE: it is being done already, or the scene stops. RR_ENOMEM. */
+RR_MUST_CHECK int rr_scene_hand_over(rr_scene_t *scene, const char *to, unsigned deadline_ms, uint64_t token);
+/* The end of a pending hand_over. status RR_OK: *to says where. */
+void rr_scene_hand_to(rr_scene_t *scene, uint64_t token, int status, const rr_hand_to_t *to);
 /* A late answer to verify. RR_ENOENT: unknown or answered already. */
 RR_MUST_CHECK int rr_scene_verdict(rr_scene_t *scene, uint64_t cb_id, const rr_verdict_t *verdict);
 /* A pending handler ended. */

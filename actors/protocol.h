@@ -25,7 +25,28 @@
  *
  * When the client leaves on the way back to its login scene, S's LEFT and A's ENTER race to B. ENTER names the login
  * scene (A has it from FENCE), so B knows a session of its own that it does not have registered: its offline is over
- * there, and B refuses it. Its offline at A follows from A's own LEFT. */
+ * there, and B refuses it. Its offline at A follows from A's own LEFT.
+ *
+ * A scene that is gone (crashed, its node down, its name another's): what the gate does about its sessions is the gate's
+ * option scene_lost. `close`: 4009. `wait`: S holds their input, looks for the name's next owner N until scene_wait is over,
+ * and when N serves:
+ *     S -> N  RESUME       the session with its id and the extra of its last enter; N enters it (from_scene = N's own name,
+ *                          which no move can be from) and says JOIN; behind it, in order: what the gone scene had given back
+ *                          (RETURN), what S held, then new input. RR_RESUME_LOGIN: N has the id registered, too.
+ * `relogin`: the session is over at its login scene (LEFT), and begins anew with VERIFY and the key that S has kept.
+ * A scene that the session was moving to, and had joined, hears DROP: it stays with the name that had it.
+ *
+ * What that means for messages: a client's message is handled at most once. Those that S had given to the gone scene are
+ * lost with it, whether it had acknowledged them or not (RR_REC_ACK counts what was taken out of the mailbox, which is not
+ * what was finished, and comes late: giving them again would double some). Those that S had not yet given to it, or was given
+ * back, are delivered once and in order. Over the limits of time (scene_wait) or input (queue_messages, queue_bytes): 4009,
+ * so nothing is left out in the middle of what a session that lives on is given after the loss.
+ *
+ * A restarted login scene has lost its table of ids: S tells it of every session that lives elsewhere (ANNOUNCE), and of
+ * those that live on with it (RESUME with RR_RESUME_LOGIN), before any new VERIFY: a second login kicks the first as before.
+ *
+ * Handing over (RR_TYPE_HAND_OVER): A says DRAINING to its shards, which hold further logins back and answer QUIET behind
+ * the last VERIFY or RESUME; ENTER is refused; A's sessions move one by one, by the move above. */
 #ifndef RR_ACTORS_PROTOCOL_H
 #define RR_ACTORS_PROTOCOL_H
 
@@ -45,6 +66,7 @@ enum {
     RR_TYPE_ATTACH,         /* call, gate -> scene: answered (empty) as soon as the scene serves */
     RR_TYPE_RELOAD,         /* call, anyone -> scene: module name ("" = its script); answered with rr_reload_reply */
     RR_TYPE_FORGET,         /* send, scene -> scene: rr_forget_t: the ENTER was given up: do not keep the session */
+    RR_TYPE_HAND_OVER,      /* call, anyone -> scene: rr_hand_over_t | target; answered with rr_handed_over_t at its end */
     RR_TYPE_STOP,           /* send: offline everyone, clean up, end */
     RR_TYPE_RUN,            /* a scene to itself: coroutines or a backlog are waiting */
     RR_TYPE_LOGIN_SCENE,    /* call, gate -> its shards: u64 address of the login scene, 0 = gone */
@@ -57,7 +79,7 @@ enum {
 
 /* ---- Batches and records ---- */
 
-#define RR_BATCH_VERSION  2u
+#define RR_BATCH_VERSION  3u
 #define RR_BATCH_HEAD     16u
 #define RR_RECORD_HEAD    24u
 #define RR_BODY_INLINE    4096u
@@ -72,11 +94,13 @@ enum rr_record_kind {
     RR_REC_FENCE,     /* arg = hop; u64 address of the session's login scene, 0 = it has none any more */
     RR_REC_ANNOUNCE,  /* to a restarted login scene: i64 online_time | sid: a session that lives elsewhere */
     RR_REC_DROP,      /* arg = hop: the move that brought the session to this scene was given up meanwhile */
+    RR_REC_RESUME,    /* arg = hop; rr_resume_head_t | sid | extra: its scene is gone, and this one has the name now */
+    RR_REC_QUIET,     /* answers DRAINING: no VERIFY and no RESUME follows behind this */
     /* scene -> shard */
     RR_REC_ACCEPT =
         32,        /* arg = flags; u32 sid size | sid | extra: verified; arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 */
     RR_REC_REFUSE, /* arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 first; closed with 4002 */
-    RR_REC_JOIN,   /* arg = hop: from now on the session hears this scene's broadcasts */
+    RR_REC_JOIN,   /* arg = hop: from now on the session hears this scene's broadcasts. cmd = RR_JOIN_*; extra of its enter */
     RR_REC_PART,   /* arg = hop: its enter failed: it does not */
     RR_REC_SEND,   /* arg = RR_SEND_TEXT */
     RR_REC_MULTICAST, /* slot = count; count × (u64 incarnation, u32 slot, u32 0) | message */
@@ -86,8 +110,11 @@ enum rr_record_kind {
     RR_REC_MOVE,      /* arg = hop */
     RR_REC_STAY,      /* arg = hop */
     RR_REC_RETURN,    /* a message that the old scene did not handle */
-    RR_REC_MOVED, /* arg = hop; u64 address of the new scene | u32 1 + reason if the client left meanwhile, else 0 */
+    RR_REC_MOVED, /* arg = hop; u64 address of the new scene | u32 1 + reason if the client left meanwhile, else 0 | its
+                     name */
     RR_REC_ACK,   /* u64 messages | u64 bytes: handled of this shard's input so far (the shard's window) */
+    RR_REC_NAME,  /* the scene's name, before its first JOIN */
+    RR_REC_DRAINING, /* arg 1: no new sessions here; 0: again. Answered with QUIET */
 };
 
 #define RR_SEND_TEXT    1u /* the body is valid UTF-8 */
@@ -176,6 +203,22 @@ typedef struct rr_hello {
     uint32_t reserved;
 } rr_hello_t;
 
+#define RR_HELLO_KEEPS 1u /* the gate keeps what a RESUME needs: JOIN brings the enter's extra */
+
+/* Of JOIN, only if the gate keeps it. */
+#define RR_JOIN_EXTRA    1u     /* the body is the extra of the enter */
+#define RR_JOIN_NO_EXTRA 2u     /* it has more than RR_KEPT_MAX bytes: the session cannot be resumed */
+#define RR_KEPT_MAX      65535u /* of an extra, and of a session key */
+
+/* RESUME: this head, sid, extra (which follows by itself if it is large). */
+typedef struct rr_resume_head {
+    uint64_t login; /* address of its login scene, 0 = it has none now */
+    int64_t online_time;
+    uint32_t flags; /* RR_RESUME_LOGIN */
+    uint32_t sid_size;
+} rr_resume_head_t;
+#define RR_RESUME_LOGIN 1u /* the receiver is its login scene */
+
 typedef struct rr_login_head {
     int64_t online_time; /* Unix seconds of the connect */
     uint32_t flags;      /* RR_LOGIN_INT: digit strings become ints */
@@ -191,6 +234,8 @@ typedef struct rr_enter_head {
     int64_t online_time;
     uint32_t slot, hop;
     uint32_t gate_size, from_size, sid_size, extra_size;
+    uint32_t hello_flags; /* of the shard's HELLO, which the new scene may not have yet */
+    uint32_t reserved;
 } rr_enter_head_t;
 
 /* A session id in bytes: 'i' and a little-endian int64, or 's' and the text. */
@@ -220,6 +265,19 @@ typedef struct rr_forget {
     uint64_t shard, incarnation;
     uint32_t slot, hop;
 } rr_forget_t;
+
+/* HAND_OVER: this, then the name of the scene to which all sessions go that the script's on_drain says nothing of ("" = the
+ * option drain_to). */
+typedef struct rr_hand_over {
+    uint32_t deadline_ms; /* then what is left is left */
+    uint32_t flags;
+} rr_hand_over_t;
+#define RR_HAND_OVER_REOPEN    1u /* at the end the scene lets sessions in again; else it stays closed, to be stopped */
+#define RR_HAND_OVER_ELSEWHERE 2u /* only to scenes of other nodes: this one ends */
+/* Its answer. */
+typedef struct rr_handed_over {
+    uint64_t moved, left; /* sessions; left: still here, nobody takes them */
+} rr_handed_over_t;
 
 /* A service request: method and body. body NULL = None. NULL when out of memory. */
 rr_buffer_t *rr_service_encode(const char *from, const char *method, const void *body, size_t size);

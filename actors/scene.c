@@ -7,7 +7,7 @@
 
 #include "actors/scene_impl.h"
 
-enum { TAG_SCRIPT = 1, TAG_WATCH, TAG_RETRY, TAG_RUN, TAG_STOP };
+enum { TAG_SCRIPT = 1, TAG_WATCH, TAG_RETRY, TAG_RUN, TAG_STOP, TAG_HAND_OVER };
 
 #define CHECK_EVERY    16u        /* records between two looks at the clock */
 #define FLUSH_EVERY_NS 1000000ull /* a long turn lets its replies go this often */
@@ -102,9 +102,18 @@ static void carry_out(rr_scene_t *scene, rr__todo_t *todo) {
         if (!scene->logic->answer)
             break;
         rr__logic_begin(scene);
-        scene->logic->answer(scene->state, todo->token, todo->data, NULL, 0);
+        scene->logic->answer(scene->state, todo->token, todo->answered ? NULL : todo->data,
+                             todo->answered ? todo->data : NULL, todo->extra_size);
         rr__logic_end(scene);
         break;
+    case RR__TODO_HAND_TO: {
+        uint32_t name = rr_get32((const uint8_t *)todo->data);
+        rr_hand_to_t to = {.scene = name ? todo->data + 4 : NULL,
+                           .state = todo->data + 4 + name,
+                           .size = todo->extra_size};
+        rr__on_hand_to(scene, todo->token, todo->status, &to);
+        break;
+    }
     }
 }
 
@@ -192,6 +201,8 @@ static void on_hello(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *rec
     memcpy(&hello, record->body, sizeof(hello));
     peer->window = hello.window ? hello.window : 1;
     peer->window_bytes = hello.window_bytes ? hello.window_bytes : 1;
+    peer->hello_flags = hello.flags;
+    rr__hand_over_hello(scene, peer);
     free(peer->gate);
     peer->gate = strndup((const char *)record->body + sizeof(hello), record->size - sizeof(hello));
 }
@@ -219,6 +230,12 @@ static void on_record(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *re
         break;
     case RR_REC_ANNOUNCE:
         rr__on_announce(scene, peer, record);
+        break;
+    case RR_REC_RESUME:
+        rr__on_resume(scene, peer, record, body, size);
+        break;
+    case RR_REC_QUIET:
+        peer->quiet = record->arg == 1;
         break;
     default:
         rr_count(&scene->count.bad_records, 1);
@@ -351,6 +368,9 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
     case RR_TYPE_FORGET:
         rr__on_forget(scene, msg);
         break;
+    case RR_TYPE_HAND_OVER:
+        rr__on_hand_over(scene, msg);
+        break;
     case RR_TYPE_STOP:
         on_stop(scene);
         break;
@@ -364,7 +384,8 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
 
 static bool right_kind(const rr_message_t *msg) {
     uint32_t type = rr_message_type(msg);
-    bool call = type == RR_TYPE_ENTER || type == RR_TYPE_SERVICE || type == RR_TYPE_ATTACH || type == RR_TYPE_RELOAD;
+    bool call = type == RR_TYPE_ENTER || type == RR_TYPE_SERVICE || type == RR_TYPE_ATTACH || type == RR_TYPE_RELOAD ||
+                type == RR_TYPE_HAND_OVER;
     bool known = type >= RR_TYPE_INPUT && type <= RR_TYPE_STOP;
     return known ? call == (rr_message_kind(msg) == RR_CALL) : rr_message_kind(msg) == RR_CALL;
 }
@@ -455,6 +476,9 @@ static void on_timer(rr_scene_t *scene, rr_message_t *msg) {
         scene->run_timer = 0;
         scene->run_due = true;
         break;
+    case TAG_HAND_OVER:
+        rr__hand_over_beat(scene);
+        break;
     default: /* TAG_STOP */
         rr__scene_idle(scene);
     }
@@ -530,6 +554,9 @@ static const scene_metric_t scene_metrics[] = {
     COUNTER(replaced, "Sessions replaced by a newer login of the same id."),
     COUNTER(verify_timeouts, "Logins whose verdict did not come in time."),
     COUNTER(offlines, "Offline notices."),
+    COUNTER(resumed, "Sessions taken over from a former owner of the scene's name that is gone."),
+    COUNTER(handed_over, "Sessions handed over to other scenes because this one was drained."),
+    COUNTER(hand_over_failures, "Attempts of that which failed; most are made again."),
     COUNTER(moves_out, "Sessions moved to another scene."),
     COUNTER(moves_in, "Sessions that arrived from another scene."),
     COUNTER(move_failures, "Moves that failed; the session stayed."),
@@ -683,6 +710,7 @@ static void on_stop(rr_scene_t *scene) {
     if (scene->stopping)
         return;
     unsigned wait_ms = 2 * scene->options->offline_wait_ms + STOP_GRACE_MS;
+    rr__hand_over_stop(scene);
     scene->stopping = true;
     scene->stop_deadline_ns = rr_now_ns(scene->self) + wait_ms * 1000000ull;
     scene->serve_deadline_ns = rr_now_ns(scene->self) + scene->options->offline_wait_ms * 1000000ull;
@@ -709,6 +737,7 @@ static void destroy(rr_scene_t *scene) {
         rr_metrics_remove(scene->system, collect, scene);
     rr__sessions_free(scene);
     rr__moves_free(scene);
+    rr__hand_over_free(scene);
     for (rr__todo_t *todo = scene->todo, *next; todo; todo = next) {
         next = todo->next;
         free(todo);

@@ -22,6 +22,8 @@ typedef struct rr_scene_options {
     unsigned kick_wait_ms;      /* a newer login waits for the older's offline; 5,000 */
     unsigned offline_wait_ms;   /* a pending handler of a leaving session is cancelled after; 5,000 */
     unsigned move_timeout_ms;   /* the target's enter must be finished within; 5,000 */
+    const char *drain_to; /* the scene that takes this one's sessions when it hands over (rr_scenes_hand_over) and its logic
+                             names none; NULL = none */
     size_t outbox_limit; /* bytes kept for a gate that does not keep up; 64 MiB. Over it sends fail with RR_EFULL */
     unsigned turn_us;    /* a turn's length before others get theirs; 2,000 */
 
@@ -41,6 +43,15 @@ void rr_scene_options_init(rr_scene_options_t *options);
 /* Fills a spawn spec (for rr_system_spawn, or a child of a supervisor: use RR_RESTART_TRANSIENT, an orderly stop is no
  * fault). Nothing is copied: options, and what it points to, must outlive every actor made from it. */
 void rr_scene_spec(const rr_scene_options_t *options, rr_spawn_t *out);
+
+/* Makes the scenes of these names hand all their sessions over (RR_TYPE_HAND_OVER in protocol.h), all at the same time, and
+ * returns when that is finished: from then on they take no new sessions, and are to be stopped (rr_actors_drain). Where
+ * each session goes says the logic (on_drain), else `to` (NULL = the scenes' drain_to). elsewhere: only to scenes of other
+ * nodes, because this one ends. Sessions that nobody takes are counted in *left and end with their scene. New logins wait
+ * at their gates meanwhile. RR_OK, also if some are left; RR_TIMEOUT: some scene did not answer within deadline_ms; names
+ * that do not exist are fine. moved and left may be NULL. Not on a worker or loop thread. */
+RR_MUST_CHECK int rr_scenes_hand_over(rr_system_t *system, const char *const *scenes, size_t count, const char *to,
+                                      bool elsewhere, unsigned deadline_ms, uint64_t *moved, uint64_t *left);
 
 /* Spawns one without a supervisor. Errors as rr_system_spawn. Any thread. */
 RR_MUST_CHECK int rr_scene_spawn(rr_system_t *system, const rr_scene_options_t *options, rr_addr_t *out);

@@ -34,6 +34,9 @@ typedef struct rr__peer {
     bool dirty;   /* in this turn's list of those to flush */
     bool blocked; /* its mailbox was full; retried by timer */
     struct rr__peer *next_dirty;
+    bool named;   /* was told our name */
+    bool quiet;   /* gives us no new sessions, as it was asked */
+    uint32_t hello_flags;
     uint64_t messages, bytes;             /* handled of its input */
     uint64_t acked_messages, acked_bytes; /* and told */
     uint32_t window, window_bytes;
@@ -66,6 +69,8 @@ enum {
     RR__WATCHED = 512,
     RR__JOINED = 1024, /* counted in peer->held */
     RR__ENDING = 2048, /* the scene stops: its handlers get their time while the client still hears them */
+    RR__STAYS = 4096,     /* the hand-over leaves it here: nobody takes it */
+    RR__HELD_BACK = 8192, /* an attempt to hand it over failed: the next is made with the hand-over's beat */
 };
 
 typedef struct rr__queued {
@@ -82,6 +87,7 @@ typedef enum rr__op_kind {
     RR__OP_MESSAGE,
     RR__OP_OFFLINE,
     RR__OP_LEAVE,
+    RR__OP_HAND_OVER,
     RR__OP_LOAD,
     RR__OP_CLEANUP
 } rr__op_kind_t;
@@ -101,6 +107,7 @@ typedef struct rr__transit {
     void *extra; /* WAITING: of the verdict */
     size_t extra_size;
     bool has_extra;
+    bool resumed;          /* its former scene is gone: it comes from its gate */
     rr_message_t *enter;   /* moved here: the call to answer */
     struct rr__move *move; /* moving away */
 } rr__transit_t;
@@ -117,10 +124,23 @@ typedef struct rr__move {
     uint64_t token;
     bool fenced; /* the ENTER call is out: the move is freed by its end */
     bool late;   /* its enter handler must end first */
+    bool handing; /* of a hand-over */
     void *extra;
     size_t extra_size;
-    char to[]; /* scene name */
+    char *to; /* scene name */
 } rr__move_t;
+
+/* All sessions are handed over to other scenes. */
+typedef struct rr__hand_over {
+    rr_message_t *call; /* to be answered at the end; NULL = answered, or asked for by the logic */
+    uint64_t token;     /* of the logic, 0 = none */
+    uint64_t deadline_ns, force_ns; /* its end; from when on running handlers are not waited for */
+    uint64_t moved;
+    uint32_t moving; /* under way */
+    bool reopen, elsewhere;
+    bool over; /* told; what comes late is still handed over */
+    char to[RR_SID_MAX]; /* "" = options->drain_to */
+} rr__hand_over_t;
 
 /* What most sessions never need; made on first use, kept until the session ends. */
 typedef struct rr__rare {
@@ -161,17 +181,18 @@ typedef struct rr__backlog_item {
     rr_message_t *msg;
 } rr__backlog_item_t;
 
-typedef enum rr__todo_kind { RR__TODO_VERDICT, RR__TODO_DONE, RR__TODO_ANSWER } rr__todo_kind_t;
+typedef enum rr__todo_kind { RR__TODO_VERDICT, RR__TODO_DONE, RR__TODO_ANSWER, RR__TODO_HAND_TO } rr__todo_kind_t;
 typedef struct rr__todo {
     struct rr__todo *next;
     rr__todo_kind_t kind;
     rr_session_t *session; /* VERDICT */
-    uint64_t token;        /* DONE, ANSWER */
-    int status;            /* DONE; VERDICT: its code */
+    uint64_t token;        /* DONE, ANSWER, HAND_TO */
+    int status;            /* DONE, HAND_TO; VERDICT: its code */
     rr_sid_t id;           /* VERDICT: text in data */
     bool has_extra;
     size_t extra_size;
-    char data[]; /* VERDICT: id text, extra; ANSWER: error text */
+    bool answered;         /* ANSWER: data is the answer, no error */
+    char data[]; /* VERDICT: id text, extra; ANSWER: error text or body; HAND_TO: u32 1 + size of scene, scene, state */
 } rr__todo_t;
 
 #define RR__LATENCY_BUCKETS 14 /* 64 µs … 524 ms by doubling, then more */
@@ -179,6 +200,7 @@ typedef struct rr__todo {
 /* Written by the scene's turn, read by metrics. */
 typedef struct rr__scene_counters {
     rr_counter_t sessions, away, messages, handler_errors, no_handler, bad_bodies, unknown_sessions, queue_full, stale;
+    rr_counter_t resumed, handed_over, hand_over_failures;
     rr_counter_t logins, refused, replaced, offlines, moves_out, moves_in, move_failures, cancelled, verify_timeouts;
     rr_counter_t sends, multicasts, broadcasts, sent_bytes, send_refused, services, calls, call_errors, timers,
         overloads;
@@ -196,6 +218,7 @@ struct rr_scene {
 
     bool created;  /* load was called: destroy must be */
     bool loaded;   /* serves */
+    bool handed_over; /* it was closed by a hand-over: sessions registered only live on */
     bool stopping; /* RR_TYPE_STOP is being carried out */
     bool cleaned;
     bool entered; /* logic->turn_begin was called in this turn */
@@ -218,6 +241,7 @@ struct rr_scene {
     rr_map_t ops, verdicts, timers_by_token, timers_by_id, requests, downs /* monitor id -> peer or name */;
     rr_set_t names; /* of other actors, for calls */
     rr__move_t *moves;
+    rr__hand_over_t *hand_over; /* NULL: none */
     rr_session_t *watched, *all;
     rr__backlog_item_t *backlog, **backlog_last;
     bool reading; /* the oldest of the backlog is a batch, read up to `reader` */
@@ -254,6 +278,7 @@ void rr__on_verdict(rr_session_t *session, const rr_verdict_t *verdict);
 void rr__on_message(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size,
                     rr_buffer_t *owner);
 void rr__on_left(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record);
+void rr__on_resume(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size);
 void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record);
 void rr__on_done(rr_scene_t *scene, uint64_t token, int status);
 void rr__on_watch(rr_scene_t *scene); /* timer: deadlines */
@@ -270,7 +295,7 @@ bool rr__session_set_id(rr_session_t *session, const rr_sid_t *id);
 rr_session_t *rr__session_by_id(rr_scene_t *scene, const rr_sid_t *id);
 bool rr__session_table(rr_session_t *session);
 void rr__session_unmap(rr_session_t *session);
-void rr__session_join(rr_session_t *session);
+void rr__session_join(rr_session_t *session, const void *extra, size_t size);
 void rr__session_part(rr_session_t *session);
 void rr__session_enter(rr_session_t *session, const char *from, const void *extra, size_t size);
 void rr__session_advance(rr_session_t *session);
@@ -295,6 +320,21 @@ void rr__on_forget(rr_scene_t *scene, const rr_message_t *msg);
 void rr__move_start(rr_session_t *session);
 void rr__move_abort(rr_session_t *session, const char *why); /* before its fence */
 void rr__moves_free(rr_scene_t *scene);
+rr__move_t *rr__move_new(rr_session_t *session, const char *to, const void *extra, size_t size, uint64_t token);
+bool rr__move_set(rr__move_t *move, const char *to, const void *extra, size_t size);
+
+/* ---- scene_handover.c ---- */
+
+void rr__on_hand_over(rr_scene_t *scene, rr_message_t *msg); /* takes it over (it is taken already) */
+void rr__hand_over_beat(rr_scene_t *scene);                  /* timer */
+void rr__hand_over_stop(rr_scene_t *scene);                  /* the scene stops: answers */
+void rr__hand_over_free(rr_scene_t *scene);
+void rr__hand_over_hello(rr_scene_t *scene, rr__peer_t *peer); /* a shard that must be told */
+/* True: the session is to be handed over now rather than handle its next message. */
+bool rr__hand_over_wants(const rr_session_t *session);
+void rr__hand_over_session(rr_session_t *session); /* begins it; may free the session */
+void rr__on_hand_to(rr_scene_t *scene, uint64_t token, int status, const rr_hand_to_t *to);
+void rr__hand_over_answered(rr_session_t *session, int status, const rr_hand_to_t *to);
 
 /* ---- scene_send.c ---- */
 

@@ -12,7 +12,10 @@ static void move_free(rr__move_t *move) {
     *move->prev = move->next;
     if (move->next)
         move->next->prev = move->prev;
+    if (move->handing && move->scene->hand_over)
+        move->scene->hand_over->moving--;
     free(move->extra);
+    free(move->to);
     free(move);
 }
 
@@ -21,26 +24,43 @@ void rr__moves_free(rr_scene_t *scene) {
         move_free(scene->moves);
 }
 
-static rr__move_t *move_new(rr_session_t *session, const char *to, const void *extra, size_t size, uint64_t token) {
-    rr_scene_t *scene = rr__scene_of(session);
-    rr__move_t *move = calloc(1, sizeof(*move) + strlen(to) + 1);
+bool rr__move_set(rr__move_t *move, const char *to, const void *extra, size_t size) {
+    char *name = strdup(to);
     void *copy = size ? malloc(size) : NULL;
-    if (!move || (size && !copy) || !rr__transit(session)) {
-        free(move);
+    if (!name || (size && !copy)) {
+        free(name);
         free(copy);
-        return NULL;
+        return false;
     }
-    *move = (rr__move_t){.scene = scene,
+    if (size)
+        memcpy(copy, extra, size);
+    free(move->to);
+    free(move->extra);
+    move->to = name;
+    move->extra = copy;
+    move->extra_size = size;
+    return true;
+}
+
+rr__move_t *rr__move_new(rr_session_t *session, const char *to, const void *extra, size_t size, uint64_t token) {
+    rr_scene_t *scene = rr__scene_of(session);
+    rr__move_t *move = calloc(1, sizeof(*move));
+    if (!move || !rr__move_set(move, to, extra, size))
+        goto fail;
+    if (!rr__transit(session)) {
+        free(move->to);
+        free(move->extra);
+        goto fail;
+    }
+    *move = (rr__move_t){.to = move->to,
+                         .extra = move->extra,
+                         .extra_size = size,
+                         .scene = scene,
                          .session = session,
                          .peer = session->peer,
                          .slot = session->slot,
                          .incarnation = session->incarnation,
-                         .token = token,
-                         .extra = copy,
-                         .extra_size = size};
-    if (size)
-        memcpy(copy, extra, size);
-    strcpy(move->to, to);
+                         .token = token};
     move->next = scene->moves;
     move->prev = &scene->moves;
     if (move->next)
@@ -48,6 +68,9 @@ static rr__move_t *move_new(rr_session_t *session, const char *to, const void *e
     scene->moves = move;
     session->transit->move = move;
     return move;
+fail:
+    free(move);
+    return NULL;
 }
 
 int rr_scene_change(rr_scene_t *scene, const rr_sid_t *id, const char *to, const void *extra, size_t size,
@@ -59,7 +82,7 @@ int rr_scene_change(rr_scene_t *scene, const rr_sid_t *id, const char *to, const
     }
     if (session->state == RR__MOVING || (session->transit && session->transit->move) || scene->stopping)
         return RR_ESTATE;
-    rr__move_t *move = move_new(session, to, extra, size, token);
+    rr__move_t *move = rr__move_new(session, to, extra, size, token);
     if (!move)
         return RR_ENOMEM;
     move->late = session->state == RR__ENTERING;
@@ -70,7 +93,9 @@ int rr_scene_change(rr_scene_t *scene, const rr_sid_t *id, const char *to, const
 
 static void fail_move(rr__move_t *move, const char *why) {
     rr_scene_t *scene = move->scene;
-    rr_count(&scene->count.move_failures, 1);
+    if (move->handing && move->session)
+        move->session->flags |= RR__HELD_BACK;
+    rr_count(move->handing ? &scene->count.hand_over_failures : &scene->count.move_failures, 1);
     rr__scene_fail(scene, move->token, why);
     move_free(move);
 }
@@ -83,6 +108,7 @@ void rr__move_start(rr_session_t *session) {
     move->late = false;
     move->target = rr__scene_lookup(scene, move->to);
     if (move->target == RR_NOBODY || move->target == scene->addr) {
+        session->state = RR__READY;
         snprintf(why, sizeof(why),
                  move->target ? "STATE: the session is in %s already" : "NOROUTE: there is no scene %s", move->to);
         fail_move(move, why);
@@ -116,7 +142,8 @@ static rr_buffer_t *enter_encode(const rr_session_t *session, const rr__move_t *
                             .gate_size = (uint32_t)strlen(gate),
                             .from_size = (uint32_t)strlen(scene->options->name),
                             .sid_size = (uint32_t)rr_sid_encode(&session->id, sid),
-                            .extra_size = (uint32_t)move->extra_size};
+                            .extra_size = (uint32_t)move->extra_size,
+                            .hello_flags = session->peer->hello_flags};
     rr_buffer_t *buffer =
         rr_buffer_new(sizeof(head) + head.gate_size + head.from_size + head.sid_size + head.extra_size);
     if (!buffer)
@@ -161,12 +188,16 @@ static void tell_moved(rr__move_t *move, bool left, unsigned reason) {
     rr_put64(body, move->target);
     rr_put32(body + 8, left ? 1 + reason : 0);
     rr__tell(move->peer, move->scene, RR_REC_MOVED, 0, move->slot, move->incarnation, move->hop, body, sizeof(body),
-             NULL, 0);
+             move->to, strlen(move->to));
 }
 
 static void moved(rr_session_t *session, rr__move_t *move) {
     rr_scene_t *scene = rr__scene_of(session);
     rr_count(&scene->count.moves_out, 1);
+    if (move->handing && scene->hand_over) {
+        scene->hand_over->moved++;
+        rr_count(&scene->count.handed_over, 1);
+    }
     on_leave_called(session, move->to);
     for (rr__queued_t *item = session->first; item; item = item->next)
         rr__tell(session->peer, scene, RR_REC_RETURN, item->cmd, session->slot, session->incarnation, 0, NULL, 0,
@@ -241,9 +272,10 @@ void rr__on_fence(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record
 
 /* ---- Here ---- */
 
-static void name_gate(rr__peer_t *peer, const char *gate) {
+static void name_gate(rr__peer_t *peer, const char *gate, uint32_t flags) {
     if (!peer->gate)
         peer->gate = strdup(gate);
+    peer->hello_flags |= flags;
 }
 
 /* The session object for an ENTER: the one that we know already as its login scene, or a new one. NULL: *error says
@@ -255,7 +287,7 @@ static rr_session_t *adopt(rr_scene_t *scene, const rr_enter_t *request, int *er
     *error = RR_ENOMEM;
     if (!peer)
         return NULL;
-    name_gate(peer, request->gate);
+    name_gate(peer, request->gate, head->hello_flags);
     if (older && older->incarnation == head->incarnation && older->state == RR__AWAY) {
         rr__count_down(&scene->count.away);
         older->hop = head->hop;
@@ -294,7 +326,7 @@ void rr__enter_start(rr_session_t *session) {
 void rr__on_enter(rr_scene_t *scene, rr_message_t *msg) {
     rr_enter_t request;
     int rc = rr_enter_decode(rr_message_data(msg), rr_message_size(msg), &request);
-    if (rc == RR_OK && scene->stopping)
+    if (rc == RR_OK && (scene->stopping || scene->hand_over))
         rc = RR_ESTOPPING;
     rr_session_t *session = rc == RR_OK ? adopt(scene, &request, &rc) : NULL;
     if (!session || !rr__transit(session)) {

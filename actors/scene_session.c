@@ -112,13 +112,25 @@ void rr__session_unmap(rr_session_t *session) {
     session->peer->slots[session->slot] = NULL;
 }
 
-void rr__session_join(rr_session_t *session) {
+static void tell_join(rr_session_t *session, const void *extra, size_t size) {
+    rr_scene_t *scene = rr__scene_of(session);
+    rr__peer_t *peer = session->peer;
+    const char *name = scene->options->name;
+    if (!peer->named)
+        rr__tell(peer, scene, RR_REC_NAME, 0, 0, 0, 0, name, strlen(name), NULL, 0);
+    peer->named = true;
+    bool keeps = (peer->hello_flags & RR_HELLO_KEEPS) && size > 0, large = size > RR_KEPT_MAX;
+    rr__tell(peer, scene, RR_REC_JOIN, (uint16_t)(!keeps ? 0 : large ? RR_JOIN_NO_EXTRA : RR_JOIN_EXTRA), session->slot,
+             session->incarnation, session->hop, NULL, 0, extra, keeps && !large ? size : 0);
+}
+
+void rr__session_join(rr_session_t *session, const void *extra, size_t size) {
     if (session->flags & RR__JOINED)
         return;
     session->flags |= RR__JOINED;
     session->peer->held++;
     rr_count(&rr__scene_of(session)->count.sessions, 1);
-    rr__tell_session(session, RR_REC_JOIN, session->hop);
+    tell_join(session, extra, size);
 }
 
 void rr__session_part(rr_session_t *session) {
@@ -321,6 +333,9 @@ static void op_over(rr_session_t *session, rr__op_kind_t kind, int status) {
     case RR__OP_OFFLINE:
         finish(session);
         return;
+    case RR__OP_HAND_OVER: /* ended without an answer */
+        rr__hand_over_answered(session, status == RR_OK ? RR_EHANDLER : status, NULL);
+        return;
     default:
         session->running--;
         if (session->state == RR__GONE && session->running == 0)
@@ -521,7 +536,9 @@ static void supersede(rr_session_t *session) {
 
 void rr__session_wait_for(rr_session_t *session, rr_session_t *older) {
     if (!make_rare(older) || !make_rare(session)) {
-        if (session->transit->enter)
+        if (session->transit->resumed)
+            rr__close_session(session, RR_CLOSE_SCENE_GONE);
+        if (session->transit->enter || session->transit->resumed)
             rr__session_free(session);
         else
             refuse(session, NULL, 0, false);
@@ -539,6 +556,22 @@ void rr__session_wait_for(rr_session_t *session, rr_session_t *older) {
     if (older->state != RR__OFFLINE && older->incarnation != session->incarnation)
         supersede(older); /* else it is the same client, back before its last visit was cleared away */
     rr__watch(session, rr__scene_of(session)->options->kick_wait_ms);
+}
+
+/* Its former scene, of our name, is gone: it begins here as it had come there. */
+static void resume(rr_session_t *session) {
+    rr_scene_t *scene = rr__scene_of(session);
+    if (session->flags & (RR__LEFT | RR__CLOSING)) { /* not here any more: offline, never enter */
+        rr__session_offline(session);
+        return;
+    }
+    rr_count(&scene->count.resumed, 1);
+    void *extra = session->transit->extra;
+    size_t size = session->transit->extra_size;
+    session->transit->extra = NULL;
+    rr__transit_free(session);
+    rr__session_enter(session, scene->options->name, extra, size);
+    free(extra);
 }
 
 static rr_session_t *take_waiters(rr_session_t *session) {
@@ -568,6 +601,8 @@ static void promote(rr_session_t *session) {
     }
     if (moving_in)
         rr__enter_start(session);
+    else if (session->transit->resumed)
+        resume(session);
     else
         admit(session);
 }
@@ -605,7 +640,7 @@ static void force_out(rr_session_t *older) {
 void rr__session_enter(rr_session_t *session, const char *from, const void *extra, size_t size) {
     rr_scene_t *scene = rr__scene_of(session);
     session->state = RR__ENTERING;
-    rr__session_join(session);
+    rr__session_join(session, extra, size);
     uint64_t token = ++scene->next_token;
     int rc = rr__session_set_user(session);
     if (rc == RR_OK && scene->logic->enter) {
@@ -753,7 +788,7 @@ void rr__on_message(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *reco
         rr_count(&scene->count.stale, 1);
         return;
     }
-    if (session->state != RR__READY || session->first) {
+    if (session->state != RR__READY || session->first || (session->running != 0 && rr__hand_over_wants(session))) {
         enqueue(session, record->cmd, body, size, owner);
         return;
     }
@@ -774,7 +809,7 @@ static void end_session(rr_session_t *session);
 /* Goes on with what waits, as far as the session's state allows. May free the session. */
 void rr__session_advance(rr_session_t *session) {
     rr_scene_t *scene = rr__scene_of(session);
-    while (session->first && session->state == RR__READY) {
+    while (session->first && session->state == RR__READY && !rr__hand_over_wants(session)) {
         rr__logic_begin(scene);
         bool now = may_run(session, session->first->cmd);
         rr__logic_end(scene);
@@ -787,6 +822,10 @@ void rr__session_advance(rr_session_t *session) {
     }
     if (session->state == RR__READY && (session->flags & (RR__LEFT | RR__WATCHED)) == RR__LEFT && session->running > 0)
         rr__watch(session, scene->options->offline_wait_ms); /* it left while it was on the move */
+    if (session->state == RR__READY && session->running == 0 && rr__hand_over_wants(session)) {
+        rr__hand_over_session(session);
+        return;
+    }
     if (session->state != RR__READY || session->running > 0 || session->first)
         return;
     if (session->flags & RR__LEFT)
@@ -899,6 +938,56 @@ void rr__session_depart(rr_session_t *session) {
         rr__session_free(session);
     if (next)
         promote(next);
+}
+
+static void resume_as(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const rr_resume_head_t *head,
+                      const rr_sid_t *id, const void *extra, size_t size) {
+    rr_session_t *older = rr__session_by_id(scene, id);
+    bool known = rr__session_at(peer, record->slot, record->incarnation);
+    bool taken = older && ((head->flags & RR_RESUME_LOGIN) || older->flags & RR__LOGIN);
+    if (known || taken || scene->stopping) {
+        rr__tell(peer, scene, RR_REC_CLOSE, 0, record->slot, record->incarnation,
+                 taken ? RR_CLOSE_REPLACED : RR_CLOSE_SCENE_GONE, NULL, 0, NULL, 0);
+        return;
+    }
+    rr_session_t *session = rr__session_new(scene, peer, record->slot, record->incarnation);
+    rr__transit_t *transit = session ? rr__transit(session) : NULL;
+    rr_verdict_t came = {.extra = size ? extra : NULL, .extra_size = size};
+    if (!transit || !keep_extra(session, &came) || !rr__session_set_id(session, id) ||
+        (!older && !rr__session_table(session))) {
+        rr__tell(peer, scene, RR_REC_CLOSE, 0, record->slot, record->incarnation, RR_CLOSE_SCENE_GONE, NULL, 0, NULL, 0);
+        if (session)
+            rr__session_free(session);
+        return;
+    }
+    transit->resumed = true;
+    session->online_time = (uint32_t)head->online_time;
+    session->hop = record->arg;
+    session->flags |= head->flags & RR_RESUME_LOGIN ? RR__LOGIN : 0;
+    if (older)
+        rr__session_wait_for(session, older);
+    else
+        resume(session);
+}
+
+void rr__on_resume(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size) {
+    rr_resume_head_t head;
+    rr_sid_t id;
+    if (record->size < sizeof(head)) {
+        rr_count(&scene->count.bad_records, 1);
+        return;
+    }
+    memcpy(&head, record->body, sizeof(head));
+    if (head.sid_size > record->size - sizeof(head) ||
+        rr_sid_decode(record->body + sizeof(head), head.sid_size, &id) != RR_OK) {
+        rr_count(&scene->count.bad_records, 1);
+        return;
+    }
+    if (!record->follows) { /* else body is the message that followed */
+        body = record->body + sizeof(head) + head.sid_size;
+        size = record->size - sizeof(head) - head.sid_size;
+    }
+    resume_as(scene, peer, record, &head, &id, body, size);
 }
 
 void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record) {
@@ -1039,6 +1128,10 @@ static void stop_session(rr_session_t *session) {
     session->reason = RR_CLOSE_DRAIN;
     if (session->state == RR__WAITING)
         return; /* it follows its older one */
+    if (session->state == RR__AWAY && scene->handed_over) { /* it lives on; our successor hears of it from its gate */
+        rr__session_free(session);
+        return;
+    }
     if (session->state == RR__MOVING && session->transit->move->fenced)
         return; /* its end comes in time, and with it either scene's offline */
     if (at_work(session)) {

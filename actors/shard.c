@@ -6,8 +6,6 @@
 
 #include "actors/gate_impl.h"
 
-enum { TAG_TICK = 1 };
-
 #define RESUME_SLICE 64u
 #define NS_PER_MS    1000000ull
 
@@ -47,16 +45,18 @@ void rr__ref_use(rr__scene_ref_t **field, rr__scene_ref_t *ref) {
         ref->users++;
 }
 
-/* A record for a scene, and how much of its window it takes. The first says who we are. */
-static int ref_put(rr__shard_t *shard, rr__scene_ref_t *ref, uint16_t kind, uint16_t cmd, uint32_t slot,
-                   uint64_t incarnation, uint32_t arg, const void *head, size_t head_size, const void *body,
-                   size_t size, rr_buffer_t *owner) {
+/* The first record says who we are. */
+int rr__ref_put(rr__shard_t *shard, rr__scene_ref_t *ref, uint16_t kind, uint16_t cmd, uint32_t slot,
+                uint64_t incarnation, uint32_t arg, const void *head, size_t head_size, const void *body, size_t size,
+                rr_buffer_t *owner) {
     if (ref->dead)
         return RR_OK;
     if (ref->records == 0 && kind != RR_REC_HELLO) {
         const rr_gate_options_t *o = &shard->gate->options;
-        rr_hello_t hello = {.window = o->window_messages, .window_bytes = (uint32_t)o->window_bytes};
-        int rc = ref_put(shard, ref, RR_REC_HELLO, 0, 0, 0, 0, &hello, sizeof(hello), o->name, strlen(o->name), NULL);
+        rr_hello_t hello = {.window = o->window_messages,
+                            .window_bytes = (uint32_t)o->window_bytes,
+                            .flags = o->scene_lost == RR_LOST_WAIT ? RR_HELLO_KEEPS : 0};
+        int rc = rr__ref_put(shard, ref, RR_REC_HELLO, 0, 0, 0, 0, &hello, sizeof(hello), o->name, strlen(o->name), NULL);
         if (rc != RR_OK)
             return rc;
     }
@@ -70,7 +70,7 @@ static int ref_put(rr__shard_t *shard, rr__scene_ref_t *ref, uint16_t kind, uint
 }
 
 void rr__ref_record(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t kind, uint32_t arg) {
-    if (ref_put(slot->shard, ref, kind, 0, slot->index, slot->incarnation, arg, NULL, 0, NULL, 0, NULL) != RR_OK)
+    if (rr__ref_put(slot->shard, ref, kind, 0, slot->index, slot->incarnation, arg, NULL, 0, NULL, 0, NULL) != RR_OK)
         rr_log(slot->shard->system, RR_ERROR, "GATE", "%s: out of memory: a scene is not told about a session",
                slot->shard->gate->options.name);
 }
@@ -78,7 +78,7 @@ void rr__ref_record(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t kind, uint3
 void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref) {
     uint8_t login[8];
     rr_put64(login, slot->login ? slot->login->addr : RR_NOBODY);
-    if (ref_put(slot->shard, ref, RR_REC_FENCE, 0, slot->index, slot->incarnation, slot->hop, login, sizeof(login),
+    if (rr__ref_put(slot->shard, ref, RR_REC_FENCE, 0, slot->index, slot->incarnation, slot->hop, login, sizeof(login),
                 NULL, 0, NULL) != RR_OK)
         rr__shard_close(slot, RR_CLOSE_IO);
 }
@@ -117,13 +117,14 @@ static void flush_ref(rr__shard_t *shard, rr__scene_ref_t *ref) {
 static void ref_free(rr__scene_ref_t *ref) {
     rr_outlet_free(&ref->out);
     free(ref->pending_head);
+    free(ref->name);
     free(ref);
 }
 
 /* Dead, and named by no slot any more. */
 static void drop_dead_refs(rr__shard_t *shard) {
     for (rr__scene_ref_t **link = &shard->scenes, *ref; (ref = *link);) {
-        if (ref->dead && ref->users == 0 && !ref->dirty) {
+        if (ref->dead && ref->users == 0 && !ref->dirty && !ref->asking && !ref->superseded) {
             *link = ref->next;
             ref_free(ref);
         } else {
@@ -265,6 +266,10 @@ static uint32_t check_idle(rr__slot_t *slot) {
 
 static void check(rr__slot_t *slot) {
     uint32_t next = slot->state >= RR__ACTIVE ? check_idle(slot) : check_login(slot);
+    if (next && slot->state == RR__LOST) {
+        uint32_t left = rr__check_lost(slot);
+        next = left < next ? left : next;
+    }
     if (next)
         wheel_add(slot, next);
 }
@@ -287,12 +292,13 @@ static void turn_wheel(rr__shard_t *shard) {
             check(slot);
         }
     }
+    rr__refs_look(shard);
 }
 
 static void start_ticking(rr__shard_t *shard) {
     if (shard->ticking || shard->open == 0)
         return;
-    shard->ticking = rr_timer_start(shard->self, shard->gate->tick_ms, 0, TAG_TICK, NULL) == RR_OK;
+    shard->ticking = rr_timer_start(shard->self, shard->gate->tick_ms, 0, RR__TAG_TICK, NULL) == RR_OK;
 }
 
 /* ---- Slots ---- */
@@ -361,8 +367,36 @@ void rr__hold_free(rr__slot_t *slot) {
         return;
     held_free(slot->hold->first);
     held_free(slot->hold->returned);
+    held_free(slot->hold->extra);
     free(slot->hold);
     slot->hold = NULL;
+}
+
+bool rr__hold_make(rr__slot_t *slot) {
+    if (slot->hold)
+        return true;
+    rr__hold_t *hold = calloc(1, sizeof(*hold));
+    if (!hold)
+        return false;
+    hold->last = &hold->first;
+    hold->returned_last = &hold->returned;
+    slot->hold = hold;
+    return true;
+}
+
+static void forward_list(rr__slot_t *slot, const rr__held_t *list) {
+    for (; list && slot->state < RR__LOST; list = list->next)
+        rr__slot_forward(slot, list->cmd, list->body, list->size, list->owner);
+}
+
+void rr__hold_release(rr__slot_t *slot) {
+    rr__slot_t keeper = {.hold = slot->hold};
+    slot->hold = NULL;
+    if (!keeper.hold)
+        return;
+    forward_list(slot, keeper.hold->returned);
+    forward_list(slot, keeper.hold->first);
+    rr__hold_free(&keeper);
 }
 
 static void hold(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
@@ -373,7 +407,7 @@ static void hold(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t siz
     rr__held_t *held = full ? NULL : malloc(sizeof(*held) + (owner ? 0 : size));
     if (!held) {
         rr_count(&slot->shard->count.limit_held, 1);
-        rr__shard_close(slot, RR_CLOSE_QUEUE);
+        rr__shard_close(slot, slot->state == RR__LOST ? RR_CLOSE_SCENE_GONE : RR_CLOSE_QUEUE);
         return;
     }
     *held = (rr__held_t){.owner = owner ? rr_buffer_ref(owner) : NULL,
@@ -395,6 +429,7 @@ static void detach(rr__slot_t *slot, rr_close_reason_t reason) {
     rr__shard_t *shard = slot->shard;
     rr_gate_t *gate = shard->gate;
     rr__slot_state_t state = slot->state;
+    rr__slot_leave_lists(slot);
     slot->state = RR__CLOSED;
     wheel_remove(slot);
     unlink_paused(slot);
@@ -403,7 +438,7 @@ static void detach(rr__slot_t *slot, rr_close_reason_t reason) {
     rr_count(&shard->count.closes[reason], 1);
     if (state == RR__LOGGING_IN)
         atomic_fetch_sub_explicit(&gate->pending_logins, 1, memory_order_relaxed);
-    if (state == RR__ACTIVE || state == RR__MOVED_OFF) {
+    if (state == RR__ACTIVE || state == RR__MOVED_OFF || state == RR__LOST) {
         atomic_fetch_sub_explicit(&gate->session_count, 1, memory_order_relaxed);
         rr_count(&shard->count.sessions, (uint64_t)-1);
     }
@@ -417,8 +452,8 @@ static void detach(rr__slot_t *slot, rr_close_reason_t reason) {
     }
     rr__ref_use(&slot->scene, NULL);
     rr__ref_use(&slot->login, NULL);
-    free(slot->sid);
-    slot->sid = NULL;
+    free(slot->kept);
+    slot->kept = NULL;
 }
 
 void rr__shard_close(rr__slot_t *slot, rr_close_reason_t reason) {
@@ -433,7 +468,7 @@ void rr__shard_close(rr__slot_t *slot, rr_close_reason_t reason) {
 void rr__slot_forward(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
     rr__shard_t *shard = slot->shard;
     rr__scene_ref_t *ref = slot->scene;
-    if (ref_put(shard, ref, RR_REC_MESSAGE, cmd, slot->index, slot->incarnation, 0, NULL, 0, body, size, owner) !=
+    if (rr__ref_put(shard, ref, RR_REC_MESSAGE, cmd, slot->index, slot->incarnation, 0, NULL, 0, body, size, owner) !=
         RR_OK) {
         rr__shard_close(slot, RR_CLOSE_IO);
         return;
@@ -442,42 +477,14 @@ void rr__slot_forward(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_
         pause_slot(slot, ref);
 }
 
-static void log_in(rr__slot_t *slot, const uint8_t *key, size_t size, rr_buffer_t *owner) {
-    rr__shard_t *shard = slot->shard;
-    rr_gate_t *gate = shard->gate;
-    const rr_gate_options_t *o = &gate->options;
-    uint8_t head[sizeof(rr_login_head_t) + 64];
-    char ip[64];
-    if (!shard->login || shard->login->dead) {
-        rr_count(&shard->count.no_login_scene, 1);
-        rr__shard_close(slot, RR_CLOSE_SCENE_GONE);
-        return;
-    }
-    uint32_t pending = atomic_fetch_add_explicit(&gate->pending_logins, 1, memory_order_relaxed);
-    slot->state = RR__LOGGING_IN;
-    if (o->max_pending_logins && pending >= o->max_pending_logins) {
-        rr_count(&shard->count.limit_pending_logins, 1);
-        rr__shard_close(slot, RR_CLOSE_LIMIT);
-        return;
-    }
-    rr_connection_peer_ip(slot->connection, ip, sizeof(ip));
-    rr_login_head_t login = {.online_time = slot->online_time,
-                             .flags = o->session_id_int ? RR_LOGIN_INT : 0,
-                             .ip_size = (uint16_t)strlen(ip)};
-    memcpy(head, &login, sizeof(login));
-    memcpy(head + sizeof(login), ip, login.ip_size);
-    rr__ref_use(&slot->scene, shard->login);
-    rr__ref_use(&slot->login, shard->login);
-    rr_count(&shard->count.logins, 1);
-    if (ref_put(shard, slot->scene, RR_REC_VERIFY, 0, slot->index, slot->incarnation, 0, head,
-                sizeof(login) + login.ip_size, key, size, owner) != RR_OK)
-        rr__shard_close(slot, RR_CLOSE_IO);
-}
-
 /* A message behind an unanswered login goes to the scene, too, which keeps it in the session's queue: no round trip
  * when the answer is yes. How much of that there may be is limited here. */
 static void pipelined(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
     const rr_gate_options_t *o = &slot->shard->gate->options;
+    if (slot->flags & RR__SLOT_AGAIN) { /* a session that lives on, not a stranger: its queue's limits are the scene's */
+        rr__slot_forward(slot, cmd, body, size, owner);
+        return;
+    }
     bool full = (o->pending_messages && slot->pending_messages >= o->pending_messages) ||
                 (o->pending_bytes && slot->pending_messages && slot->pending_bytes + size > o->pending_bytes);
     if (full) {
@@ -487,7 +494,10 @@ static void pipelined(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_
     }
     slot->pending_messages++;
     slot->pending_bytes += (uint32_t)size;
-    rr__slot_forward(slot, cmd, body, size, owner);
+    if (slot->flags & RR__SLOT_WAITS)
+        hold(slot, cmd, body, size, owner);
+    else
+        rr__slot_forward(slot, cmd, body, size, owner);
 }
 
 /* A token bucket per session, refilled by the loop's clock. */
@@ -512,7 +522,7 @@ static void on_message(void *context, rr_connection_t *connection, uint16_t cmd,
     rr_count(&shard->count.messages_in, 1);
     rr_count(&shard->count.bytes_in, size);
     if (slot->state == RR__OPEN) {
-        log_in(slot, body, size, owner);
+        rr__slot_log_in(slot, body, size, owner);
         return;
     }
     if (cmd == o->heartbeat_cmd) {
@@ -532,6 +542,7 @@ static void on_message(void *context, rr_connection_t *connection, uint16_t cmd,
         pipelined(slot, cmd, body, size, owner);
         break;
     case RR__MOVED_OFF:
+    case RR__LOST:
         hold(slot, cmd, body, size, owner);
         break;
     default:
@@ -635,7 +646,7 @@ void rr__shard_ask_turn(rr__shard_t *shard) {
     shard->turn_asked = rr_system_send(shard->system, shard->addr, RR_TYPE_FLUSH, NULL, 0) == RR_OK;
 }
 
-static void each_slot(rr__shard_t *shard, void (*fn)(rr__slot_t *slot, void *context), void *context) {
+void rr__each_slot(rr__shard_t *shard, void (*fn)(rr__slot_t *slot, void *context), void *context) {
     for (uint32_t c = 0; c < shard->chunk_count; c++)
         for (uint32_t i = 0; i < RR__CHUNK_SLOTS; i++)
             if (shard->chunks[c][i].state != RR__FREE && shard->chunks[c][i].state != RR__CLOSED)
@@ -646,8 +657,18 @@ static void scene_gone(rr__slot_t *slot, void *context) {
     rr__scene_ref_t *ref = context;
     if (slot->member == ref)
         rr__slot_member(slot, NULL);
-    if (slot->scene == ref)
-        rr__shard_close(slot, slot->shard->draining ? RR_CLOSE_DRAIN : RR_CLOSE_SCENE_GONE);
+    if (slot->scene == ref && slot->state != RR__LOST)
+        rr__slot_lose(slot);
+}
+
+void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref) {
+    if (ref->dead)
+        return;
+    ref->dead = true;
+    if (shard->login == ref)
+        rr__ref_use(&shard->login, NULL);
+    rr__each_slot(shard, scene_gone, ref);
+    rr__ref_dirty(shard, ref); /* drops what was for it */
 }
 
 static void on_down(rr__shard_t *shard, uint64_t monitor) {
@@ -656,11 +677,8 @@ static void on_down(rr__shard_t *shard, uint64_t monitor) {
         ref = ref->next;
     if (!ref)
         return;
-    ref->dead = true;
-    if (shard->login == ref)
-        rr__ref_use(&shard->login, NULL);
-    each_slot(shard, scene_gone, ref);
-    rr__ref_dirty(shard, ref); /* drops what was for it */
+    ref->superseded = false;
+    rr__ref_lose(shard, ref);
 }
 
 /* A session that outlived its login scene: its successor must know that the id is taken. */
@@ -668,13 +686,16 @@ static void announce(rr__slot_t *slot, void *context) {
     rr__shard_t *shard = slot->shard;
     rr__scene_ref_t *login = context;
     uint8_t body[8 + RR_SID_MAX];
-    if (!slot->sid || !slot->login || !slot->login->dead)
+    size_t size;
+    const uint8_t *sid = rr__slot_kept(slot, RR__KEPT_SID, &size);
+    if (!size || size > RR_SID_MAX || !slot->login || !slot->login->dead)
         return;
-    size_t size = rr_get16(slot->sid);
+    if (slot->state == RR__LOST && slot->scene == slot->login) /* its RESUME says it all */
+        return;
     rr_put64(body, (uint64_t)slot->online_time);
-    memcpy(body + 8, slot->sid + 2, size);
+    memcpy(body + 8, sid, size);
     rr__ref_use(&slot->login, login);
-    if (ref_put(shard, login, RR_REC_ANNOUNCE, 0, slot->index, slot->incarnation, slot->hop, body, 8 + size, NULL, 0,
+    if (rr__ref_put(shard, login, RR_REC_ANNOUNCE, 0, slot->index, slot->incarnation, slot->hop, body, 8 + size, NULL, 0,
                 NULL) != RR_OK)
         rr__shard_close(slot, RR_CLOSE_SCENE_GONE);
 }
@@ -684,8 +705,11 @@ static void on_login_scene(rr__shard_t *shard, rr_message_t *msg) {
     rr__scene_ref_t *ref = addr ? rr__scene_ref(shard, addr) : NULL;
     rr__ref_use(&shard->login, ref);
     shard->accepting = !shard->draining;
-    if (ref)
-        each_slot(shard, announce, ref);
+    if (!ref)
+        return;
+    shard->login_drained = ref->draining;
+    rr__each_slot(shard, announce, ref);
+    rr__logins_go(shard);
 }
 
 static void pause_reading(rr__slot_t *slot, void *context) {
@@ -703,14 +727,14 @@ static void on_drain(rr__shard_t *shard, rr__latch_t *latch) {
     shard->draining = true;
     shard->accepting = false;
     shard->drain_latch = latch;
-    each_slot(shard, pause_reading, NULL);
+    rr__each_slot(shard, pause_reading, NULL);
 }
 
 static void on_close_all(rr__shard_t *shard, rr__latch_t *latch) {
     shard->draining = shard->closing = true;
     shard->accepting = false;
     shard->close_latch = latch;
-    each_slot(shard, say_goodbye, NULL);
+    rr__each_slot(shard, say_goodbye, NULL);
 }
 
 static void *pointer_of(const rr_message_t *msg) {
@@ -758,6 +782,10 @@ static void shard_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         on_down(shard, rr_message_request(msg));
         break;
     case RR_TIMER:
+        if (rr_message_type(msg) == RR__TAG_SEEK) {
+            rr__seek(shard);
+            break;
+        }
         shard->ticking = false;
         turn_wheel(shard);
         break;
@@ -863,7 +891,7 @@ void rr__shard_free(rr__shard_t *shard) {
         for (uint32_t i = 0; i < RR__CHUNK_SLOTS; i++) {
             rr__hold_free(&shard->chunks[c][i]);
             if (shard->chunks[c][i].state != RR__FREE)
-                free(shard->chunks[c][i].sid);
+                free(shard->chunks[c][i].kept);
         }
         free(shard->chunks[c]);
     }

@@ -88,7 +88,7 @@ static void on_gate_cast(output_t *o, rr_shared_message_t *message) {
     for (uint32_t c = 0; c < shard->chunk_count; c++)
         for (uint32_t i = 0; i < RR__CHUNK_SLOTS; i++) {
             rr__slot_t *slot = &shard->chunks[c][i];
-            if (slot->state == RR__ACTIVE || slot->state == RR__MOVED_OFF)
+            if (slot->state == RR__ACTIVE || slot->state == RR__MOVED_OFF || slot->state == RR__LOST)
                 sent(slot, rr_connection_send_shared(slot->connection, message), o->size);
         }
     rr_count(&shard->count.broadcasts, 1);
@@ -131,13 +131,14 @@ static void on_accept(output_t *o, rr__slot_t *slot) {
         bad(o);
         return;
     }
-    slot->sid = malloc(2 + sid_size);
-    if (!slot->sid) {
+    if (o->shard->gate->options.scene_lost != RR_LOST_RELOGIN && slot->kept)
+        (void)rr__slot_keep(slot, RR__KEPT_KEY, NULL, 0);
+    if (!rr__slot_keep(slot, RR__KEPT_SID, record->body + 4, sid_size)) {
         rr__shard_close(slot, RR_CLOSE_IO);
         return;
     }
-    rr_put16(slot->sid, (uint16_t)sid_size);
-    memcpy(slot->sid + 2, record->body + 4, sid_size);
+    bool again = slot->flags & RR__SLOT_AGAIN;
+    slot->flags &= (uint8_t)~RR__SLOT_AGAIN;
     slot->state = RR__ACTIVE;
     slot->hop = 0;
     slot->ping_tick = o->shard->tick;
@@ -149,7 +150,7 @@ static void on_accept(output_t *o, rr__slot_t *slot) {
         o->body += 4 + sid_size;
         o->size -= 4 + sid_size;
     }
-    if (record->arg & RR_ACCEPT_EXTRA)
+    if ((record->arg & RR_ACCEPT_EXTRA) && !again)
         send_one(o, slot, 0, o->body, o->size, record->arg & RR_ACCEPT_TEXT);
 }
 
@@ -167,11 +168,38 @@ static void on_refuse(output_t *o, rr__slot_t *slot) {
 
 /* ---- Moves ---- */
 
+static rr__held_t *held_new(uint16_t cmd, const uint8_t *body, size_t size) {
+    rr__held_t *held = malloc(sizeof(*held) + size);
+    if (!held)
+        return NULL;
+    *held = (rr__held_t){.size = (uint32_t)size, .cmd = cmd, .body = (const uint8_t *)(held + 1)};
+    if (size)
+        memcpy(held + 1, body, size);
+    return held;
+}
+
+/* What a RESUME of the session would need. */
+static void keep_extra(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size) {
+    bool none = cmd == RR_JOIN_NO_EXTRA || !rr__slot_keep(slot, RR__KEPT_EXTRA, cmd ? body : NULL, cmd ? size : 0);
+    slot->flags = (uint8_t)((slot->flags & ~RR__SLOT_NO_EXTRA) | (none ? RR__SLOT_NO_EXTRA : 0));
+}
+
 static void on_join(output_t *o, rr__slot_t *slot) {
-    if (o->record->arg == slot->hop && !(slot->flags & RR__SLOT_STAYED))
-        rr__slot_member(slot, o->from);
-    else
+    if (o->record->arg != slot->hop || slot->flags & RR__SLOT_STAYED) {
         rr__ref_record(slot, o->from, RR_REC_DROP, o->record->arg); /* that move was given up */
+        return;
+    }
+    rr__slot_member(slot, o->from);
+    if (o->shard->gate->options.scene_lost != RR_LOST_WAIT)
+        return;
+    if (slot->state != RR__MOVED_OFF) {
+        keep_extra(slot, o->record->cmd, o->body, o->size);
+        return;
+    }
+    free(slot->hold->extra); /* should the move fail after all, the last enter was the old scene's */
+    slot->hold->extra = held_new(o->record->cmd, o->body, o->size);
+    if (!slot->hold->extra)
+        rr__shard_close(slot, RR_CLOSE_IO);
 }
 
 static void on_part(output_t *o, rr__slot_t *slot) {
@@ -188,13 +216,10 @@ static void on_move(output_t *o, rr__slot_t *slot) {
         bad(o);
         return;
     }
-    slot->hold = calloc(1, sizeof(*slot->hold));
-    if (!slot->hold) {
+    if (!rr__hold_make(slot)) {
         rr__shard_close(slot, RR_CLOSE_IO);
         return;
     }
-    slot->hold->last = &slot->hold->first;
-    slot->hold->returned_last = &slot->hold->returned;
     slot->state = RR__MOVED_OFF;
     slot->hop = o->record->arg;
     slot->flags &= (uint8_t)~RR__SLOT_STAYED;
@@ -207,32 +232,19 @@ static void on_return(output_t *o, rr__slot_t *slot) {
         bad(o);
         return;
     }
-    rr__held_t *held = malloc(sizeof(*held) + o->size);
+    rr__held_t *held = held_new(o->record->cmd, o->body, o->size);
     if (!held) {
         rr__shard_close(slot, RR_CLOSE_IO);
         return;
     }
-    *held = (rr__held_t){.size = (uint32_t)o->size, .cmd = o->record->cmd, .body = (const uint8_t *)(held + 1)};
-    if (o->size)
-        memcpy(held + 1, o->body, o->size);
     *slot->hold->returned_last = held;
     slot->hold->returned_last = &held->next;
 }
 
-static void forward_list(rr__slot_t *slot, const rr__held_t *list) {
-    for (; list && slot->state == RR__ACTIVE; list = list->next)
-        rr__slot_forward(slot, list->cmd, list->body, list->size, list->owner);
-}
-
 /* Everything held goes to whoever has the session now. */
 static void release(rr__slot_t *slot) {
-    rr__hold_t *hold = slot->hold;
-    slot->hold = NULL;
     slot->state = RR__ACTIVE;
-    forward_list(slot, hold->returned);
-    forward_list(slot, hold->first);
-    rr__slot_t keeper = {.hold = hold};
-    rr__hold_free(&keeper);
+    rr__hold_release(slot);
 }
 
 static void on_stay(output_t *o, rr__slot_t *slot) {
@@ -240,12 +252,17 @@ static void on_stay(output_t *o, rr__slot_t *slot) {
         bad(o);
         return;
     }
-    slot->flags = RR__SLOT_STAYED;
+    slot->flags = (uint8_t)((slot->flags & ~RR__SLOT_MOVE_EARLY) | RR__SLOT_STAYED);
     if (slot->member && slot->member != o->from)
         rr__ref_record(slot, slot->member, RR_REC_DROP, slot->hop);
     if (slot->member != o->from)
         rr__slot_member(slot, o->from);
     release(slot);
+}
+
+static void name_ref(rr__scene_ref_t *ref, const void *name, size_t size) {
+    if (!ref->name && size > 0)
+        ref->name = strndup(name, size); /* without memory its sessions cannot outlive it */
 }
 
 /* The session is the target's now, or was, if the client has left meanwhile: it hears of that then. */
@@ -256,6 +273,7 @@ static void on_moved(output_t *o, rr__slot_t *slot) {
         bad(o);
         return;
     }
+    name_ref(target, record->body + 12, record->size - 12);
     if (!slot) {
         uint32_t left = rr_get32(record->body + 8);
         rr__slot_t gone = {.shard = o->shard, .index = record->slot, .incarnation = record->incarnation};
@@ -270,10 +288,14 @@ static void on_moved(output_t *o, rr__slot_t *slot) {
     rr__ref_use(&slot->scene, target);
     if (slot->member == o->from)
         rr__slot_member(slot, NULL); /* its JOIN is on the way */
-    release(slot);
+    if (slot->hold->extra)
+        keep_extra(slot, slot->hold->extra->cmd, slot->hold->extra->body, slot->hold->extra->size);
     if (target->dead) {
-        rr__shard_close(slot, RR_CLOSE_SCENE_GONE);
-    } else if (slot->state == RR__ACTIVE && slot->flags & RR__SLOT_MOVE_EARLY) {
+        rr__slot_lose(slot);
+        return;
+    }
+    release(slot);
+    if (slot->state == RR__ACTIVE && slot->flags & RR__SLOT_MOVE_EARLY) {
         rr_record_t move = {.arg = slot->hop + 1};
         output_t early = {.shard = o->shard, .from = target, .record = &move};
         slot->flags &= (uint8_t)~RR__SLOT_MOVE_EARLY;
@@ -291,6 +313,17 @@ static void on_ack(output_t *o) {
     o->from->done_records = rr_get64(o->record->body);
     o->from->done_bytes = rr_get64(o->record->body + 8);
     rr__ref_resume(o->shard, o->from);
+}
+
+/* Behind the answer no login is given to it, until it says otherwise. */
+static void on_draining(output_t *o) {
+    o->from->draining = o->record->arg == 1;
+    if (o->from == o->shard->login)
+        o->shard->login_drained = o->from->draining;
+    if (rr__ref_put(o->shard, o->from, RR_REC_QUIET, 0, 0, 0, o->record->arg, NULL, 0, NULL, 0, NULL) != RR_OK)
+        rr_log(o->shard->system, RR_ERROR, "GATE", "%s: out of memory: a scene that is drained waits in vain",
+               o->shard->gate->options.name);
+    rr__logins_go(o->shard);
 }
 
 static void on_close(output_t *o, rr__slot_t *slot) {
@@ -336,6 +369,12 @@ static void carry_out(output_t *o) {
     case RR_REC_ACK:
         on_ack(o);
         break;
+    case RR_REC_NAME:
+        name_ref(o->from, o->body, o->size);
+        break;
+    case RR_REC_DRAINING:
+        on_draining(o);
+        break;
     default:
         to_session(o);
     }
@@ -372,6 +411,10 @@ void rr__shard_output(rr__shard_t *shard, rr_message_t *msg) {
     rr__scene_ref_t *from = rr__scene_ref(shard, rr_message_from(msg));
     int rc = from ? rr_batch_open(&reader, rr_message_data(msg), rr_message_size(msg)) : RR_EPROTO;
     rr_count(&shard->count.batches_out, 1);
+    if (rc == RR_OK && from->dead) { /* its name is another's by now */
+        rr_count(&shard->count.stale, reader.records);
+        return;
+    }
     while (rc == RR_OK && (rc = rr_batch_next(&reader, &record)) == RR_OK) {
         output_t o = {shard, from, &record, record.body, record.size, rr_message_buffer(msg)};
         if (record.follows)

@@ -38,6 +38,8 @@ static inline void note(const char *format, ...) {
     va_start(args, format);
     vsnprintf(line, sizeof(line), format, args);
     va_end(args);
+    if (getenv("RR_TEST_NOTES"))
+        fprintf(stderr, "%s\n", line);
     pthread_mutex_lock(&happened.lock);
     ck_assert_uint_lt(happened.count, sizeof(happened.lines) / sizeof(*happened.lines));
     happened.lines[happened.count++] = strdup(line);
@@ -194,10 +196,16 @@ static inline int puppet_enter(void *state, rr_session_t *session, const char *f
                                uint64_t token) {
     puppet_t *puppet = state;
     const char *id = id_text(session);
-    note("%s enter %s from '%s' extra '%.*s'", scene_name(puppet), id, from, (int)size,
+    if (strncmp(id, "bot-", 4))
+        note("%s enter %s from '%s' extra '%.*s'", scene_name(puppet), id, from, (int)size,
          size ? (const char *)extra : "");
     if (!strncmp(id, "slow-", 5))
         return run_on(puppet, id, token);
+    unsigned count = 0; /* of cmd 6, brought by a hand-over */
+    char brought[64];
+    snprintf(brought, sizeof(brought), "%.*s", (int)size, size ? (const char *)extra : "");
+    if (sscanf(brought, "count:%u", &count) == 1)
+        rr_session_set_user(session, (void *)(uintptr_t)count);
     if (!strncmp(id, "bounce-", 7) && !strcmp(from, ""))
         ck_assert_int_eq(rr_scene_change(puppet->scene, rr_session_id(session), "scene@1", "b", 1, 77), RR_OK);
     if (!strncmp(id, "nofail-", 7) == 0 && size == 4 && !memcmp(extra, "fail", 4))
@@ -223,6 +231,13 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
     puppet_t *puppet = state;
     rr_scene_t *scene = puppet->scene;
     const char *id = id_text(session);
+    if (cmd == 6) { /* answered with its number and the session's count; no notes */
+        char answer[64];
+        uintptr_t count = (uintptr_t)rr_session_user(session) + 1;
+        rr_session_set_user(session, (void *)count);
+        snprintf(answer, sizeof(answer), "%.*s %u", (int)size, (const char *)body, (unsigned)count);
+        return rr_scene_send(scene, session, 6, answer, strlen(answer), true);
+    }
     if (cmd == 7) /* bulk: no notes */
         return rr_scene_send(scene, session, 7, body, size, false);
     if (cmd == 8) {
@@ -278,6 +293,15 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
                 say(puppet, "again %d", rr_scene_verdict(scene, puppet->verdicts[i].cb_id, &verdict));
                 puppet->verdicts[i].cb_id = 0;
             }
+    } else if (!strcmp(text, "handover"))
+        say(puppet, "hand_over %d", rr_scene_hand_over(scene, *rest ? rest : NULL, 5000, 57));
+    else if (!strcmp(text, "handto")) {
+        rr_hand_to_t later = {.state = "later", .size = 5};
+        for (size_t i = 0; i < 64; i++)
+            if (puppet->waiting[i].token && !strcmp(puppet->waiting[i].id, rest)) {
+                rr_scene_hand_to(scene, puppet->waiting[i].token, RR_OK, &later);
+                puppet->waiting[i].token = 0;
+            }
     } else if (!strcmp(text, "call"))
         ck_assert_int_eq(rr_scene_call(scene, rest, "greet", "hello", 5, 0, 66), RR_OK);
     else if (!strcmp(text, "timer"))
@@ -314,7 +338,27 @@ static inline int puppet_offline(void *state, rr_session_t *session, int64_t onl
 }
 
 static inline int puppet_leave(void *state, rr_session_t *session, const char *to, uint64_t token) {
-    note("%s leave %s to %s", scene_name(state), id_text(session), to);
+    if (strncmp(id_text(session), "bot-", 4))
+        note("%s leave %s to %s", scene_name(state), id_text(session), to);
+    return RR_OK;
+}
+
+/* Ids: "keep-…" stay, "pend-…" are answered by handto:ID, "fail-…" raise; all others go with their count. */
+static inline int puppet_hand_over(void *state, rr_session_t *session, uint64_t token, rr_hand_to_t *to) {
+    puppet_t *puppet = state;
+    static _Thread_local char text[64];
+    const char *id = id_text(session);
+    if (strncmp(id, "bot-", 4))
+        note("%s hand over %s", scene_name(puppet), id);
+    if (!strncmp(id, "keep-", 5))
+        to->scene = "";
+    if (!strncmp(id, "fail-", 5))
+        return RR_EHANDLER;
+    if (!strncmp(id, "pend-", 5))
+        return run_on(puppet, id, token);
+    snprintf(text, sizeof(text), "count:%u", (unsigned)(uintptr_t)rr_session_user(session));
+    to->state = text;
+    to->size = strlen(text);
     return RR_OK;
 }
 
@@ -389,6 +433,7 @@ static const rr_scene_logic_t puppet_logic = {
     .message = puppet_message,
     .concurrent = puppet_concurrent,
     .offline = puppet_offline,
+    .hand_over = puppet_hand_over,
     .leave = puppet_leave,
     .service = puppet_service,
     .answer = puppet_answer,
