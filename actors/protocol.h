@@ -95,7 +95,7 @@ enum rr_record_kind {
     RR_REC_ANNOUNCE,  /* to a restarted login scene: i64 online_time | sid: a session that lives elsewhere */
     RR_REC_DROP,      /* arg = hop: the move that brought the session to this scene was given up meanwhile */
     RR_REC_RESUME,    /* arg = hop; rr_resume_head_t | sid | extra: its scene is gone, and this one has the name now */
-    RR_REC_QUIET,     /* answers DRAINING: no VERIFY and no RESUME follows behind this */
+    RR_REC_QUIET,     /* answers DRAINING, with its arg: 1 = no VERIFY and no RESUME follows behind this; 0 also by itself */
     /* scene -> shard */
     RR_REC_ACCEPT =
         32,        /* arg = flags; u32 sid size | sid | extra: verified; arg RR_ACCEPT_EXTRA: extra goes out as cmd 0 */

@@ -333,8 +333,6 @@ static void on_reload(rr_scene_t *scene, rr_message_t *msg) {
     rr_reply_buffer(scene->self, msg, buffer);
 }
 
-static void on_stop(rr_scene_t *scene);
-
 /* Handles a message that came in order; true if it is finished with (false: a batch to be read on). Calls are taken. */
 static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
     if (rr_message_kind(msg) == RR_CALL && !taken)
@@ -372,7 +370,7 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
         rr__on_hand_over(scene, msg);
         break;
     case RR_TYPE_STOP:
-        on_stop(scene);
+        rr__scene_stop(scene);
         break;
     default:
         if (rr_message_kind(msg) == RR_CALL)
@@ -706,8 +704,8 @@ void rr__scene_idle(rr_scene_t *scene) {
         clean_up(scene);
 }
 
-static void on_stop(rr_scene_t *scene) {
-    if (scene->stopping)
+void rr__scene_stop(rr_scene_t *scene) {
+    if (scene->stopping || rr__hand_over_delays(scene))
         return;
     unsigned wait_ms = 2 * scene->options->offline_wait_ms + STOP_GRACE_MS;
     rr__hand_over_stop(scene);

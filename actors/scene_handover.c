@@ -8,6 +8,7 @@
 #define BEAT_MS     20
 #define MOVING_MAX  1024u /* at once */
 #define DEADLINE_MS 60000u
+#define STOP_WAIT_NS 1000000000ull /* for sessions that came while it was finished already */
 
 enum { TAG_HAND_OVER = 6 }; /* see scene.c */
 
@@ -228,7 +229,9 @@ void rr__hand_over_beat(rr_scene_t *scene) {
         if (hand->moving == 0)
             reopen(scene);
     }
-    if (scene->hand_over)
+    if (scene->hand_over && hand->stop)
+        rr__scene_stop(scene);
+    if (scene->hand_over && !scene->stopping)
         next_beat(scene);
 }
 
@@ -275,6 +278,17 @@ void rr__on_hand_over(rr_scene_t *scene, rr_message_t *msg) {
 int rr_scene_hand_over(rr_scene_t *scene, const char *to, unsigned deadline_ms, uint64_t token) {
     rr_hand_over_t head = {.deadline_ms = deadline_ms, .flags = RR_HAND_OVER_REOPEN};
     return begin(scene, &head, to ? to : "", to ? strlen(to) : 0, NULL, token);
+}
+
+bool rr__hand_over_delays(rr_scene_t *scene) {
+    rr__hand_over_t *hand = scene->hand_over;
+    uint64_t now = rr_now_ns(scene->self);
+    if (!hand || hand->reopen || !hand->over || (!hand->moving && count_left(scene, true) == 0))
+        return false; /* one that is stopped before it is finished is cut short */
+    if (!hand->stop)
+        hand->deadline_ns = now + STOP_WAIT_NS;
+    hand->stop = true;
+    return now < hand->deadline_ns;
 }
 
 void rr__hand_over_stop(rr_scene_t *scene) {

@@ -138,6 +138,7 @@ typedef struct rr__hand_over {
     uint64_t moved;
     uint32_t moving; /* under way */
     bool reopen, elsewhere;
+    bool stop; /* RR_TYPE_STOP waits for the last */
     bool over; /* told; what comes late is still handed over */
     char to[RR_SID_MAX]; /* "" = options->drain_to */
 } rr__hand_over_t;
@@ -263,6 +264,7 @@ bool rr__scene_todo(rr_scene_t *scene, rr__todo_t *todo); /* queues it; false if
 void rr__scene_fail(rr_scene_t *scene, uint64_t token,
                     const char *text);   /* answer(token, error) soon; token 0: nothing */
 void rr__scene_again(rr_scene_t *scene); /* another turn soon */
+void rr__scene_stop(rr_scene_t *scene);  /* RR_TYPE_STOP */
 void rr__scene_idle(rr_scene_t *scene);  /* something ended: may the stop go on? */
 void rr__scene_loaded(rr_scene_t *scene, int status, const char *why);
 void rr__scene_cleaned(rr_scene_t *scene);
@@ -327,7 +329,8 @@ bool rr__move_set(rr__move_t *move, const char *to, const void *extra, size_t si
 
 void rr__on_hand_over(rr_scene_t *scene, rr_message_t *msg); /* takes it over (it is taken already) */
 void rr__hand_over_beat(rr_scene_t *scene);                  /* timer */
-void rr__hand_over_stop(rr_scene_t *scene);                  /* the scene stops: answers */
+bool rr__hand_over_delays(rr_scene_t *scene); /* the stop waits for those under way, a little; it comes again then */
+void rr__hand_over_stop(rr_scene_t *scene);   /* the scene stops: answers */
 void rr__hand_over_free(rr_scene_t *scene);
 void rr__hand_over_hello(rr_scene_t *scene, rr__peer_t *peer); /* a shard that must be told */
 /* True: the session is to be handed over now rather than handle its next message. */

@@ -708,6 +708,10 @@ static void on_login_scene(rr__shard_t *shard, rr_message_t *msg) {
     if (!ref)
         return;
     shard->login_drained = ref->draining;
+    /* It must know of us, to tell us when it takes no more logins. */
+    if (ref->records == 0 && rr__ref_put(shard, ref, RR_REC_QUIET, 0, 0, 0, 0, NULL, 0, NULL, 0, NULL) != RR_OK)
+        rr_log(shard->system, RR_ERROR, "GATE", "%s: out of memory: the login scene does not know of a loop",
+               shard->gate->options.name);
     rr__each_slot(shard, announce, ref);
     rr__logins_go(shard);
 }

@@ -1,0 +1,312 @@
+/* Scenes that hand their sessions over: where to, with what, what waits meanwhile, and that nothing is lost or doubled. */
+#include "actors/protocol.h"
+#include "fixture.h"
+
+static client_t *log_in_at(const char *key, const char *scene) {
+    client_t *client = log_in(key);
+    char order[80];
+    snprintf(order, sizeof(order), "move:%s", scene);
+    tell(client, 1, order);
+    expect(client, 100, "welcome");
+    return client;
+}
+
+static void hand_over(const char *scene, const char *to, uint64_t moved, uint64_t left) {
+    uint64_t m, l;
+    ck_assert_int_eq(rr_scenes_hand_over(node.system, &scene, 1, to, false, 5000, &m, &l), RR_OK);
+    ck_assert_uint_eq(m, moved);
+    ck_assert_uint_eq(l, left);
+}
+
+static void stop_scene(size_t i) {
+    ck_assert_int_eq(rr_actors_drain(node.system, NULL, 0, &node.scenes[i].name, 1, 5000), RR_OK);
+    while (rr_lookup(node.system, node.scenes[i].name) != RR_NOBODY)
+        usleep(500);
+}
+
+START_TEST(sessions_go_where_they_should_with_their_state) {
+    prepare();
+    node.scene_count = 3;
+    node.scenes[1].drain_to = "scene@2";
+    start();
+    client_t *a = log_in_at("alice", "scene@1"), *b = log_in_at("keep-bob", "scene@1"), *c = log_in_at("fail-carol", "scene@1");
+    tell(a, 6, "1");
+    expect(a, 6, "1 1");
+    hand_over("scene@1", NULL, 1, 2); /* bob's logic keeps him, carol's failed */
+    expect(a, 100, "welcome");
+    await_line("scene@2 enter alice from 'scene@1' extra 'count:1'");
+    ck_assert(was_noted("scene@1 leave alice to scene@2"));
+    tell(a, 6, "2");
+    expect(a, 6, "2 2");
+    expect_silence(b); /* is served until the end */
+    expect_silence(c);
+    tell(a, 1, "move:scene@1"); /* a scene that was drained takes nobody */
+    await_line("scene@2 answer 55 error *");
+    expect_silence(a);
+    stop_scene(1);
+    expect_closed(b);
+    expect_closed(c);
+    await_line("scene@1 offline keep-bob drain");
+    ck_assert_uint_eq(times_noted("scene@1 offline alice*"), 0);
+    expect_silence(a);
+    ck_assert(metric("rr_scene_handed_over_total{scene=\"scene@0\"}") == 0);
+    hang_up(a);
+    await_line("scene@2 offline alice peer");
+    await_line("scene@0 offline alice peer");
+    hang_up(b);
+    hang_up(c);
+    finish();
+}
+END_TEST
+
+START_TEST(a_logic_may_answer_later_and_messages_wait) {
+    prepare();
+    start();
+    client_t *a = log_in("pend-alice"), *b = log_in_at("bob", "scene@1"), *c = log_in("keep-carol");
+    tell(c, 1, "handover:scene@1");
+    await_line("scene@0 hand over pend-alice");
+    tell(a, 6, "1");
+    tell(a, 6, "2");
+    tell(c, 1, "handto:pend-alice");
+    expect(a, 100, "welcome");
+    expect(a, 6, "1 1");
+    expect(a, 6, "2 2");
+    await_line("scene@1 enter pend-alice from 'scene@0' extra 'later'");
+    await_line("scene@0 answer 57 ok [1, 1]");
+    client_t *d = log_in("dora"); /* open again by now, or soon: her login waits */
+    tell(a, 1, "move:scene@0");
+    expect(a, 100, "welcome");
+    expect_silence(a);
+    expect_silence(b);
+    expect_silence(d);
+    hang_up(a);
+    hang_up(b);
+    hang_up(c);
+    hang_up(d);
+    finish();
+}
+END_TEST
+
+START_TEST(running_handlers_end_first_and_what_is_queued_goes_along) {
+    prepare();
+    start();
+    client_t *a = log_in("alice"), *c = log_in("keep-carol");
+    tell(a, 1, "wait"); /* runs on */
+    tell(a, 6, "1");
+    tell(a, 6, "2");
+    await_line("scene@0 message alice 1 wait");
+    tell(c, 1, "handover:scene@1");
+    tell(c, 1, "echo:x");
+    expect(c, 1, "echo:x");
+    ck_assert(!was_noted("scene@0 hand over alice"));
+    tell(c, 1, "go:alice");
+    expect(a, 100, "welcome");
+    expect(a, 6, "1 1"); /* handled there: the count begins at 0, as handed over */
+    expect(a, 6, "2 2");
+    await_line("scene@1 enter alice from 'scene@0' extra 'count:0'");
+    hang_up(a);
+    hang_up(c);
+    finish();
+}
+END_TEST
+
+START_TEST(a_target_that_is_not_there_yet) {
+    prepare();
+    start();
+    client_t *a = log_in("alice"), *c = log_in("keep-carol");
+    tell(c, 1, "handover:scene@2");
+    await_line("scene@0 hand over alice");
+    for (int i = 0; i < 5; i++)
+        expect_silence(a); /* is served where it is */
+    node.scene_count = 3;
+    start_scene(2);
+    expect(a, 100, "welcome");
+    await_line("scene@2 enter alice from 'scene@0' extra 'count:0'");
+    await_line("scene@0 answer 57 ok [1, 1]");
+    hang_up(a);
+    hang_up(c);
+    finish();
+}
+END_TEST
+
+START_TEST(logins_wait_while_their_scene_is_replaced) {
+    prepare();
+    start();
+    client_t *a = log_in("alice");
+    hand_over("scene@0", "scene@1", 1, 0);
+    expect(a, 100, "welcome");
+    client_t *b = dial();
+    tell(b, 0, "bob");
+    tell(b, 3, "echo:behind it");
+    expect_silence(a);
+    stop_scene(0);
+    ck_assert_uint_eq(times_noted("scene@0 offline*"), 0); /* alice lives on, registered nowhere for a moment */
+    ck_assert(!was_noted("scene@0 verify bob*"));
+    start_scene(0);
+    expect(b, 100, "welcome");
+    expect(b, 3, "echo:behind it");
+    client_t *a2 = log_in("alice"); /* known again */
+    expect_closed(a);
+    await_line("scene@1 offline alice replaced");
+    await_line("scene@0 offline alice replaced");
+    expect(b, 99, "scene@0 offline alice");
+    hang_up(a);
+    hang_up(a2);
+    hang_up(b);
+    finish();
+}
+END_TEST
+
+START_TEST(clients_that_leave_and_scenes_that_die_meanwhile) {
+    prepare();
+    start();
+    client_t *a = log_in("pend-alice"), *b = log_in("bob"), *c = log_in("keep-carol");
+    tell(c, 1, "handover:scene@1");
+    await_line("scene@0 hand over pend-alice");
+    hang_up(a);
+    await_line("scene@0 offline pend-alice peer");
+    expect(c, 99, "scene@0 offline pend-alice");
+    tell(c, 1, "handto:pend-alice"); /* too late for her */
+    await_line("scene@0 answer 57 ok [1, 1]");
+    while (hear(b) && b->cmd == 99)
+        ; /* her offline notice, if he was still there */
+    ck_assert_str_eq(b->body, "welcome");
+    ck_assert_uint_eq(times_noted("scene@1 enter pend-alice*"), 0);
+    hang_up(b);
+    hang_up(c);
+    finish();
+}
+END_TEST
+
+START_TEST(not_to_a_scene_that_ends_as_well) {
+    prepare();
+    start();
+    client_t *a = log_in("alice");
+    const char *scene = "scene@0";
+    uint64_t moved, left;
+    ck_assert_int_eq(rr_scenes_hand_over(node.system, &scene, 1, "scene@1", true, 5000, &moved, &left), RR_OK);
+    ck_assert_uint_eq(moved, 0);
+    ck_assert_uint_eq(left, 1);
+    expect_silence(a);
+    hang_up(a);
+    finish();
+}
+END_TEST
+
+/* ---- Many clients, one scene after the other ---- */
+
+#define BOTS      200
+#define IN_FLIGHT 8
+
+typedef struct bot {
+    client_t *client;
+    unsigned asked, answered;
+} bot_t;
+
+static struct {
+    bot_t bots[BOTS];
+    pthread_t thread;
+    _Atomic(bool) stop;
+    _Atomic(unsigned) answered; /* by all */
+} crowd;
+
+/* Reads what is there; every answer must be the next, counted once. */
+static void read_answers(bot_t *bot) {
+    uint32_t n, count, size;
+    client_t *c = bot->client;
+    ck_assert_msg(more(c), "a client was closed");
+    while (c->have >= 8) {
+        memcpy(&size, c->in, 4);
+        memcpy(&c->cmd, c->in + 4, 2);
+        if (c->have < 8 + size)
+            return;
+        char text[64];
+        snprintf(text, sizeof(text), "%.*s", (int)size, (const char *)c->in + 8);
+        drop_bytes(c, 8 + size);
+        if (c->cmd == 100)
+            continue; /* welcome */
+        ck_assert_uint_eq(c->cmd, 6);
+        ck_assert_int_eq(sscanf(text, "%u %u", &n, &count), 2);
+        ck_assert_uint_eq(n, ++bot->answered);
+        ck_assert_uint_eq(count, n);
+        crowd.answered++;
+    }
+}
+
+static void ask_more(bot_t *bot) {
+    while (bot->asked - bot->answered < IN_FLIGHT) {
+        char text[16];
+        snprintf(text, sizeof(text), "%u", ++bot->asked);
+        tell(bot->client, 6, text);
+    }
+}
+
+static void *play(void *unused) {
+    struct pollfd fds[BOTS];
+    for (;;) {
+        bool stop = crowd.stop, busy = false;
+        for (int i = 0; i < BOTS; i++) {
+            if (!stop)
+                ask_more(&crowd.bots[i]);
+            busy = busy || crowd.bots[i].answered < crowd.bots[i].asked;
+            fds[i] = (struct pollfd){.fd = crowd.bots[i].client->fd, .events = POLLIN};
+        }
+        if (!busy)
+            return NULL;
+        ck_assert_int_gt(poll(fds, BOTS, PATIENCE_MS), 0);
+        for (int i = 0; i < BOTS; i++)
+            if (fds[i].revents)
+                read_answers(&crowd.bots[i]);
+    }
+}
+
+static void await_answers(unsigned more) {
+    unsigned until = crowd.answered + more;
+    for (int i = 0; i < PATIENCE_MS && crowd.answered < until; i++)
+        usleep(1000); /* a counter: nothing tells of its change */
+    ck_assert_uint_ge(crowd.answered, until);
+}
+
+static void replace(size_t i, const char *to) {
+    uint64_t moved, left;
+    const char *name = node.scenes[i].name;
+    ck_assert_int_eq(rr_scenes_hand_over(node.system, &name, 1, to, false, 8000, &moved, &left), RR_OK);
+    ck_assert_uint_eq(left, 0);
+    ck_assert_uint_ge(moved, 1);
+    await_answers(2000);
+    stop_scene(i);
+    start_scene(i);
+    await_answers(2000);
+}
+
+START_TEST(two_hundred_clients_play_through_a_rolling_restart) {
+    prepare();
+    node.scene_count = 3;
+    start();
+    for (int i = 0; i < BOTS; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "bot-%d", i);
+        crowd.bots[i].client = dial();
+        tell(crowd.bots[i].client, 0, key);
+        expect(crowd.bots[i].client, 100, "welcome");
+    }
+    ck_assert_int_eq(pthread_create(&crowd.thread, NULL, play, NULL), 0);
+    await_answers(2000);
+    replace(0, "scene@1"); /* the login scene, too */
+    replace(1, "scene@2");
+    replace(2, "scene@1");
+    replace(1, "scene@0");
+    replace(0, "scene@2");
+    crowd.stop = true;
+    pthread_join(crowd.thread, NULL);
+    ck_assert_uint_eq(rr_gate_sessions(node.gate), BOTS);
+    for (int i = 0; i < BOTS; i++)
+        hang_up(crowd.bots[i].client);
+    finish();
+}
+END_TEST
+
+CHECK_MAIN("handover", sessions_go_where_they_should_with_their_state, a_logic_may_answer_later_and_messages_wait,
+           running_handlers_end_first_and_what_is_queued_goes_along, a_target_that_is_not_there_yet,
+           logins_wait_while_their_scene_is_replaced, clients_that_leave_and_scenes_that_die_meanwhile,
+           not_to_a_scene_that_ends_as_well, two_hundred_clients_play_through_a_rolling_restart)
