@@ -269,6 +269,7 @@ static void check_mailbox(rr_graph_t *graph, const rr_item_t *scene) {
 static void check_scene(rr_graph_t *graph, rr_item_t *scene) {
     check_script(graph, scene);
     check_mailbox(graph, scene);
+    check_scene_name(graph, scene, "drain_to");
     check_folders(graph, scene, "python_path");
 }
 

@@ -281,6 +281,7 @@ static int fill_scene(rr_running_t *running, rr_running_scene_t *scene, const rr
     rr_scene_options_init(&scene->options);
     fill_limits(&scene->options, item);
     scene->options.name = item->name;
+    scene->options.drain_to = rr_item_text(item, "drain_to");
     scene->options.config = config_of;
     scene->options.loaded = scene_loaded;
     scene->options.context = scene;
@@ -350,6 +351,8 @@ static void fill_gate_limits(rr_gate_options_t *options, const rr_item_t *item) 
     options->heartbeat_cmd = rr_item_value(item, "heartbeat_cmd") ? (int)rr_item_number(item, "heartbeat_cmd") : -1;
     options->window_messages = (unsigned)rr_item_number(item, "window.messages");
     options->window_bytes = (size_t)rr_item_number(item, "window.bytes");
+    options->scene_lost = (rr_scene_lost_t)rr_item_number(item, "scene_lost");
+    options->scene_wait_ms = (unsigned)rr_item_number(item, "scene_wait");
     options->session_id_int = strcmp(rr_item_text(item, "session_id"), "int") == 0;
     options->metrics = rr_item_flag(item, "metrics");
 }
