@@ -1,5 +1,6 @@
-/* carrier.h: what a mesh stands on: a thread with time and byte streams to other nodes. Real (carrier_tcp.c: a net loop and
- * TCP), or simulated (virtual time, no sockets), so that links and meshes are the same code in both. Private to net/.
+/* carrier.h: what a mesh stands on: a thread with time and byte streams to other nodes. Real (carrier_tcp.c: a net loop
+ * and TCP), or simulated (virtual time, no sockets), so that links and meshes are the same code in both. Private to
+ * net/.
  *
  * All functions: the carrier's thread only, unless said otherwise. */
 #ifndef RR_NET_CARRIER_H
@@ -36,16 +37,17 @@ typedef struct rr__carrier_ops {
     void (*defer_cancel)(rr__carrier_t *carrier, rr_deferred_t *item);
     void (*timer)(rr__carrier_t *carrier, unsigned which, uint64_t after_ns); /* once; replaces an earlier setting */
     /* Binds. Any thread, once, before anything else. Accepting begins with `begin`. */
-    int (*listen)(rr__carrier_t *carrier, const char *address, char *bound, size_t bound_size, char *why, size_t why_size);
+    int (*listen)(rr__carrier_t *carrier, const char *address, char *bound, size_t bound_size, char *why,
+                  size_t why_size);
     int (*begin)(rr__carrier_t *carrier); /* any thread */
     void (*close_listener)(rr__carrier_t *carrier);
     int (*dial)(rr__carrier_t *carrier, const char *address, rr__dial_t *dial);
     void (*dial_cancel)(rr__carrier_t *carrier, rr__dial_t *dial);
-    int (*open)(rr__carrier_t *carrier, intptr_t handle, const rr_stream_handler_t *handler, void *owner, size_t send_limit,
-                rr_stream_t **out); /* takes the handle over, also on failure */
+    int (*open)(rr__carrier_t *carrier, intptr_t handle, const rr_stream_handler_t *handler, void *owner,
+                size_t send_limit, rr_stream_t **out); /* takes the handle over, also on failure */
     void (*drop)(rr__carrier_t *carrier, intptr_t handle);
     bool (*is_local)(rr__carrier_t *carrier, const char *address); /* may be dialled or bound without a key */
-    void (*destroy)(rr__carrier_t *carrier); /* after its thread has ended */
+    void (*destroy)(rr__carrier_t *carrier);                       /* after its thread has ended */
 } rr__carrier_ops_t;
 
 struct rr__carrier {
@@ -54,6 +56,7 @@ struct rr__carrier {
     void *context; /* the mesh */
 };
 
-RR_MUST_CHECK int rr__carrier_tcp(rr_loop_t *loop, const rr__carrier_handler_t *handler, void *context, rr__carrier_t **out);
+RR_MUST_CHECK int rr__carrier_tcp(rr_loop_t *loop, const rr__carrier_handler_t *handler, void *context,
+                                  rr__carrier_t **out);
 
 #endif

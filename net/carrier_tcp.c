@@ -1,7 +1,7 @@
 /* carrier_tcp.c: the real carrier: one net loop, its listener, and non-blocking connects.
  *
- * A connect is a plain socket watched by a uv_poll until it is writable; the stream then takes the bare descriptor. Names
- * are resolved on libuv's threads; numbers never leave the loop. */
+ * A connect is a plain socket watched by a uv_poll until it is writable; the stream then takes the bare descriptor.
+ * Names are resolved on libuv's threads; numbers never leave the loop. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -103,7 +103,8 @@ static void on_accept(void *context, rr_loop_t *loop, int fd) {
     self->base.handler->accepted(self->base.context, fd);
 }
 
-static int listen_at(rr__carrier_t *carrier, const char *text, char *bound, size_t bound_size, char *why, size_t why_size) {
+static int listen_at(rr__carrier_t *carrier, const char *text, char *bound, size_t bound_size, char *why,
+                     size_t why_size) {
     tcp_carrier_t *self = self_of(carrier);
     rr_address_t address;
     int rc = rr_address_parse(text, &address, why, why_size);
@@ -243,7 +244,8 @@ static int dial(rr__carrier_t *carrier, const char *text, rr__dial_t *item) {
     struct sockaddr_storage number;
     socklen_t size;
     const char *what;
-    rc = is_number(&address, &number, &size) ? start_connect(c, (struct sockaddr *)&number, size, &what) : look_up(c, &address);
+    rc = is_number(&address, &number, &size) ? start_connect(c, (struct sockaddr *)&number, size, &what)
+                                             : look_up(c, &address);
     if (rc != RR_OK) {
         free(c);
         return rc;

@@ -1,5 +1,5 @@
-/* join.c: asking for a node id, before there is a system or a loop: a blocking socket with a deadline, and the dialler's half
- * of the handshake. */
+/* join.c: asking for a node id, before there is a system or a loop: a blocking socket with a deadline, and the
+ * dialler's half of the handshake. */
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
@@ -148,7 +148,8 @@ static int read_frame(join_t *j, rr_node_type_t type) {
     }
     rc = read_all(j, j->frame + RR_NODE_HEADER, j->h.size);
     rr_node_refusal_t refusal;
-    if (rc == RR_OK && j->h.type == RR_NODE_REFUSE && rr_node_refuse_decode(j->frame + RR_NODE_HEADER, j->h.size, &refusal)) {
+    if (rc == RR_OK && j->h.type == RR_NODE_REFUSE &&
+        rr_node_refuse_decode(j->frame + RR_NODE_HEADER, j->h.size, &refusal)) {
         return fail(j, refusal.code == RR_EACCES ? RR_EACCES : RR_EREFUSED, "it refuses: %s", refusal.why);
     }
     return rc != RR_OK || j->h.type == type ? rc : fail(j, RR_EPROTO, "this is no port for nodes");
@@ -176,7 +177,8 @@ static int greet(join_t *j, const rr_node_identity_t *self, rr_node_hello_t *the
     memcpy(j->challenge, j->frame + RR_NODE_HEADER, j->h.size);
     rc = rr_node_hello_decode(j->challenge, j->challenge_size, theirs);
     if (rc == RR_EUNSUPPORTED) {
-        return fail(j, RR_EREFUSED, "the versions of the node protocol differ, %u and %u", theirs->protocol, RR_NODE_PROTOCOL);
+        return fail(j, RR_EREFUSED, "the versions of the node protocol differ, %u and %u", theirs->protocol,
+                    RR_NODE_PROTOCOL);
     }
     if (rc != RR_OK) {
         return fail(j, RR_EPROTO, "this is no port for nodes");
@@ -213,13 +215,14 @@ static int prove(join_t *j, const void *key, size_t key_size, unsigned *given) {
     return RR_OK;
 }
 
-int rr_node_join(const char *address, const void *key, size_t key_size, rr_node_identity_t *self, rr_node_identity_t *master,
-                 unsigned deadline_ms, char *why, size_t why_size) {
+int rr_node_join(const char *address, const void *key, size_t key_size, rr_node_identity_t *self,
+                 rr_node_identity_t *master, unsigned deadline_ms, char *why, size_t why_size) {
     join_t *j = calloc(1, sizeof *j);
     if (!j) {
         return RR_ENOMEM;
     }
-    *j = (join_t){.fd = -1, .deadline_ms = now_ms() + deadline_ms, .address = address, .why = why, .why_size = why_size};
+    *j =
+        (join_t){.fd = -1, .deadline_ms = now_ms() + deadline_ms, .address = address, .why = why, .why_size = why_size};
     rr_address_t at;
     rr_node_hello_t theirs;
     unsigned given = 0;

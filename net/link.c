@@ -6,7 +6,7 @@
 #include "net/mesh_impl.h"
 
 #define ASK_FIRST_MS 100u
-#define ASK_MAX_MS 1000u
+#define ASK_MAX_MS   1000u
 #define STALL_MIN_MS 500u
 #define TYPE_MARK 1u /* from the mesh to a proxy: what came before is taken over */
 
@@ -65,7 +65,11 @@ static rr_node_session_t their_session(const rr__link_t *link) {
 
 static bool send_open(rr__link_t *link, rr__wire_t *wire, unsigned flags, uint32_t ask) {
     uint8_t frame[RR_NODE_OPEN_SIZE];
-    rr_node_open_t open = {(uint16_t)link->mesh->options.self.node, (uint16_t)flags, ask, my_session(link), their_session(link),
+    rr_node_open_t open = {(uint16_t)link->mesh->options.self.node,
+                           (uint16_t)flags,
+                           ask,
+                           my_session(link),
+                           their_session(link),
                            link->received};
     bool sent = rr__wire_write(wire, frame, rr_node_open_encode(frame, link->node, &open));
     link->said_ns = rr__mesh_now(link->mesh);
@@ -82,7 +86,8 @@ void rr__link_ask(rr__link_t *link) {
     link->ask_due_ns = rr__mesh_now(link->mesh) + delay * RR__MS;
     rr__mesh_due(link->mesh, link->ask_due_ns);
     if (link->path) {
-        (void)send_open(link, link->path, RR_NODE_OPEN_ASK | RR_NODE_OPEN_RESEND, link->ask); /* else asked again later */
+        (void)send_open(link, link->path, RR_NODE_OPEN_ASK | RR_NODE_OPEN_RESEND,
+                        link->ask); /* else asked again later */
     }
 }
 
@@ -147,7 +152,8 @@ static void answer(rr__link_t *link, rr__wire_t *wire, const rr_node_open_t *ope
 
 static bool on_open(rr__link_t *link, rr__wire_t *wire, const rr_node_open_t *open, char *why, size_t why_size) {
     const rr_node_identity_t *self = &link->mesh->options.self;
-    if (open->from.incarnation != link->peer.incarnation || open->from.number < link->theirs_seen || link->ended || link->left) {
+    if (open->from.incarnation != link->peer.incarnation || open->from.number < link->theirs_seen || link->ended ||
+        link->left) {
         return true; /* from an earlier life of its, or of the session */
     }
     bool knows = open->to.number != 0;
@@ -180,7 +186,8 @@ static bool on_open(rr__link_t *link, rr__wire_t *wire, const rr_node_open_t *op
 }
 
 static void on_gone(rr__link_t *link, const rr_node_gone_t *gone) {
-    if (gone->session.incarnation == link->mesh->options.self.incarnation && gone->session.number == link->mine && !link->ended) {
+    if (gone->session.incarnation == link->mesh->options.self.incarnation && gone->session.number == link->mine &&
+        !link->ended) {
         rr__link_over(link, "the other side has given up the session");
     }
 }
@@ -192,7 +199,8 @@ static void on_leave(rr__link_t *link, const rr_node_gone_t *leave) {
     }
 }
 
-static bool on_segment(rr__link_t *link, rr__wire_t *wire, const uint8_t *body, uint32_t size, char *why, size_t why_size) {
+static bool on_segment(rr__link_t *link, rr__wire_t *wire, const uint8_t *body, uint32_t size, char *why,
+                       size_t why_size) {
     rr_node_segment_t segment;
     (void)wire;
     if (!rr_node_segment_get(body, size, &segment)) {
@@ -207,7 +215,8 @@ static bool on_segment(rr__link_t *link, rr__wire_t *wire, const uint8_t *body, 
         snprintf(why, why_size, "it acknowledges what was never sent");
         return false;
     }
-    return rr__link_segment(link, &segment, body + RR_NODE_SEGMENT_HEADER, size - RR_NODE_SEGMENT_HEADER, why, why_size);
+    return rr__link_segment(link, &segment, body + RR_NODE_SEGMENT_HEADER, size - RR_NODE_SEGMENT_HEADER, why,
+                            why_size);
 }
 
 static bool on_ack(rr__link_t *link, const uint8_t *body, uint32_t size, char *why, size_t why_size) {
@@ -229,7 +238,8 @@ static bool on_ack(rr__link_t *link, const uint8_t *body, uint32_t size, char *w
     return true;
 }
 
-bool rr__link_frame(rr__link_t *link, rr__wire_t *wire, rr_node_header_t h, const uint8_t *body, char *why, size_t why_size) {
+bool rr__link_frame(rr__link_t *link, rr__wire_t *wire, rr_node_header_t h, const uint8_t *body, char *why,
+                    size_t why_size) {
     rr_node_open_t open;
     rr_node_gone_t gone;
     if (h.type == RR_NODE_SEGMENT) {

@@ -1,20 +1,21 @@
 /* link.h: the end-to-end session with another node, and the proxy actor that stands for it here. Private to net/.
  *
- * Sending (link_send.c). Whatever local actors send to an actor of that node lands in the proxy's mailbox (runtime/remote.h).
- * A turn of the proxy writes each message as a record into the open segment, in a shared chunk of memory; once per loop turn
- * the segment is sealed, numbered and written to the path by reference. The same bytes are the copy that is kept until it is
- * acknowledged. When `window` bytes are unacknowledged the proxy holds: its mailbox fills, and senders are paused or
- * refused as for any full mailbox. Messages above RR__PIECE become transfers: pieces, one per transfer in turn, written
- * only while little else waits; later messages of the same sender and receiver wait behind them.
+ * Sending (link_send.c). Whatever local actors send to an actor of that node lands in the proxy's mailbox
+ * (runtime/remote.h). A turn of the proxy writes each message as a record into the open segment, in a shared chunk of
+ * memory; once per loop turn the segment is sealed, numbered and written to the path by reference. The same bytes are
+ * the copy that is kept until it is acknowledged. When `window` bytes are unacknowledged the proxy holds: its mailbox
+ * fills, and senders are paused or refused as for any full mailbox. Messages above RR__PIECE become transfers: pieces,
+ * one per transfer in turn, written only while little else waits; later messages of the same sender and receiver wait
+ * behind them.
  *
- * Receiving (link_receive.c). Segments are taken in order of their numbers, each once; what comes again is dropped, a gap is
- * asked to be sent again. A message counts as received when it is in its receiver's mailbox or its sender's node was told
- * that it is not.
+ * Receiving (link_receive.c). Segments are taken in order of their numbers, each once; what comes again is dropped, a
+ * gap is asked to be sent again. A message counts as received when it is in its receiver's mailbox or its sender's node
+ * was told that it is not.
  *
- * Session (link.c). Both sides name it by incarnation and number (node_frame.h). Whenever a link has a new path, or doubts
- * the old one, it asks (OPEN): sending rests until the answer says what was received, then goes on behind that. Paths keep
- * order while they live, so an answer covers all that was sent before the ask. Whoever gives up takes the next number: what
- * belongs to an earlier one is refused (GONE). */
+ * Session (link.c). Both sides name it by incarnation and number (node_frame.h). Whenever a link has a new path, or
+ * doubts the old one, it asks (OPEN): sending rests until the answer says what was received, then goes on behind that.
+ * Paths keep order while they live, so an answer covers all that was sent before the ask. Whoever gives up takes the
+ * next number: what belongs to an earlier one is refused (GONE). */
 #ifndef RR_NET_LINK_H
 #define RR_NET_LINK_H
 
@@ -22,10 +23,10 @@
 #include "runtime/metrics.h"
 #include "runtime/remote.h"
 
-#define RR__PIECE (56u << 10)      /* of a message that is cut */
-#define RR__COPY_MAX (8u << 10)    /* payloads up to here are copied into the segment */
-#define RR__CHUNK (256u << 10)     /* memory for segments */
-#define RR__FOLLOWERS 4096u        /* messages that wait behind transfers of their sender and receiver */
+#define RR__PIECE          (56u << 10)  /* of a message that is cut */
+#define RR__COPY_MAX       (8u << 10)   /* payloads up to here are copied into the segment */
+#define RR__CHUNK          (256u << 10) /* memory for segments */
+#define RR__FOLLOWERS      4096u        /* messages that wait behind transfers of their sender and receiver */
 #define RR__WINDOW_RELAYED (1u << 20)
 
 typedef struct rr__segment {
@@ -70,9 +71,9 @@ struct rr__link {
     bool wanted, attached, ended, left, held, draining, told_no_key;
     bool mark_sent, marked; /* rr_mesh_leave: everything that was sent before it is taken over */
     bool superseded, forgotten, eager; /* under mesh->lock */
-    bool agreed; /* both know both numbers, and what to send next */
+    bool agreed;                       /* both know both numbers, and what to send next */
     bool asking;
-    uint32_t ask; /* number of the latest ask */
+    uint32_t ask;  /* number of the latest ask */
     unsigned asks; /* in a row without an answer */
     uint64_t ask_due_ns, heard_ns, said_ns, progress_ns;
     rr__wire_t *path, *direct, *dialling;
@@ -107,12 +108,18 @@ struct rr__link {
     /* For rr_mesh_list and metrics: written here, read by any thread (relaxed). */
     rr_counter_t sent_messages, sent_bytes, received_messages, received_bytes, resent, reconnects, nacks, lost_nacks;
     rr_counter_t unacked_bytes, heard_counter_ns, via; /* via: 0 = direct */
-    _Atomic(int) state; /* rr_link_state_t; this thread writes */
+    _Atomic(int) state;                                /* rr_link_state_t; this thread writes */
 };
 
-static inline unsigned rr__link_node(const rr__link_t *link) { return link->node; }
-static inline uint64_t rr__link_incarnation(const rr__link_t *link) { return link->peer.incarnation; }
-static inline const char *rr__link_text(const rr__link_t *link) { return link->text; }
+static inline unsigned rr__link_node(const rr__link_t *link) {
+    return link->node;
+}
+static inline uint64_t rr__link_incarnation(const rr__link_t *link) {
+    return link->peer.incarnation;
+}
+static inline const char *rr__link_text(const rr__link_t *link) {
+    return link->text;
+}
 static inline rr_link_state_t rr__link_state(const rr__link_t *link) {
     return (rr_link_state_t)atomic_load_explicit(&((rr__link_t *)link)->state, memory_order_relaxed);
 }
@@ -131,7 +138,8 @@ void rr__link_over(rr__link_t *link, const char *why);
 void rr__link_end(rr__link_t *link, const char *why);
 void rr__link_set_state(rr__link_t *link, rr_link_state_t state);
 /* Frames from the peer. False: they break the protocol (why). `wire`: how they came. */
-bool rr__link_frame(rr__link_t *link, rr__wire_t *wire, rr_node_header_t h, const uint8_t *body, char *why, size_t why_size);
+bool rr__link_frame(rr__link_t *link, rr__wire_t *wire, rr_node_header_t h, const uint8_t *body, char *why,
+                    size_t why_size);
 void rr__link_unreachable(rr__link_t *link, unsigned relay);
 uint64_t rr__link_tick(rr__link_t *link, uint64_t now); /* when to call again */
 bool rr__link_is_drained(const rr__link_t *link); /* it was asked to, and nothing is left */
@@ -148,7 +156,7 @@ void rr__link_flush_soon(rr__link_t *link);
 void rr__link_on_flush(rr_deferred_t *item);
 void rr__link_pump(rr__link_t *link);
 bool rr__link_on_ack(rr__link_t *link, uint64_t received); /* false: it acknowledges what was never sent */
-void rr__link_rewind(rr__link_t *link); /* sends again what is not acknowledged */
+void rr__link_rewind(rr__link_t *link);                    /* sends again what is not acknowledged */
 void rr__link_send_ack(rr__link_t *link);
 void rr__link_unhold(rr__link_t *link);
 bool rr__link_is_idle(const rr__link_t *link); /* everything was sent and acknowledged */
@@ -157,7 +165,8 @@ void rr__link_drop_output(rr__link_t *link, int reason);
 
 /* ---- link_receive.c ---- */
 
-bool rr__link_segment(rr__link_t *link, const rr_node_segment_t *segment, const uint8_t *records, size_t size, char *why, size_t why_size);
+bool rr__link_segment(rr__link_t *link, const rr_node_segment_t *segment, const uint8_t *records, size_t size,
+                      char *why, size_t why_size);
 void rr__link_drop_input(rr__link_t *link);
 
 #endif

@@ -5,6 +5,7 @@
 
 typedef struct reader {
     rr__link_t *link;
+    rr_delivery_t delivery;
     rr_addr_t here, there; /* node parts */
     uint64_t messages, bytes;
     const char *wrong; /* what breaks the protocol */
@@ -12,7 +13,8 @@ typedef struct reader {
 
 /* ---- Delivering ---- */
 
-static void undelivered(rr__link_t *link, const rr_envelope_t *env, int rc) {
+static void undelivered(void *context, const rr_envelope_t *env, int rc) {
+    rr__link_t *link = context;
     if (env->kind == RR_SEND) {
         rr__link_send_nack(link, env, rc);
     } else {
@@ -25,7 +27,7 @@ static void deliver(reader_t *reader, const rr_envelope_t *env) {
     bool filling = false;
     reader->messages++;
     reader->bytes += env->size;
-    int rc = rr_remote_deliver(link->mesh->system, env, &filling);
+    int rc = rr_delivery_add(&reader->delivery, env, &filling);
     if (__builtin_expect(rc == RR_EPROTO, 0)) {
         reader->wrong = "a message of a kind or to an address that may not come from outside";
         return;
@@ -38,7 +40,8 @@ static void deliver(reader_t *reader, const rr_envelope_t *env) {
     }
 }
 
-static rr_envelope_t envelope_of(const reader_t *reader, const rr_record_t *r, const uint8_t *data, rr_buffer_t *buffer) {
+static rr_envelope_t envelope_of(const reader_t *reader, const rr_record_t *r, const uint8_t *data,
+                                 rr_buffer_t *buffer) {
     return (rr_envelope_t){.to = reader->here | r->to,
                            .from = r->flags & RR_RECORD_NOBODY ? RR_NOBODY : reader->there | r->from,
                            .request = r->request,
@@ -158,6 +161,7 @@ static void take(reader_t *reader, const rr_record_t *r, const uint8_t *data) {
 
 static bool take_records(rr__link_t *link, const uint8_t *at, const uint8_t *end, char *why, size_t why_size) {
     reader_t reader = {.link = link,
+                       .delivery = {.system = link->mesh->system, .undelivered = undelivered, .context = link},
                        .here = (rr_addr_t)link->mesh->options.self.node << 48,
                        .there = (rr_addr_t)link->node << 48};
     rr_record_t r = {.to = 0};
@@ -170,6 +174,7 @@ static bool take_records(rr__link_t *link, const uint8_t *at, const uint8_t *end
         take(&reader, &r, data);
         at = data + r.piece;
     }
+    rr_delivery_flush(&reader.delivery);
     rr_count(&link->received_messages, reader.messages);
     rr_count(&link->received_bytes, reader.bytes);
     if (reader.wrong) {
@@ -178,8 +183,8 @@ static bool take_records(rr__link_t *link, const uint8_t *at, const uint8_t *end
     return !reader.wrong;
 }
 
-bool rr__link_segment(rr__link_t *link, const rr_node_segment_t *segment, const uint8_t *records, size_t size, char *why,
-                      size_t why_size) {
+bool rr__link_segment(rr__link_t *link, const rr_node_segment_t *segment, const uint8_t *records, size_t size,
+                      char *why, size_t why_size) {
     if (segment->seq > link->received + 1) { /* something is lost: a relay dropped it */
         if (!link->asking) {
             rr__link_ask(link);

@@ -2,14 +2,15 @@
 
 #include "net/mesh_impl.h"
 
-#define HEAD (RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER)
-#define SEGMENT_MAX (RR_NODE_HEADER + RR_NODE_BODY_MAX)
-#define RING_FIRST 64u
-#define ACK_BYTES (64u << 10) /* owed at the end of a loop turn: acknowledged at once */
+#define HEAD         (RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER)
+#define SEGMENT_MAX  (RR_NODE_HEADER + RR_NODE_BODY_MAX)
+#define RING_FIRST   64u
+#define ACK_BYTES    (64u << 10) /* owed at the end of a loop turn: acknowledged at once */
 #define ACK_DELAY_NS (3 * RR__MS)
 
 _Static_assert(HEAD + RR_RECORD_MAX + RR__PIECE <= SEGMENT_MAX, "a piece fits a segment");
-_Static_assert(RR__COPY_MAX < RR__PIECE && RR__CHUNK >= 2 * SEGMENT_MAX, "what is copied fits a segment, and that a chunk");
+_Static_assert(RR__COPY_MAX < RR__PIECE && RR__CHUNK >= 2 * SEGMENT_MAX,
+               "what is copied fits a segment, and that a chunk");
 
 static bool is_open(const rr__link_t *link) {
     return link->start && link->at > link->start + HEAD;
@@ -66,7 +67,8 @@ static void seal(rr__link_t *link, rr_buffer_t *tail, uint32_t tail_start, uint3
         link->start = NULL;
     } else {
         link->at = link->start + HEAD;
-        link->limit = link->chunk_end - link->start > (ptrdiff_t)SEGMENT_MAX ? link->start + SEGMENT_MAX : link->chunk_end;
+        link->limit =
+            link->chunk_end - link->start > (ptrdiff_t)SEGMENT_MAX ? link->start + SEGMENT_MAX : link->chunk_end;
     }
 }
 
@@ -85,7 +87,8 @@ static bool new_chunk(rr__link_t *link) {
     return true;
 }
 
-/* Room for a record of `size` bytes in the open segment, whose whole length may become `whole` with what is by reference. */
+/* Room for a record of `size` bytes in the open segment, whose whole length may become `whole` with what is by
+ * reference. */
 static bool begin(rr__link_t *link, size_t size, size_t whole) {
     if (is_open(link) &&
         (size > (size_t)(link->limit - link->at) || (size_t)(link->at - link->start) + whole > SEGMENT_MAX)) {
@@ -138,7 +141,8 @@ static void put_message(rr__link_t *link, const rr_envelope_t *env) {
     write_record(link, &r);
     link->open_messages++;
     if (!copied) {
-        seal(link, rr_buffer_ref(env->buffer), (uint32_t)((const uint8_t *)env->data - rr_buffer_data(env->buffer)), env->size);
+        seal(link, rr_buffer_ref(env->buffer), (uint32_t)((const uint8_t *)env->data - rr_buffer_data(env->buffer)),
+             env->size);
     } else if (env->size) {
         memcpy(link->at, env->data, env->size);
         link->at += env->size;
@@ -160,7 +164,8 @@ void rr__link_send_nack(rr__link_t *link, const rr_envelope_t *env, int reason) 
     r.kind = RR_RECORD_NACK;
     r.size = 8;
     r.weight = 1;
-    if (link->bytes > link->mesh->options.window_bytes + (4u << 20) || !begin(link, RR_RECORD_MAX + r.size, RR_RECORD_MAX + r.size)) {
+    if (link->bytes > link->mesh->options.window_bytes + (4u << 20) ||
+        !begin(link, RR_RECORD_MAX + r.size, RR_RECORD_MAX + r.size)) {
         rr_count(&link->lost_nacks, 1);
         return;
     }
@@ -229,7 +234,8 @@ static void start_transfer(rr__link_t *link, const rr_envelope_t *env, rr__trans
     link->transfer_count++;
 }
 
-/* The next of those who waited behind a transfer must be cut too: it goes on in a slot of its own, with the rest behind it. */
+/* The next of those who waited behind a transfer must be cut too: it goes on in a slot of its own, with the rest behind
+ * it. */
 static void pass_on(rr__link_t *link, rr__transfer_t *t, rr__transfer_t *slot) {
     rr__follower_t *f = t->first, *rest = f->next, *last = t->last;
     t->first = t->last = NULL;
@@ -241,8 +247,8 @@ static void pass_on(rr__link_t *link, rr__transfer_t *t, rr__transfer_t *slot) {
     free(f);
 }
 
-/* The last piece is sealed: those who waited behind it go, up to the next that must be cut (which may have to wait for a
- * slot). */
+/* The last piece is sealed: those who waited behind it go, up to the next that must be cut (which may have to wait for
+ * a slot). */
 static void release_followers(rr__link_t *link, rr__transfer_t *t) {
     for (rr__follower_t *f = t->first; f && f->env.size <= RR__PIECE; f = t->first) {
         t->first = f->next;
@@ -495,7 +501,8 @@ static void refuse_segment(rr__link_t *link, const uint8_t *data, size_t size, s
     rr_addr_t here = (rr_addr_t)link->mesh->options.self.node << 48, there = (rr_addr_t)link->node << 48;
     while (at < end && (at = rr_record_get(at, end, &r)) != NULL) {
         if (r.kind == RR_SEND && !(r.flags & RR_RECORD_CUT)) {
-            rr_envelope_t env = {.to = there | r.to, .type = r.type, .size = r.size, .weight = r.weight, .kind = RR_SEND};
+            rr_envelope_t env = {
+                .to = there | r.to, .type = r.type, .size = r.size, .weight = r.weight, .kind = RR_SEND};
             env.from = r.flags & RR_RECORD_NOBODY ? RR_NOBODY : here | r.from;
             refuse(link, &env, reason);
         }

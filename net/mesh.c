@@ -7,7 +7,7 @@
 
 #include "net/mesh_impl.h"
 
-#define NODES 65536u
+#define NODES          65536u
 #define BODY_SRC(body) rr__get16(body)
 
 /* ---- Time ---- */
@@ -91,7 +91,8 @@ rr__link_t *rr__mesh_link(rr_mesh_t *mesh, unsigned node) {
 }
 
 static void describe(rr__link_t *link) {
-    snprintf(link->text, sizeof link->text, "link to %s (%u)", link->peer.name[0] ? link->peer.name : "node", link->node);
+    snprintf(link->text, sizeof link->text, "link to %s (%u)", link->peer.name[0] ? link->peer.name : "node",
+             link->node);
 }
 
 static rr__link_t *link_new(rr_mesh_t *mesh, const rr_node_identity_t *peer) {
@@ -159,7 +160,8 @@ static void unknow(rr_mesh_t *mesh, rr__link_t *link) {
     }
     *slot = NULL;
     mesh->known_count--;
-    if (rr_route(mesh->system, link->node) == link->proxy && rr_route_set(mesh->system, link->node, RR_NOBODY) != RR_OK) {
+    if (rr_route(mesh->system, link->node) == link->proxy &&
+        rr_route_set(mesh->system, link->node, RR_NOBODY) != RR_OK) {
         rr_log(mesh->system, RR_ERROR, "LINK", "%s: its route cannot be taken away", link->text);
     }
 }
@@ -254,6 +256,7 @@ static int spawn_proxy(rr_mesh_t *mesh, rr__link_t *link) {
                        .arg_size = sizeof link,
                        .executor = mesh->carrier->ops->executor(mesh->carrier),
                        .mailbox_messages = mesh->options.queue_messages,
+                       .mailbox_bytes = (uint32_t)mesh->options.window_bytes,
                        .policy = RR_POLICY_PAUSE_SOURCE};
     return rr_system_spawn(mesh->system, &spec, &link->proxy);
 }
@@ -300,7 +303,8 @@ static int put_link(rr_mesh_t *mesh, const rr_node_identity_t *peer, rr__link_t 
 int rr__mesh_add(rr_mesh_t *mesh, const rr_node_identity_t *peer, bool eager, rr__link_t **out) {
     bool known = strnlen(peer->address, sizeof peer->address) < sizeof peer->address &&
                  strnlen(peer->name, sizeof peer->name) < sizeof peer->name;
-    if (peer->node < 1 || peer->node >= NODES || peer->node == mesh->options.self.node || !peer->incarnation || !known) {
+    if (peer->node < 1 || peer->node >= NODES || peer->node == mesh->options.self.node || !peer->incarnation ||
+        !known) {
         return RR_EINVAL;
     }
     rr__link_t *link = NULL, *old = NULL;
@@ -411,7 +415,8 @@ static void pass_on(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_header_t h, uint8
     }
 }
 
-bool rr__mesh_wire_frame(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_header_t h, uint8_t *frame, char *why, size_t why_size) {
+bool rr__mesh_wire_frame(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_header_t h, uint8_t *frame, char *why,
+                         size_t why_size) {
     const uint8_t *body = frame + RR_NODE_HEADER;
     if (h.type == RR_NODE_UNREACHABLE) {
         unsigned node;
@@ -668,7 +673,8 @@ static void run_leave(void *context) {
     leave_order_t *order = context;
     rr_mesh_t *mesh = order->mesh;
     mesh->carrier->ops->close_listener(mesh->carrier);
-    if (mesh->leaving || mesh->ended || !mesh->carrier->ops->here(mesh->carrier)) { /* said already, or nobody can say it */
+    if (mesh->leaving || mesh->ended ||
+        !mesh->carrier->ops->here(mesh->carrier)) { /* said already, or nobody can say it */
         mesh->leaving = true;
         sem_post(&order->left);
         return;
@@ -744,8 +750,8 @@ static int check(const rr_mesh_options_t *o, rr_system_t *system, char *why, siz
         what = "heartbeat_ms < suspect_ms < down_ms is needed";
     } else if (!o->connect_ms || !o->backoff_min_ms || o->backoff_max_ms < o->backoff_min_ms) {
         what = "connect_ms, backoff_min_ms and backoff_max_ms must be above 0, the last not below the one before";
-    } else if (o->window_bytes < (256u << 10) || !o->queue_messages || !o->max_peers || !o->max_strangers ||
-               o->max_message < RR__PIECE || o->max_message > (1u << 30)) {
+    } else if (o->window_bytes < (256u << 10) || o->window_bytes > (1u << 30) || !o->queue_messages || !o->max_peers ||
+               !o->max_strangers || o->max_message < RR__PIECE || o->max_message > (1u << 30)) {
         what = "a limit is out of range";
     }
     if (what && why && why_size) {
@@ -761,8 +767,8 @@ void rr_mesh_options_init(rr_mesh_options_t *options) {
                                    .connect_ms = 5000,
                                    .backoff_min_ms = 100,
                                    .backoff_max_ms = 5000,
-                                   .window_bytes = 16u << 20,
-                                   .queue_messages = 65536,
+                                   .window_bytes = 4u << 20,
+                                   .queue_messages = 16384,
                                    .max_peers = 1024,
                                    .max_strangers = 64,
                                    .max_message = 16u << 20};
@@ -816,8 +822,8 @@ static void mesh_free(rr_mesh_t *mesh) {
     free(mesh);
 }
 
-int rr__mesh_create(rr_system_t *system, rr__carrier_fn carry, void *from, const rr_mesh_options_t *options, rr_mesh_t **out,
-                    char *why, size_t why_size) {
+int rr__mesh_create(rr_system_t *system, rr__carrier_fn carry, void *from, const rr_mesh_options_t *options,
+                    rr_mesh_t **out, char *why, size_t why_size) {
     char unused[8];
     why = why && why_size ? why : unused;
     why_size = why == unused ? sizeof unused : why_size;

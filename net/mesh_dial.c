@@ -1,5 +1,6 @@
-/* mesh_dial.c: when a node is dialled. Back-off doubles from the smallest to the largest, with jitter, and begins anew once
- * a connection has carried a session. Who was refused for good (key, group, version) waits for the largest at once. */
+/* mesh_dial.c: when a node is dialled. Back-off doubles from the smallest to the largest, with jitter, and begins anew
+ * once a connection has carried a session. Who was refused for good (key, group, version) waits for the largest at
+ * once. */
 #include "net/mesh_impl.h"
 
 void rr__mesh_dial_failed(rr_mesh_t *mesh, rr__link_t *link, bool refused) {
@@ -15,8 +16,8 @@ static bool may_dial(rr_mesh_t *mesh, rr__link_t *link, const char *address) {
     }
     if (!link->told_no_key) {
         link->told_no_key = true;
-        rr_log(mesh->system, RR_ERROR, "LINK", "%s: %s is on another machine: a cluster key is needed (-cluster_key)", link->text,
-               address);
+        rr_log(mesh->system, RR_ERROR, "LINK", "%s: %s is on another machine: a cluster key is needed (-cluster_key)",
+               link->text, address);
     }
     return false;
 }

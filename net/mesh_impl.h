@@ -1,6 +1,6 @@
-/* mesh_impl.h: what the parts of a mesh share: mesh.c (peers, paths, relaying), mesh_dial.c, wire.c (one connection), link.c
- * (sessions), link_send.c, link_receive.c, pauses.c. Private to net/ and its tests. Carrier's thread only, unless said
- * otherwise. */
+/* mesh_impl.h: what the parts of a mesh share: mesh.c (peers, paths, relaying), mesh_dial.c, wire.c (one connection),
+ * link.c (sessions), link_send.c, link_receive.c, pauses.c. Private to net/ and its tests. Carrier's thread only,
+ * unless said otherwise. */
 #ifndef RR_NET_MESH_IMPL_H
 #define RR_NET_MESH_IMPL_H
 
@@ -39,8 +39,8 @@ struct rr_mesh {
     uint64_t tick_due_ns; /* when the tick timer fires; UINT64_MAX = not set */
     bool ticking, leaving, ended;
     uint64_t leave_due_ns;
-    sem_t *left; /* somebody waits in rr_mesh_leave */
-    rr__link_t *links; /* attached ones; changed under `lock`, for rr_mesh_list */
+    sem_t *left;             /* somebody waits in rr_mesh_leave */
+    rr__link_t *links;       /* attached ones; changed under `lock`, for rr_mesh_list */
     rr__link_t **nodes[256]; /* nodes[node / 256][node % 256]: the attached one */
     rr__wire_t *wires;
     unsigned strangers;
@@ -49,8 +49,8 @@ struct rr_mesh {
     rr__pauses_t pauses;
     rr_log_limit_t refused_log;
     rr__mesh_counters_t counters;
-    /* Whom rr_mesh_peer told of: any thread, under `lock`, as are links' identities and routes. `fresh`: those whose proxy
-     * has not begun yet. */
+    /* Whom rr_mesh_peer told of: any thread, under `lock`, as are links' identities and routes. `fresh`: those whose
+     * proxy has not begun yet. */
     pthread_mutex_t lock;
     rr__link_t **known[256];
     unsigned known_count;
@@ -59,10 +59,12 @@ struct rr_mesh {
 
 /* rr_mesh_create on any carrier: `carry` makes it. */
 typedef int (*rr__carrier_fn)(void *from, const rr__carrier_handler_t *handler, void *context, rr__carrier_t **out);
-RR_MUST_CHECK int rr__mesh_create(rr_system_t *system, rr__carrier_fn carry, void *from, const rr_mesh_options_t *options,
-                                  rr_mesh_t **out, char *why, size_t why_size);
+RR_MUST_CHECK int rr__mesh_create(rr_system_t *system, rr__carrier_fn carry, void *from,
+                                  const rr_mesh_options_t *options, rr_mesh_t **out, char *why, size_t why_size);
 
-static inline uint64_t rr__mesh_now(rr_mesh_t *mesh) { return mesh->carrier->ops->now_ns(mesh->carrier); }
+static inline uint64_t rr__mesh_now(rr_mesh_t *mesh) {
+    return mesh->carrier->ops->now_ns(mesh->carrier);
+}
 /* Looks after everything at that time, or earlier. */
 void rr__mesh_due(rr_mesh_t *mesh, uint64_t at_ns);
 uint64_t rr__mesh_jitter(rr_mesh_t *mesh, uint64_t ns); /* between a half and the whole of it */
@@ -81,7 +83,8 @@ void rr__mesh_wire_admit(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_hello_t *hel
 /* Another node than was expected answers at an address: it may be the expected one's successor. Its key is proven. */
 void rr__mesh_wire_stranger(rr_mesh_t *mesh, const rr_node_identity_t *who);
 void rr__mesh_wire_open(rr_mesh_t *mesh, rr__wire_t *wire);
-bool rr__mesh_wire_frame(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_header_t h, uint8_t *frame, char *why, size_t why_size);
+bool rr__mesh_wire_frame(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_header_t h, uint8_t *frame, char *why,
+                         size_t why_size);
 void rr__mesh_wire_room(rr_mesh_t *mesh, rr__wire_t *wire);
 void rr__mesh_wire_closed(rr_mesh_t *mesh, rr__wire_t *wire, int error, const char *why);
 

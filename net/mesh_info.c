@@ -42,7 +42,8 @@ typedef struct family {
     size_t offset; /* of a rr_counter_t in the link */
 } family_t;
 
-#define COUNTER(name, field, help) {name, help, RR_METRIC_COUNTER, offsetof(rr__link_t, field)}
+#define COUNTER(name, field, help)                                                                                     \
+    { name, help, RR_METRIC_COUNTER, offsetof(rr__link_t, field) }
 
 static const family_t families[] = {
     COUNTER("rr_link_sent_messages_total", sent_messages, "Messages sent to another node"),
@@ -73,8 +74,10 @@ static void collect_mesh(rr_mesh_t *mesh, rr_metrics_writer_t *writer) {
         const char *name, *help;
         const rr_counter_t *counter;
     } rows[] = {
-        {"rr_mesh_refused_handshakes_total", "Connections on the node port that were refused, by either side", &c->refused},
-        {"rr_mesh_strangers_dropped_total", "Connections closed because too many had not said who they are", &c->strangers_dropped},
+        {"rr_mesh_refused_handshakes_total", "Connections on the node port that were refused, by either side",
+         &c->refused},
+        {"rr_mesh_strangers_dropped_total", "Connections closed because too many had not said who they are",
+         &c->strangers_dropped},
         {"rr_mesh_violations_total", "Connections and sessions ended for breaking the node protocol", &c->violations},
         {"rr_mesh_accepted_total", "Connections accepted on the node port", &c->accepted},
         {"rr_mesh_dialled_total", "Connections begun to other nodes", &c->dialled},
@@ -82,7 +85,8 @@ static void collect_mesh(rr_mesh_t *mesh, rr_metrics_writer_t *writer) {
         {"rr_mesh_relay_dropped_total", "Frames for others that were dropped, to be sent again", &c->relay_dropped},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        rr_metrics_write(writer, rows[i].name, RR_METRIC_COUNTER, rows[i].help, NULL, (double)rr_counted(rows[i].counter));
+        rr_metrics_write(writer, rows[i].name, RR_METRIC_COUNTER, rows[i].help, NULL,
+                         (double)rr_counted(rows[i].counter));
     }
 }
 

@@ -13,7 +13,8 @@ static const uint8_t magic[4] = {'R', 'R', 'N', 'D'};
 
 enum { HELLO_RELAY = 1, HELLO_JOIN = 2 };
 
-_Static_assert(HELLO_FIXED + RR_GROUP_MAX + RR_NODE_NAME_MAX + RR_NODE_ADDRESS_MAX <= RR_NODE_HELLO_MAX, "a hello fits");
+_Static_assert(HELLO_FIXED + RR_GROUP_MAX + RR_NODE_NAME_MAX + RR_NODE_ADDRESS_MAX <= RR_NODE_HELLO_MAX,
+               "a hello fits");
 
 /* ---- Handshake ---- */
 
@@ -78,7 +79,8 @@ int rr_node_hello_decode(const uint8_t *body, size_t size, rr_node_hello_t *hell
     hello->join = body[24] & HELLO_JOIN;
     memcpy(hello->nonce, body + 28, RR_NODE_NONCE);
     const uint8_t *group = body + HELLO_FIXED, *name = group + body[25], *address = name + body[26];
-    bool ok = get_text(who->group, RR_GROUP_MAX, group, body[25]) && get_text(who->name, RR_NODE_NAME_MAX, name, body[26]) &&
+    bool ok = get_text(who->group, RR_GROUP_MAX, group, body[25]) &&
+              get_text(who->name, RR_NODE_NAME_MAX, name, body[26]) &&
               get_text(who->address, RR_NODE_ADDRESS_MAX, address, body[27]);
     return ok && hello->join == (who->node == 0) && who->incarnation ? RR_OK : RR_EPROTO;
 }
@@ -176,7 +178,8 @@ bool rr_node_open_decode(const uint8_t *body, size_t size, rr_node_open_t *out) 
     return out->src && out->from.incarnation && out->from.number;
 }
 
-size_t rr_node_gone_encode(uint8_t out[RR_NODE_GONE_SIZE], rr_node_type_t type, unsigned dst, const rr_node_gone_t *gone) {
+size_t rr_node_gone_encode(uint8_t out[RR_NODE_GONE_SIZE], rr_node_type_t type, unsigned dst,
+                           const rr_node_gone_t *gone) {
     uint8_t *body = out + RR_NODE_HEADER;
     rr_node_header_put(out, (uint8_t)type, 0, dst, RR_NODE_GONE_SIZE - RR_NODE_HEADER);
     rr__put16(body, gone->src);
@@ -257,7 +260,8 @@ const uint8_t *rr_record_get(const uint8_t *in, const uint8_t *end, rr_record_t 
     r->weight = rr__get16(in + 2);
     r->size = rr__get32(in + 4);
     in += 8;
-    size_t more = (r->flags & RR_RECORD_SAME ? 0 : 16) + (r->flags & RR_RECORD_REQUEST ? 8 : 0) + (r->flags & RR_RECORD_CUT ? 8 : 0);
+    size_t more = (r->flags & RR_RECORD_SAME ? 0 : 16) + (r->flags & RR_RECORD_REQUEST ? 8 : 0) +
+                  (r->flags & RR_RECORD_CUT ? 8 : 0);
     if ((size_t)(end - in) < more || (r->flags & ~RR_RECORD_FLAGS) || !r->weight || !kind_known(r->kind)) {
         return NULL;
     }

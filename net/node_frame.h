@@ -15,8 +15,8 @@
 
 /* ---- Frames ------------------------------------------------------------------------------------------------------ */
 
-#define RR_NODE_HEADER 8u
-#define RR_NODE_BODY_MAX (64u << 10)  /* of any frame */
+#define RR_NODE_HEADER    8u
+#define RR_NODE_BODY_MAX  (64u << 10) /* of any frame */
 #define RR_NODE_HELLO_MAX 512u        /* of a frame before the handshake is over */
 
 typedef enum rr_node_type {
@@ -42,7 +42,8 @@ typedef struct rr_node_header {
     uint16_t dst; /* the end node it is for; 0 = the neighbour */
 } rr_node_header_t;
 
-/* ---- Little endian ------------------------------------------------------------------------------------------------ */
+/* ---- Little endian ------------------------------------------------------------------------------------------------
+ */
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define RR__LE16(v) (v)
@@ -82,7 +83,8 @@ static inline void rr__put64(uint8_t *out, uint64_t v) {
     memcpy(out, &v, 8);
 }
 
-static inline void rr_node_header_put(uint8_t out[RR_NODE_HEADER], uint8_t type, uint8_t flags, unsigned dst, uint32_t size) {
+static inline void rr_node_header_put(uint8_t out[RR_NODE_HEADER], uint8_t type, uint8_t flags, unsigned dst,
+                                      uint32_t size) {
     rr__put32(out, size);
     out[4] = type;
     out[5] = flags;
@@ -93,7 +95,8 @@ static inline rr_node_header_t rr_node_header_get(const uint8_t in[RR_NODE_HEADE
     return (rr_node_header_t){rr__get32(in), in[4], in[5], rr__get16(in + 6)};
 }
 
-/* ---- Handshake ---------------------------------------------------------------------------------------------------- */
+/* ---- Handshake ----------------------------------------------------------------------------------------------------
+ */
 
 #define RR_NODE_NONCE 32u
 #define RR_NODE_PROOF 32u
@@ -107,8 +110,8 @@ typedef struct rr_node_hello {
 
 /* A whole HELLO or CHALLENGE frame, header included; its size. out: RR_NODE_HEADER + RR_NODE_HELLO_MAX. */
 size_t rr_node_hello_encode(uint8_t *out, rr_node_type_t type, const rr_node_hello_t *hello);
-/* RR_OK; RR_EPROTO (no such frame, or not our protocol at all); RR_EUNSUPPORTED (another version: only hello->protocol is
- * set). */
+/* RR_OK; RR_EPROTO (no such frame, or not our protocol at all); RR_EUNSUPPORTED (another version: only hello->protocol
+ * is set). */
 RR_MUST_CHECK int rr_node_hello_decode(const uint8_t *body, size_t size, rr_node_hello_t *hello);
 
 /* HMAC-SHA256 over who speaks ('d' = who dialled, 'a' = who accepted), both hello bodies, and (for 'a') the id that is
@@ -117,23 +120,24 @@ bool rr_node_proof(uint8_t out[RR_NODE_PROOF], const void *key, size_t key_size,
                    size_t hello_size, const uint8_t *challenge, size_t challenge_size, unsigned given);
 bool rr_node_proof_equal(const uint8_t a[RR_NODE_PROOF], const uint8_t b[RR_NODE_PROOF]); /* in constant time */
 
-#define RR_NODE_AUTH_SIZE (RR_NODE_HEADER + RR_NODE_PROOF)
+#define RR_NODE_AUTH_SIZE    (RR_NODE_HEADER + RR_NODE_PROOF)
 #define RR_NODE_WELCOME_SIZE (RR_NODE_HEADER + RR_NODE_PROOF + 2u)
-#define RR_NODE_WHY_MAX 255u
-#define RR_NODE_REFUSE_MAX (RR_NODE_HEADER + 6u + RR_NODE_WHY_MAX)
+#define RR_NODE_WHY_MAX      255u
+#define RR_NODE_REFUSE_MAX   (RR_NODE_HEADER + 6u + RR_NODE_WHY_MAX)
 
 size_t rr_node_auth_encode(uint8_t out[RR_NODE_AUTH_SIZE], const uint8_t proof[RR_NODE_PROOF]);
 size_t rr_node_welcome_encode(uint8_t out[RR_NODE_WELCOME_SIZE], const uint8_t proof[RR_NODE_PROOF], unsigned given);
 
 typedef struct rr_node_refusal {
-    int code; /* an rr_error_t */
-    bool wait; /* no fault: another connection wins, or will soon be possible */
+    int code;                      /* an rr_error_t */
+    bool wait;                     /* no fault: another connection wins, or will soon be possible */
     char why[RR_NODE_WHY_MAX + 1]; /* printable */
 } rr_node_refusal_t;
 size_t rr_node_refuse_encode(uint8_t out[RR_NODE_REFUSE_MAX], const rr_node_refusal_t *refusal);
 bool rr_node_refuse_decode(const uint8_t *body, size_t size, rr_node_refusal_t *out);
 
-/* ---- Between end nodes -------------------------------------------------------------------------------------------- */
+/* ---- Between end nodes --------------------------------------------------------------------------------------------
+ */
 
 /* A session is named by both nodes' incarnations and by how many sessions each had with the other before. */
 typedef struct rr_node_session {
@@ -159,13 +163,15 @@ typedef struct rr_node_open {
 size_t rr_node_open_encode(uint8_t out[RR_NODE_OPEN_SIZE], unsigned dst, const rr_node_open_t *open);
 bool rr_node_open_decode(const uint8_t *body, size_t size, rr_node_open_t *out);
 
-/* GONE: the receiver's session is over here. LEAVE: the sender's incarnation ends. UNREACHABLE: a relay has no way to `node`. */
+/* GONE: the receiver's session is over here. LEAVE: the sender's incarnation ends. UNREACHABLE: a relay has no way to
+ * `node`. */
 typedef struct rr_node_gone {
     uint16_t src;
     rr_node_session_t session;
 } rr_node_gone_t;
 #define RR_NODE_GONE_SIZE (RR_NODE_HEADER + 16u)
-size_t rr_node_gone_encode(uint8_t out[RR_NODE_GONE_SIZE], rr_node_type_t type, unsigned dst, const rr_node_gone_t *gone);
+size_t rr_node_gone_encode(uint8_t out[RR_NODE_GONE_SIZE], rr_node_type_t type, unsigned dst,
+                           const rr_node_gone_t *gone);
 bool rr_node_gone_decode(const uint8_t *body, size_t size, rr_node_gone_t *out);
 
 #define RR_NODE_UNREACHABLE_SIZE (RR_NODE_HEADER + 4u)
@@ -180,7 +186,8 @@ typedef struct rr_node_ack {
 size_t rr_node_ack_encode(uint8_t out[RR_NODE_ACK_SIZE], unsigned dst, const rr_node_ack_t *ack);
 bool rr_node_ack_decode(const uint8_t *body, size_t size, rr_node_ack_t *out);
 
-/* ---- Segments ----------------------------------------------------------------------------------------------------- */
+/* ---- Segments -----------------------------------------------------------------------------------------------------
+ */
 
 #define RR_NODE_SEGMENT_HEADER 28u /* behind the frame's header */
 
@@ -189,7 +196,8 @@ typedef struct rr_node_segment {
     uint64_t tag, seq, received;
 } rr_node_segment_t;
 
-/* Writes both headers of a segment whose records take `records` bytes: RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER bytes. */
+/* Writes both headers of a segment whose records take `records` bytes: RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER bytes.
+ */
 void rr_node_segment_put(uint8_t *out, unsigned dst, const rr_node_segment_t *segment, uint32_t records);
 bool rr_node_segment_get(const uint8_t *body, size_t size, rr_node_segment_t *out);
 
@@ -198,17 +206,17 @@ enum {
     RR_RECORD_NACK = 32, /* a send of yours was not delivered; payload: u32 size, i32 reason */
     RR_RECORD_PAUSE,     /* the actor `to` of the sender's node is full */
     RR_RECORD_RESUME,
-    RR_RECORD_FRAGMENT,  /* more of a message that was cut */
+    RR_RECORD_FRAGMENT, /* more of a message that was cut */
 };
-enum { /* record flags */
-    RR_RECORD_SAME = 1,        /* to, from and type as in the record before, and left out */
-    RR_RECORD_UNSHEDDABLE = 2, /* as RR_ENVELOPE_UNSHEDDABLE */
-    RR_RECORD_NOBODY = 4,      /* from outside any actor */
-    RR_RECORD_REQUEST = 8,     /* has a request */
-    RR_RECORD_CUT = 16,        /* the first piece of a message of `size` bytes */
-    RR_RECORD_FLAGS = 31,
+enum {                            /* record flags */
+       RR_RECORD_SAME = 1,        /* to, from and type as in the record before, and left out */
+       RR_RECORD_UNSHEDDABLE = 2, /* as RR_ENVELOPE_UNSHEDDABLE */
+       RR_RECORD_NOBODY = 4,      /* from outside any actor */
+       RR_RECORD_REQUEST = 8,     /* has a request */
+       RR_RECORD_CUT = 16,        /* the first piece of a message of `size` bytes */
+       RR_RECORD_FLAGS = 31,
 };
-#define RR_RECORD_MAX 40u /* a record without its payload */
+#define RR_RECORD_MAX     40u /* a record without its payload */
 #define RR_NODE_TRANSFERS 16u /* cut messages under way at once, per link and direction */
 
 typedef struct rr_record {

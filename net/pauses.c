@@ -1,5 +1,5 @@
-/* pauses.c: which local actors are full, and which nodes were told so. An entry lives from the first "pause" until the actor
- * has room again or is gone (rr_wait_room tells the mesh's helper). */
+/* pauses.c: which local actors are full, and which nodes were told so. An entry lives from the first "pause" until the
+ * actor has room again or is gone (rr_wait_room tells the mesh's helper). */
 #include <stdlib.h>
 
 #include "net/mesh_impl.h"

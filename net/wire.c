@@ -6,11 +6,11 @@
 
 #include "net/mesh_impl.h"
 
-#define BUFFER_SIZE (256u << 10) /* a frame that was cut, and many reads' worth behind it */
-#define LIMIT (1u << 20)         /* of pending output; links stop at a half of it and go on at a quarter */
-#define LIMIT_RELAY (32u << 20)  /* who relays holds what others have in their windows */
-#define LINGER_MS 1000u
-#define COPY_MAX 2048u /* slices up to here are copied: cheaper than a piece of their own in every writev */
+#define BUFFER_SIZE   (256u << 10) /* a frame that was cut, and many reads' worth behind it */
+#define LIMIT         (1u << 20)   /* of pending output; links stop at a half of it and go on at a quarter */
+#define LIMIT_RELAY   (32u << 20)  /* who relays holds what others have in their windows */
+#define LINGER_MS     1000u
+#define COPY_MAX      2048u /* slices up to here are copied: cheaper than a piece of their own in every writev */
 #define REFUSED_LINES 10u
 
 struct rr__handshake {
@@ -135,7 +135,8 @@ bool rr__wire_write_slice(rr__wire_t *wire, const rr_slice_t *slice) {
 /* How to call the other side in a log: what it said it is, and where it is. */
 static const char *call_peer(rr__wire_t *wire, char out[400]) {
     char ip[64] = "";
-    const rr_node_identity_t *who = wire->state == RR__WIRE_OPEN || !wire->handshake ? &wire->peer : &wire->handshake->theirs.who;
+    const rr_node_identity_t *who =
+        wire->state == RR__WIRE_OPEN || !wire->handshake ? &wire->peer : &wire->handshake->theirs.who;
     if (wire->stream) {
         rr_stream_peer_ip(wire->stream, ip, sizeof ip);
     }
@@ -232,8 +233,8 @@ static bool take_hello(rr__wire_t *wire, const uint8_t *body, size_t size) {
 static bool make_proof(rr__wire_t *wire, char side, unsigned given, uint8_t out[RR_NODE_PROOF]) {
     const rr__handshake_t *h = wire->handshake;
     const rr_mesh_options_t *options = &wire->mesh->options;
-    if (!rr_node_proof(out, options->key, options->key_size, side, h->hello, h->hello_size, h->challenge, h->challenge_size,
-                       given)) {
+    if (!rr_node_proof(out, options->key, options->key_size, side, h->hello, h->hello_size, h->challenge,
+                       h->challenge_size, given)) {
         rr__wire_end(wire, RR_ENOMEM, false, "out of memory");
         return false;
     }
@@ -308,7 +309,8 @@ static void on_welcome(rr__wire_t *wire, const uint8_t *body, size_t size) {
     if (!wire->link || who->node != rr__link_node(wire->link) || who->incarnation != rr__link_incarnation(wire->link)) {
         rr__mesh_wire_stranger(wire->mesh, who);
         rr_node_refusal_t refusal = {.code = RR_ENOENT, .wait = true};
-        snprintf(refusal.why, sizeof refusal.why, "node %u was expected at this address", wire->link ? rr__link_node(wire->link) : 0);
+        snprintf(refusal.why, sizeof refusal.why, "node %u was expected at this address",
+                 wire->link ? rr__link_node(wire->link) : 0);
         rr__wire_refuse(wire, &refusal);
         return;
     }
@@ -338,8 +340,10 @@ static void on_refused(rr__wire_t *wire, const uint8_t *body, size_t size) {
 /* ---- Reading ---- */
 
 static void on_frame(rr__wire_t *wire, rr_node_header_t h, uint8_t *frame) {
-    static const uint8_t expected[] = {[RR__WIRE_HELLO] = RR_NODE_HELLO, [RR__WIRE_AUTH] = RR_NODE_AUTH,
-                                       [RR__WIRE_CHALLENGE] = RR_NODE_CHALLENGE, [RR__WIRE_WELCOME] = RR_NODE_WELCOME};
+    static const uint8_t expected[] = {[RR__WIRE_HELLO] = RR_NODE_HELLO,
+                                       [RR__WIRE_AUTH] = RR_NODE_AUTH,
+                                       [RR__WIRE_CHALLENGE] = RR_NODE_CHALLENGE,
+                                       [RR__WIRE_WELCOME] = RR_NODE_WELCOME};
     const uint8_t *body = frame + RR_NODE_HEADER;
     char why[128];
     if (h.type == RR_NODE_REFUSE) {
@@ -419,7 +423,8 @@ static void on_drained(void *owner) {
     }
 }
 
-static const rr_stream_handler_t stream_handler = {.data = on_data, .room = on_room, .closed = on_closed, .drained = on_drained};
+static const rr_stream_handler_t stream_handler = {
+    .data = on_data, .room = on_room, .closed = on_closed, .drained = on_drained};
 
 /* ---- Beginning ---- */
 

@@ -1,5 +1,5 @@
-/* wire.h: one connection with a neighbour: its handshake, its frames, its heartbeats and limits. What the frames mean is the
- * business of links and of the mesh. Private to net/. Carrier's thread only. */
+/* wire.h: one connection with a neighbour: its handshake, its frames, its heartbeats and limits. What the frames mean
+ * is the business of links and of the mesh. Private to net/. Carrier's thread only. */
 #ifndef RR_NET_WIRE_H
 #define RR_NET_WIRE_H
 
@@ -24,19 +24,19 @@ typedef struct rr__handshake rr__handshake_t;
 
 struct rr__wire {
     rr_mesh_t *mesh;
-    rr_stream_t *stream; /* NULL while dialling */
+    rr_stream_t *stream;      /* NULL while dialling */
     rr__wire_t *next, **prev; /* of mesh->wires */
     rr__link_t *link; /* whom we dialled, or who proved to be there; NULL for strangers and once the link is gone */
     rr_node_identity_t peer; /* proven, when OPEN */
     rr__dial_t dial;
     rr__handshake_t *handshake; /* until OPEN */
-    uint8_t state; /* rr__wire_state_t */
+    uint8_t state;              /* rr__wire_state_t */
     bool dialled;
     bool useful;  /* a session was agreed over it */
     bool wait;    /* the peer refused without fault of ours */
     bool refused; /* by either side, for good */
     uint64_t began_ns, read_ns, written_ns;
-    size_t limit; /* of the stream */
+    size_t limit;    /* of the stream */
     uint8_t *buffer; /* what was read and is not parsed yet; NULL while there is none */
     size_t used;
     int error;
@@ -49,7 +49,8 @@ void rr__wire_accept(rr_mesh_t *mesh, intptr_t handle);
 RR_MUST_CHECK int rr__wire_dial(rr_mesh_t *mesh, rr__link_t *link, const char *address, rr__wire_t **out);
 
 /* Ends it: pending output is still sent if `gently`. closed() follows later, never inside. Idempotent. */
-void rr__wire_end(rr__wire_t *wire, int error, bool gently, const char *format, ...) __attribute__((format(printf, 4, 5)));
+void rr__wire_end(rr__wire_t *wire, int error, bool gently, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 /* The neighbour is told the reason first. */
 void rr__wire_refuse(rr__wire_t *wire, const rr_node_refusal_t *refusal);
 

@@ -10,6 +10,7 @@
 #define DEFAULT_TURN_MESSAGES 256
 #define DEFAULT_TURN_US 500
 #define DEFAULT_CLOCK_EVERY 32
+#define BURST_MAX 64 /* messages that are handed over at once */
 #define GUEST_TURN_NS 2000000 /* about what a thread waits for another one of its CPU anyway */
 
 _Thread_local rr_worker_t *rr__current;
@@ -353,33 +354,63 @@ int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
     return deliver_to(system, to, sender, msg);
 }
 
-int rr__deliver_quietly(rr_system_t *system, rr_message_t *msg, bool *filling) {
-    flush_burst();
-    rr_actor_t *to = rr__directory_find(&system->directory, msg->to);
-    if (!to)
-        return RR_NOROUTE;
-    uint64_t word = atomic_load_explicit(&to->word, memory_order_relaxed);
+int rr__delivery_add(rr_delivery_t *d, rr_message_t *msg, bool *filling) {
+    if (d->first && (d->to != msg->to || d->count == BURST_MAX))
+        rr_delivery_flush(d);
+    if (!d->first) {
+        flush_burst();
+        d->actor = rr__directory_find(&d->system->directory, msg->to);
+        if (!d->actor)
+            return RR_NOROUTE;
+        d->to = msg->to;
+        d->add = d->count = 0;
+    }
+    rr_actor_t *to = d->actor;
+    uint64_t word = atomic_load_explicit(&to->word, memory_order_relaxed) + d->add;
     unsigned times = atomic_load_explicit(&to->policy, memory_order_relaxed) == RR_POLICY_FAIL ? 1 : 2;
     if (over_limit(to, word, times) && !(msg->flags & RR__UNSHEDDABLE)) {
-        rr_count_shared(&system->refused, 1);
+        rr_count_shared(&d->system->refused, 1);
         return RR_EFULL;
     }
     uint64_t add = msg->weight + rr__message_units(msg) * RR__UNIT;
-    if (filling)
-        *filling = over_limit(to, 2 * rr__word_count(word + add) + 2 * rr__word_units(word + add) * RR__UNIT, 1);
-    word = atomic_fetch_add_explicit(&to->word, add, memory_order_acq_rel);
-    if (word & RR__DEAD)
-        return RR_NOROUTE;
-    rr_message_t *previous = atomic_exchange_explicit(&to->head, msg, memory_order_acq_rel);
-    atomic_store_explicit(&previous->next, msg, memory_order_release);
-    if (!rr__word_count(word))
-        rr__post(to);
+    *filling = over_limit(to, 2 * rr__word_count(word + add) + 2 * rr__word_units(word + add) * RR__UNIT, 1);
+    if (d->first)
+        atomic_store_explicit(&d->last->next, msg, memory_order_relaxed);
+    else
+        d->first = msg;
+    d->last = msg;
+    d->add += add;
+    d->count++;
     return RR_OK;
+}
+
+static void delivery_failed(rr_delivery_t *d, rr_message_t *msg) {
+    for (rr_message_t *next; msg; msg = next) {
+        next = atomic_load_explicit(&msg->next, memory_order_relaxed);
+        rr_envelope_t env = rr__envelope(msg);
+        d->undelivered(d->context, &env, RR_NOROUTE);
+        rr__message_free(d->system, rr__my_pool(d->system), msg);
+    }
+}
+
+void rr_delivery_flush(rr_delivery_t *d) {
+    rr_message_t *first = d->first;
+    d->first = NULL;
+    if (!first)
+        return;
+    uint64_t word = atomic_fetch_add_explicit(&d->actor->word, d->add, memory_order_acq_rel);
+    if (__builtin_expect((word & RR__DEAD) != 0, 0)) {
+        delivery_failed(d, first);
+        return;
+    }
+    rr_message_t *previous = atomic_exchange_explicit(&d->actor->head, d->last, memory_order_acq_rel);
+    atomic_store_explicit(&previous->next, first, memory_order_release);
+    if (!rr__word_count(word))
+        rr__post(d->actor);
 }
 
 /* ---- Bursts ----------------------------------------------------------------------------------------------------- */
 
-#define BURST_MAX 64
 #define BURST_DEEP 4096 /* as many of the smallest messages are a quarter of a megabyte */
 
 void rr__burst_flush(rr_worker_t *worker) {

@@ -9,6 +9,7 @@
 
 #include "runtime/list.h"
 #include "runtime/message.h"
+#include "runtime/remote.h"
 #include "runtime/table.h"
 #include "runtime/wheel.h"
 
@@ -169,9 +170,10 @@ static inline void rr__touch_remote(rr_actor_t *self, rr_addr_t other) {
  * NULL. The result is rr_send's; calls always return RR_OK (their errors come as replies). */
 int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg);
 
-/* The same for what came from another node: on failure nobody is told and msg stays the caller's. RR_NOROUTE, RR_EFULL.
- * *filling: half full now. */
-RR_MUST_CHECK int rr__deliver_quietly(rr_system_t *system, rr_message_t *msg, bool *filling);
+/* rr_delivery_add's inside: on failure nobody is told and msg stays the caller's. RR_NOROUTE, RR_EFULL. *filling: half full
+ * now. */
+RR_MUST_CHECK int rr__delivery_add(rr_delivery_t *delivery, rr_message_t *msg, bool *filling);
+rr_envelope_t rr__envelope(rr_message_t *msg);
 
 /* Hands over what the present handler has linked for one receiver. */
 void rr__burst_flush(rr_worker_t *worker);

@@ -157,13 +157,11 @@ void rr__tell_room(rr_system_t *system, rr_addr_t target, rr_addr_t waiter) {
 
 /* ---- Envelopes --------------------------------------------------------------------------------------------------- */
 
-bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out) {
-    if (msg->to == proxy->addr)
-        return false;
-    *out = (rr_envelope_t){
+rr_envelope_t rr__envelope(rr_message_t *msg) {
+    return (rr_envelope_t){
         .to = msg->to,
         .from = msg->from,
-        .request = rr_message_request(msg),
+        .request = msg->request,
         .type = msg->type,
         .size = msg->size,
         .weight = msg->weight,
@@ -172,6 +170,12 @@ bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out) {
         .data = rr_message_data(msg),
         .buffer = rr_message_buffer(msg),
     };
+}
+
+bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out) {
+    if (msg->to == proxy->addr)
+        return false;
+    *out = rr__envelope(msg);
     return true;
 }
 
@@ -197,18 +201,32 @@ static rr_message_t *to_message(rr_system_t *system, const rr_envelope_t *env) {
     return msg;
 }
 
-int rr_remote_deliver(rr_system_t *system, const rr_envelope_t *env, bool *filling) {
-    if (filling)
-        *filling = false;
+int rr_delivery_add(rr_delivery_t *delivery, const rr_envelope_t *env, bool *filling) {
+    *filling = false;
+    rr_system_t *system = delivery->system;
     if (!may_come_from_outside(system, env))
         return RR_EPROTO;
     rr_message_t *msg = to_message(system, env);
     if (!msg)
         return RR_ENOMEM;
-    int rc = rr__deliver_quietly(system, msg, filling);
+    int rc = rr__delivery_add(delivery, msg, filling);
     if (rc != RR_OK)
         rr__message_free(system, rr__my_pool(system), msg);
     return rc;
+}
+
+static void note_undelivered(void *context, const rr_envelope_t *env, int reason) {
+    (void)env;
+    *(int *)context = reason;
+}
+
+int rr_remote_deliver(rr_system_t *system, const rr_envelope_t *env, bool *filling) {
+    bool unused;
+    int late = RR_OK;
+    rr_delivery_t single = {.system = system, .undelivered = note_undelivered, .context = &late};
+    int rc = rr_delivery_add(&single, env, filling ? filling : &unused);
+    rr_delivery_flush(&single);
+    return rc == RR_OK ? late : rc;
 }
 
 void rr_envelope_refuse(rr_system_t *system, const rr_envelope_t *env, int reason) {

@@ -49,6 +49,23 @@ rr_addr_t rr_route(rr_system_t *system, unsigned node); /* RR_NOBODY if there is
  * thread (loops). */
 RR_MUST_CHECK int rr_remote_deliver(rr_system_t *system, const rr_envelope_t *env, bool *filling);
 
+/* The same for many messages: what comes in a row for one actor is handed over together, up to 64 at once, which spares both
+ * threads most of their quarrel about its mailbox. On the stack of who uses it, and flushed before its thread goes on to
+ * something else. */
+typedef struct rr_delivery {
+    rr_system_t *system;
+    /* Told of each message whose actor ended before it was handed over (rr_delivery_add had said RR_OK). */
+    void (*undelivered)(void *context, const rr_envelope_t *env, int reason);
+    void *context;
+    rr_actor_t *actor; /* from here on the runtime's; zero at first */
+    rr_addr_t to;
+    rr_message_t *first, *last;
+    uint64_t add;
+    unsigned count;
+} rr_delivery_t;
+RR_MUST_CHECK int rr_delivery_add(rr_delivery_t *delivery, const rr_envelope_t *env, bool *filling);
+void rr_delivery_flush(rr_delivery_t *delivery);
+
 /* Ends a message that cannot be delivered, as the runtime does: a call is answered with `reason`, a monitor gets RR_DOWN, a
  * send is counted as a dead letter and told to the subscriber. Any thread. */
 void rr_envelope_refuse(rr_system_t *system, const rr_envelope_t *env, int reason);

@@ -1,5 +1,5 @@
-/* The node protocol's codec: any bytes, as a row of frames. What is decoded must encode to the same bytes, and nothing may be
- * read outside the given size (the input is copied to memory of exactly that size). */
+/* The node protocol's codec: any bytes, as a row of frames. What is decoded must encode to the same bytes, and nothing
+ * may be read outside the given size (the input is copied to memory of exactly that size). */
 #include <stdlib.h>
 
 #include "net/node_frame.h"
@@ -47,8 +47,10 @@ static void end_to_end(uint8_t type, const uint8_t *body, size_t size) {
     if (type == RR_NODE_SEGMENT && rr_node_segment_get(body, size, &segment)) {
         records(body + RR_NODE_SEGMENT_HEADER, body + size);
     } else if (type == RR_NODE_OPEN && rr_node_open_decode(body, size, &open)) {
-        check(rr_node_open_encode(out, 1, &open) == size + RR_NODE_HEADER && memcmp(out + RR_NODE_HEADER, body, size) == 0);
-        check(rr_node_session_tag(open.src, open.from, 1, open.to) == rr_node_session_tag(1, open.to, open.src, open.from) ||
+        check(rr_node_open_encode(out, 1, &open) == size + RR_NODE_HEADER &&
+              memcmp(out + RR_NODE_HEADER, body, size) == 0);
+        check(rr_node_session_tag(open.src, open.from, 1, open.to) ==
+                  rr_node_session_tag(1, open.to, open.src, open.from) ||
               open.src == 1);
     } else if (type == RR_NODE_GONE && rr_node_gone_decode(body, size, &gone)) {
         check(rr_node_gone_encode(out, RR_NODE_GONE, 1, &gone) == size + RR_NODE_HEADER);

@@ -1,4 +1,5 @@
-/* faults.h: a proxy between two nodes, on a thread of its own, that forwards bytes and can cut, freeze, delay and spoil them. */
+/* faults.h: a proxy between two nodes, on a thread of its own, that forwards bytes and can cut, freeze, delay and spoil
+ * them. */
 #ifndef RR_TESTS_NET_FAULTS_H
 #define RR_TESTS_NET_FAULTS_H
 
@@ -14,7 +15,7 @@
 
 #include "nodes.h"
 
-#define FAULT_PAIRS 16
+#define FAULT_PAIRS  16
 #define FAULT_BUFFER 16384
 
 typedef struct fault_pipe { /* one direction */
@@ -34,7 +35,7 @@ typedef struct faults {
     pthread_t thread;
     /* The test writes, the thread reads; relaxed orders would do. */
     _Atomic(int) stop, frozen, refuse, delay_ms, spoil_in; /* spoil_in: a byte is flipped after so many */
-    _Atomic(int) cut_every_bytes;  /* 0 = never; each pair is reset once so many bytes have gone through it */
+    _Atomic(int) cut_every_bytes; /* 0 = never; each pair is reset once so many bytes have gone through it */
     _Atomic(int) cut_now;
     _Atomic(int) cuts, live; /* the thread writes */
     fault_pair_t pairs[FAULT_PAIRS];
@@ -58,7 +59,8 @@ static void fault_accept(faults_t *f) {
     if (fd < 0) {
         return;
     }
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)f->target), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)f->target), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int out = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
     fault_pair_t *p = NULL;
     for (int i = 0; i < FAULT_PAIRS && !p; i++) {

@@ -1,5 +1,5 @@
-/* nodes.h: several nodes in one process, each a system with a loop and a mesh; real loopback sockets between them, if wanted
- * through a proxy (faults.h). For the tests of links and meshes. */
+/* nodes.h: several nodes in one process, each a system with a loop and a mesh; real loopback sockets between them, if
+ * wanted through a proxy (faults.h). For the tests of links and meshes. */
 #ifndef RR_TESTS_NET_NODES_H
 #define RR_TESTS_NET_NODES_H
 
@@ -21,8 +21,8 @@ typedef struct node {
     rr_node_identity_t who;
     rr_mesh_handler_t handler;
     /* Written by the node's loop, read by the test. */
-    _Atomic(int) states[8];          /* how often each link state was told */
-    _Atomic(int) last_state[64];     /* of each peer */
+    _Atomic(int) states[8];      /* how often each link state was told */
+    _Atomic(int) last_state[64]; /* of each peer */
     _Atomic(uint64_t) changed_ns[64];
 } node_t;
 
@@ -162,7 +162,8 @@ static bool is_right(sink_t *sink, const uint8_t *data, size_t size) {
     }
     memcpy(&n, data, sizeof n);
     if (n.sender >= SENDERS || n.number != sink->next[n.sender]) {
-        fprintf(stderr, "sender %u: number %u instead of %u\n", n.sender, n.number, n.sender < SENDERS ? sink->next[n.sender] : 0);
+        fprintf(stderr, "sender %u: number %u instead of %u\n", n.sender, n.number,
+                n.sender < SENDERS ? sink->next[n.sender] : 0);
         return false;
     }
     sink->next[n.sender]++;
@@ -245,7 +246,8 @@ static void source_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     atomic_store(&s->sent, sent);
     if (sent < s->count) {
         uint64_t id;
-        int rc = s->pause_us >= 1000 ? rr_timer_start(self, s->pause_us / 1000, 0, 0, &id) : rr_send(self, rr_self(self), 0, NULL, 0);
+        int rc = s->pause_us >= 1000 ? rr_timer_start(self, s->pause_us / 1000, 0, 0, &id)
+                                     : rr_send(self, rr_self(self), 0, NULL, 0);
         ck_assert_int_eq(rc, RR_OK);
     }
 }

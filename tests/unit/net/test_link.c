@@ -68,7 +68,8 @@ static void on_reply(rr_actor_t *self, void *state, int status, rr_message_t *ms
     caller_t *c = *(caller_t **)state;
     (void)self;
     uintptr_t number = (uintptr_t)context;
-    bool right = status == RR_OK && rr_message_size(msg) == sizeof number && !memcmp(rr_message_data(msg), &number, sizeof number);
+    bool right = status == RR_OK && rr_message_size(msg) == sizeof number &&
+                 !memcmp(rr_message_data(msg), &number, sizeof number);
     atomic_store(&c->status, status);
     atomic_fetch_add(right ? &c->answered : &c->failed, 1);
 }
@@ -290,7 +291,8 @@ START_TEST(big_and_small_of_one_sender_keep_order) {
 }
 END_TEST
 
-/* A slow actor of the other node: its senders are told to wait, and nothing is lost, while another goes on at full speed. */
+/* A slow actor of the other node: its senders are told to wait, and nothing is lost, while another goes on at full
+ * speed. */
 START_TEST(one_full_actor_stops_nobody_else) {
     pair_t p;
     sink_t slow = {0}, fast = {0};
@@ -302,7 +304,8 @@ START_TEST(one_full_actor_stops_nobody_else) {
     source_t to_slow = {.to = slow_to, .sender = 1, .count = 6000, .size = 64, .burst = 50, .pause_us = 1000};
     source_spawn(&p.a, &to_slow);
     EVENTUALLY(20000, atomic_load(&to_slow.refused) > 0); /* paused: refused as by a full local actor */
-    source_t to_fast = {.to = sink_spawn(&p.b, &fast, 0), .sender = 2, .count = 1000, .size = 64, .burst = 10, .pause_us = 1000};
+    source_t to_fast = {
+        .to = sink_spawn(&p.b, &fast, 0), .sender = 2, .count = 1000, .size = 64, .burst = 10, .pause_us = 1000};
     source_spawn(&p.a, &to_fast);
     atomic_store(&slow.slow_us, 100);
     EVENTUALLY(30000, atomic_load(&fast.received) == 1000);

@@ -1,5 +1,5 @@
-/* Links whose connections are cut, frozen, delayed and spoilt, and relays that die: nothing is lost, doubled or out of order
- * while both ends live, and a clear end in bounded time when one does not. */
+/* Links whose connections are cut, frozen, delayed and spoilt, and relays that die: nothing is lost, doubled or out of
+ * order while both ends live, and a clear end in bounded time when one does not. */
 #include "faults.h"
 #include "support.h"
 
@@ -25,7 +25,8 @@ static void pair_stop(pair_t *p) {
 
 static void sources_start(node_t *n, source_t *sources, uint32_t count, rr_addr_t to, uint32_t messages) {
     for (uint32_t i = 0; i < count; i++) {
-        sources[i] = (source_t){.to = to, .sender = i, .count = messages, .size = 16 + 300 * i, .burst = 20, .pause_us = 1000};
+        sources[i] =
+            (source_t){.to = to, .sender = i, .count = messages, .size = 16 + 300 * i, .burst = 20, .pause_us = 1000};
         source_spawn(n, &sources[i]);
     }
 }
@@ -114,7 +115,8 @@ START_TEST(silence_is_suspect_then_down_in_time) {
     ck_assert_uint_le(down_ms, 2200);
     atomic_store(&p.faults->frozen, 0);
     atomic_store(&p.faults->cut_now, 1);
-    EVENTUALLY(5000, node_link(&p.a, 2).state == RR_LINK_UP && node_link(&p.b, 1).state == RR_LINK_UP); /* a new session */
+    EVENTUALLY(5000,
+               node_link(&p.a, 2).state == RR_LINK_UP && node_link(&p.b, 1).state == RR_LINK_UP); /* a new session */
     sink_t sink = {0};
     source_t s = {.to = sink_spawn(&p.b, &sink, 0), .sender = 1, .count = 100, .size = 20, .burst = 10};
     source_spawn(&p.a, &s);
@@ -158,8 +160,8 @@ START_TEST(a_slow_path_is_only_slow) {
 }
 END_TEST
 
-/* Flipped bytes: TCP's checksum is not there to help. Whatever is hit, nobody crashes and no wrong order goes unnoticed by the
- * protocol; payload bytes are not protected. */
+/* Flipped bytes: TCP's checksum is not there to help. Whatever is hit, nobody crashes and no wrong order goes unnoticed
+ * by the protocol; payload bytes are not protected. */
 START_TEST(spoilt_bytes_end_sessions_not_processes) {
     pair_t p;
     sink_t sink = {0};
@@ -260,7 +262,7 @@ START_TEST(a_direct_path_is_taken_when_there_is_one) {
 }
 END_TEST
 
-RUN_TESTS("link_faults", hundreds_of_cuts_lose_and_repeat_nothing, big_messages_survive_cuts, a_full_window_stops_the_senders,
-          silence_is_suspect_then_down_in_time, a_short_silence_loses_nothing, a_slow_path_is_only_slow,
-          spoilt_bytes_end_sessions_not_processes, a_relay_passes_on, a_relays_death_loses_nothing,
-          a_direct_path_is_taken_when_there_is_one)
+RUN_TESTS("link_faults", hundreds_of_cuts_lose_and_repeat_nothing, big_messages_survive_cuts,
+          a_full_window_stops_the_senders, silence_is_suspect_then_down_in_time, a_short_silence_loses_nothing,
+          a_slow_path_is_only_slow, spoilt_bytes_end_sessions_not_processes, a_relay_passes_on,
+          a_relays_death_loses_nothing, a_direct_path_is_taken_when_there_is_one)

@@ -36,10 +36,12 @@ static void strangers_stay_apart(const rr_mesh_options_t *one, const rr_mesh_opt
     node_start(&b, 2, other);
     node_tell(&a, &b, NULL, true);
     node_tell(&b, &a, "", false);
-    EVENTUALLY(5000, metric(&a, "rr_mesh_refused_handshakes_total") > 0 && metric(&b, "rr_mesh_refused_handshakes_total") > 0);
+    EVENTUALLY(5000, metric(&a, "rr_mesh_refused_handshakes_total") > 0 &&
+                         metric(&b, "rr_mesh_refused_handshakes_total") > 0);
     uint64_t before = metric(&a, "rr_mesh_dialled_total");
     pause_ms(500);
-    ck_assert_uint_le(metric(&a, "rr_mesh_dialled_total") - before, 500 / 100 + 2); /* backoff_max at once, with jitter */
+    ck_assert_uint_le(metric(&a, "rr_mesh_dialled_total") - before,
+                      500 / 100 + 2); /* backoff_max at once, with jitter */
     ck_assert_int_eq(atomic_load(&a.states[RR_LINK_UP]) + atomic_load(&b.states[RR_LINK_UP]), 0);
     node_stop(&a);
     node_stop(&b);
@@ -269,7 +271,8 @@ static void impostor_enter(impostor_t *im, node_t *n, unsigned node) {
     ck_assert_int_eq(send(im->fd, im->hello, im->hello_size, 0), (ssize_t)im->hello_size);
     rr_node_header_t h = recv_frame(im->fd, im->challenge);
     ck_assert_int_eq(h.type, RR_NODE_CHALLENGE);
-    ck_assert(rr_node_proof(proof, "", 0, 'd', im->hello + RR_NODE_HEADER, im->hello_size - RR_NODE_HEADER, im->challenge, h.size, 0));
+    ck_assert(rr_node_proof(proof, "", 0, 'd', im->hello + RR_NODE_HEADER, im->hello_size - RR_NODE_HEADER,
+                            im->challenge, h.size, 0));
     ck_assert_int_eq(send(im->fd, frame, rr_node_auth_encode(frame, proof), 0), sizeof frame);
     h = recv_frame(im->fd, body);
     ck_assert_int_eq(h.type, RR_NODE_WELCOME);
@@ -296,7 +299,8 @@ START_TEST(a_member_that_breaks_the_protocol_is_cut) {
     rr_node_segment_t segment = {1, 5, 1, 0}; /* in another's name */
     rr_node_segment_put(frame, 2, &segment, 0);
     impostor_fails(&b, frame, RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER);
-    rr_node_open_t open = {.src = 9, .flags = RR_NODE_OPEN_ASK, .ask = 1, .from = {77, 1}, .received = 1000}; /* never sent */
+    rr_node_open_t open = {
+        .src = 9, .flags = RR_NODE_OPEN_ASK, .ask = 1, .from = {77, 1}, .received = 1000}; /* never sent */
     impostor_fails(&b, frame, rr_node_open_encode(frame, 2, &open));
     rr_node_header_put(frame, RR_NODE_HELLO, 0, 0, 40); /* out of order */
     impostor_fails(&b, frame, 48);
@@ -327,7 +331,8 @@ START_TEST(a_malformed_record_ends_only_that_session) {
     rr_node_segment_t segment = {9, rr_node_session_tag(9, open.from, 2, answer.from), 1, 0};
     rr_node_segment_put(frame, 2, &segment, 20);
     memset(frame + RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER, 0xee, 20);
-    ck_assert_int_eq(send(im.fd, frame, RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER + 20, 0), RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER + 20);
+    ck_assert_int_eq(send(im.fd, frame, RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER + 20, 0),
+                     RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER + 20);
     rr_node_refusal_t refusal;
     ck_assert_int_eq(read_refusal(im.fd, &refusal), RR_EPROTO);
     EVENTUALLY(5000, atomic_load(&b.last_state[9]) == RR_LINK_DOWN);
