@@ -14,6 +14,7 @@
 
 #define RETRY_MS 300u
 #define CALL_MS 5000u
+#define CALL_MIN_MS 250u
 #define BATCH 512u /* names in one UPDATE */
 #define FIRST_MS 2000u /* time-out of calls before the lease is known */
 
@@ -110,8 +111,8 @@ static void set_timer(builtin_t *reg, uint64_t *timer, uint64_t ms, uint32_t tag
 }
 
 static unsigned call_ms(const builtin_t *reg) {
-    unsigned third = reg->lease_ms == RR_REG_FOR_EVER ? CALL_MS : reg->lease_ms ? reg->lease_ms / 3 : FIRST_MS;
-    return third < 50 ? 50 : third < CALL_MS ? third : CALL_MS;
+    unsigned ms = reg->lease_ms == RR_REG_FOR_EVER ? CALL_MS : reg->lease_ms ? reg->lease_ms / 10 : FIRST_MS;
+    return ms < CALL_MIN_MS ? CALL_MIN_MS : ms < CALL_MS ? ms : CALL_MS;
 }
 
 static unsigned renew_ms(const builtin_t *reg) {
