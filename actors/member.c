@@ -101,6 +101,11 @@ static void on_granted(void *context, const char *text, rr_addr_t addr, uint64_t
     if (!name || name->addr != addr)
         return; /* it ended meanwhile: its release is on its way */
     name->epoch = epoch;
+    if (rr_fence_own(member->system, text, addr, epoch) != RR_OK) { /* others could not tell it from an earlier owner */
+        rr_log(member->system, RR_ERROR, "NAMES", "no memory for the epoch of %s: it ends", text);
+        end_actor(member, name);
+        return;
+    }
     if (rr_lease_grant(member->system, addr, epoch))
         rr_log(member->system, RR_DEBUG, "NAMES", "%s is ours (epoch %llu)", text, (unsigned long long)epoch);
 }
@@ -235,6 +240,7 @@ static void on_reachable(void *context, bool yes, const char *why) {
 
 static void forget_link(rr_member_t *member, unsigned id, uint64_t incarnation) {
     member->options.links->forget(member->options.links_context, id, incarnation);
+    rr_fences_forget(member->system, id);
 }
 
 /* A node that left says the last things, and that it leaves, on its links by itself. */
@@ -334,6 +340,7 @@ static void on_name(void *context, const char *text, rr_addr_t addr, uint64_t ep
     name_t *before = find(&member->names, text);
     rr_addr_t former = before ? before->addr : RR_NOBODY;
     put_name(member, text, addr, epoch);
+    (void)rr_fence_name(member->system, text, addr, epoch); /* its answer is for who owns it */
     if (addr == RR_NOBODY)
         rr_remote_name_drop(member->system, text, RR_NOBODY);
     else if (is_mine(member, rr_addr_node(addr)))

@@ -96,6 +96,7 @@ struct rr__link {
     rr__transfer_t transfers[RR_NODE_TRANSFERS];
     unsigned transfer_count, follower_count;
     uint32_t transfer_id;
+    rr_announced_t announced; /* names of local actors, in this session */
 
     /* Receiving. */
     uint64_t received;

@@ -332,11 +332,20 @@ static bool is_full(const rr__link_t *link) {
            link->follower_count >= RR__FOLLOWERS;
 }
 
+/* Whoever owns a name says so, and since when, ahead of its first message in a session. */
+static void announce(rr__link_t *link, const rr_envelope_t *env) {
+    rr_announcement_t announcement;
+    if (rr_announce(link->mesh->system, &link->announced, env, &announcement)) {
+        put_message(link, &announcement.env);
+    }
+}
+
 void rr__link_send(rr__link_t *link, const rr_envelope_t *env) {
     if (env->size > link->mesh->options.max_message) {
         refuse(link, env, RR_ETOOBIG);
         return;
     }
+    announce(link, env);
     rr_count(&link->sent_messages, 1);
     rr_count(&link->sent_bytes, env->size);
     rr__transfer_t *t = link->transfer_count ? transfer_between(link, env->from, env->to) : NULL;
@@ -544,6 +553,7 @@ void rr__link_drop_output(rr__link_t *link, int reason) {
     link->transfer_count = link->follower_count = 0;
     link->open_messages = 0;
     link->has_last = false;
+    link->announced = (rr_announced_t){0};
     link->acked = link->written = link->sealed = 0;
     link->bytes = 0;
     acknowledged(link);

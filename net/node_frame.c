@@ -248,6 +248,7 @@ bool rr_node_segment_get(const uint8_t *body, size_t size, rr_node_segment_t *ou
 
 static bool kind_known(unsigned kind) {
     return (kind <= RR_EXIT && kind != RR_TIMER) || (kind >= RR_KIND_MONITOR && kind <= RR_KIND_UNLINK) ||
+           kind == RR_KIND_ANNOUNCE ||
            (kind >= RR_RECORD_NACK && kind <= RR_RECORD_FRAGMENT);
 }
 

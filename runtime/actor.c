@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/alloc.h"
+#include "runtime/fence.h"
 #include "runtime/overseer.h"
 #include "runtime/system.h"
 
@@ -276,7 +277,7 @@ void rr__undeliverable(rr_system_t *system, const rr_message_t *msg, int reason)
 
 static int fail(rr_system_t *system, rr_message_t *msg, int reason) {
     bool call = msg->kind == RR_CALL;
-    if (call || reason == RR_NOROUTE)
+    if (call || reason == RR_NOROUTE || reason == RR_STALE)
         rr__undeliverable(system, msg, reason);
     rr__message_free(system, rr__my_pool(system), msg);
     return call ? RR_OK : reason;
@@ -341,6 +342,8 @@ static __attribute__((noinline)) int deliver_elsewhere(rr_system_t *system, rr_a
     rr_actor_t *to = rr__proxy_for(system, msg->to);
     if (!to)
         return fail(system, msg, RR_NOROUTE);
+    if (rr__fence_stale(system, msg->to))
+        return fail(system, msg, RR_STALE);
     if (rr__remote_paused(system, msg->to) && !(msg->flags & RR__UNSHEDDABLE))
         return refuse(system, msg, RR_EFULL);
     return deliver_to(system, to, sender, msg);
@@ -466,7 +469,7 @@ static inline bool burst_link(rr_worker_t *worker, rr_actor_t *sender, rr_messag
 
 /* Begins one to another node's actor, as deliver_elsewhere. (64 at most go on if it is paused just now.) */
 static __attribute__((noinline)) bool burst_elsewhere(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
-    if (!rr__remote_paused(worker->system, msg->to))
+    if (!rr__remote_paused(worker->system, msg->to) && !rr__fence_stale(worker->system, msg->to))
         worker->burst.actor = rr__proxy_for(worker->system, msg->to);
     return worker->burst.actor && burst_link(worker, sender, msg);
 }

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "runtime/alloc.h"
+#include "runtime/fence.h"
 #include "runtime/system.h"
 
 #define HASH_NONFATAL_OOM 1
@@ -180,7 +181,7 @@ bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out) {
 }
 
 static bool may_come_from_outside(const rr_system_t *system, const rr_envelope_t *env) {
-    bool kind = env->kind <= RR_REPLY || env->kind == RR_DOWN || env->kind == RR_EXIT ||
+    bool kind = env->kind <= RR_REPLY || env->kind == RR_DOWN || env->kind == RR_EXIT || env->kind == RR_KIND_ANNOUNCE ||
                 (env->kind >= RR_KIND_MONITOR && env->kind <= RR_KIND_UNLINK);
     return kind && env->weight >= 1 && rr_addr_node(env->to) == system->node &&
            rr_addr_node(env->from) != system->node;
@@ -206,6 +207,9 @@ int rr_delivery_add(rr_delivery_t *delivery, const rr_envelope_t *env, bool *fil
     rr_system_t *system = delivery->system;
     if (!may_come_from_outside(system, env))
         return RR_EPROTO;
+    int fenced = rr__fence_check(system, env);
+    if (__builtin_expect(fenced != RR_OK, 0))
+        return fenced == RR_CANCELLED ? RR_OK : fenced;
     rr_message_t *msg = to_message(system, env);
     if (!msg)
         return RR_ENOMEM;

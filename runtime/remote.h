@@ -11,7 +11,7 @@
 #include "runtime/redrabbit.h"
 
 /* What RR_MONITOR … are on the wire; together with rr_kind_t (RR_TIMER never travels). */
-enum { RR_KIND_MONITOR = 16, RR_KIND_DEMONITOR, RR_KIND_LINK, RR_KIND_UNLINK };
+enum { RR_KIND_MONITOR = 16, RR_KIND_DEMONITOR, RR_KIND_LINK, RR_KIND_UNLINK, RR_KIND_ANNOUNCE = 24 };
 
 enum { RR_ENVELOPE_UNSHEDDABLE = 2 }; /* never refused for fullness */
 
@@ -43,7 +43,7 @@ RR_MUST_CHECK int rr_route_set(rr_system_t *system, unsigned node, rr_addr_t pro
 rr_addr_t rr_route(rr_system_t *system, unsigned node); /* RR_NOBODY if there is none. Any thread. */
 
 /* Puts what came from another node into the mailbox of a local actor. A reference to env->buffer is taken if there is one,
- * else data is copied. RR_OK; RR_NOROUTE, RR_EFULL, RR_ENOMEM: it was not delivered, and nobody has been told yet: answer
+ * else data is copied. RR_OK; RR_NOROUTE, RR_EFULL, RR_STALE, RR_ENOMEM: it was not delivered, and nobody has been told yet: answer
  * calls, monitors and links by rr_envelope_refuse, and tell the sender's node of sends. RR_EPROTO: no kind or address that
  * may come from outside. *filling (may be NULL): the mailbox is at least half full now; time to ask for a pause. A worker's
  * thread (loops). */
@@ -118,6 +118,35 @@ void rr_lease_set(rr_system_t *system, uint64_t until_boot_ns);
 /* The name of a leased actor was granted with this epoch (> 0). Any thread. False: it is gone. */
 bool rr_lease_grant(rr_system_t *system, rr_addr_t addr, uint64_t epoch);
 uint64_t rr_system_boot_ns(rr_system_t *system); /* the clock of leases: it goes on while the machine sleeps */
+
+/* ---- Fences: names that changed hands ---------------------------------------------------------------------------- */
+
+/* An address that lost its name is neither heard nor spoken to on this node any more: what it sends, and what is sent to it,
+ * ends as STALE; its replies end the calls as LINKDOWN (maybe executed). A node knows so from the registry (rr_fence_name) and
+ * from the new owner itself: carriers announce a named actor's names and epochs ahead of its first message to a node, in the
+ * same order. actors/CLUSTER.md has the argument. Bounded: 131,072 names, 65,536 stale addresses; the oldest are forgotten. */
+
+/* This name belongs to addr since that epoch (RR_NOBODY: to nobody, since that epoch ended). The highest epoch counts:
+ * earlier owners are stale. False: addr is. Any thread. */
+bool rr_fence_name(rr_system_t *system, const char *name, rr_addr_t addr, uint64_t epoch);
+/* A node's session is over for ever: its stale addresses need not be remembered. Any thread. */
+void rr_fences_forget(rr_system_t *system, unsigned node);
+
+/* A name was granted to an actor here: carriers will announce it. Before rr_lease_grant. Any thread. RR_EINVAL, RR_ENOMEM. */
+RR_MUST_CHECK int rr_fence_own(rr_system_t *system, const char *name, rr_addr_t addr, uint64_t epoch);
+
+/* For carriers. What a session has announced: zeroed when it begins. It may forget: then it is announced again. */
+typedef struct rr_announced {
+    uint32_t version;
+    rr_addr_t known[256];
+} rr_announced_t;
+typedef struct rr_announcement {
+    rr_envelope_t env;
+    uint8_t bytes[4096 + 256];
+} rr_announcement_t;
+/* True: out->env (of RR_KIND_ANNOUNCE) is to be sent ahead of env, in the same order; rr_remote_deliver takes it in. The
+ * session's thread. */
+bool rr_announce(rr_system_t *system, rr_announced_t *done, const rr_envelope_t *env, rr_announcement_t *out);
 
 /* Leased actors suspended now, for metrics. Any thread. */
 unsigned rr_lease_suspended(rr_system_t *system);

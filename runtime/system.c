@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "runtime/alloc.h"
+#include "runtime/fence.h"
 #include "runtime/log.h"
 #include "runtime/replay.h"
 #include "runtime/replay_run.h"
@@ -159,6 +160,8 @@ int rr_system_create(rr_system_t **out, const rr_options_t *options) {
     system->has_directory = rc == RR_OK;
     if (rc == RR_OK)
         rc = rr__remote_create(&system->remote);
+    if (rc == RR_OK)
+        rc = rr__fence_create(&system->fence);
     if (rc == RR_OK)
         rc = open_log(system, options);
     if (rc == RR_OK)
@@ -370,6 +373,7 @@ void rr_system_destroy(rr_system_t *system) {
     rr__names_destroy(&system->names);
     rr__lease_destroy(&system->lease);
     rr__remote_destroy(system->remote);
+    rr__fence_destroy(system->fence);
     rr__metrics_destroy(system->metrics);
     rr__log_destroy(system->log);
     rr__replay_destroy(system->replay);

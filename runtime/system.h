@@ -70,6 +70,7 @@ struct rr_system {
     rr__names_t names;
     rr__lease_t lease;
     struct rr__remote *remote; /* remote.c */
+    struct rr__fence *fence;   /* fence.c */
     rr_executor_t *core;
 
     /* Number -> pool. Set once by the first worker of that number (release), never unset before destroy. */

@@ -61,6 +61,7 @@ static struct {
 
 typedef struct proxy {
     unsigned from, to;
+    rr_announced_t announced;
 } proxy_t;
 
 static int proxy_start(rr_actor_t *self, void *state, const void *arg) {
@@ -83,6 +84,9 @@ static void proxy_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
             rr_member_given_up(world.nodes[my->from].member, "it was given up");
         return;
     }
+    rr_announcement_t first;
+    if (rr_announce(world.nodes[my->from].system, &my->announced, &env, &first))
+        MUST(rr_remote_deliver(there->system, &first.env, NULL) == RR_OK);
     int rc = rr_remote_deliver(there->system, &env, NULL);
     if (rc != RR_OK)
         rr_envelope_refuse(there->system, &env, rc);
@@ -91,7 +95,7 @@ static const rr_behavior_t proxy_behavior = {
     .name = "proxy", .state_size = sizeof(proxy_t), .start = proxy_start, .receive = proxy_receive, .proxy = true};
 
 static void add_route(unsigned from, unsigned to) {
-    proxy_t arg = {from, to};
+    proxy_t arg = {.from = from, .to = to};
     rr_addr_t addr;
     rr_spawn_t spec = {.behavior = &proxy_behavior, .arg = &arg, .arg_size = sizeof arg};
     if (from == to || rr_route(world.nodes[from].system, to) != RR_NOBODY)
