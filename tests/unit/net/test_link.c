@@ -159,7 +159,7 @@ START_TEST(a_dead_node_ends_calls_and_monitors) {
     EVENTUALLY(6000, atomic_load(&c.failed) == 10 && atomic_load(&c.down) == 1);
     ck_assert_int_eq(atomic_load(&c.status), RR_LINKDOWN);
     ck_assert_int_eq(atomic_load(&c.down_reason), RR_LINKDOWN);
-    ck_assert_int_eq(atomic_load(&p.a.last_state[2]), RR_LINK_DOWN);
+    EVENTUALLY(1000, atomic_load(&p.a.last_state[2]) == RR_LINK_DOWN);
     caller_t late = {.to = to, .count = 1, .timeout_ms = 30000};
     caller_spawn(&p.a, &late);
     EVENTUALLY(1000, atomic_load(&late.failed) == 1);
