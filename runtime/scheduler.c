@@ -31,6 +31,11 @@
 #define SPIN_NS      50000  /* before sleeping; about what a wake-up costs */
 #define LONG_TURN_NS 50000  /* after which even a worker's single waiting actor may be taken */
 #define STEAL_MAX    128
+#define LOOT_NS      200000 /* what a theft brings must last that long, */
+#define LOOT_TURN_NS 2000   /* or consist of turns that long, to be worth the cache lines that it moves */
+#define POOR_THEFTS  2      /* in a row that are not: then the thief rests before the next, */
+#define REST_NS      64000  /* doubled with each, */
+#define REST_DOUBLED 2      /* so often at most */
 #define STOP_WAIT_S  2
 
 typedef struct pool pool_t;
@@ -58,6 +63,8 @@ typedef struct member {
     _Atomic(rr_worker_t *) worker;
     pthread_t thread;
     unsigned index, slot_turns, picks, ring_takes; /* owner */
+    uint64_t loot_ns, loot_seq;        /* owner: the last theft's time (0 = judged), and the worker's turn_seq then */
+    unsigned poor;                     /* owner: thefts in a row that were not worth it */
     sighting_t seen[64];               /* owner; by victim's index modulo 64: a collision only forgets */
     worker_mode_t mode;                /* under pool->lock */
     bool stuck;                        /* under pool->lock */
@@ -85,6 +92,8 @@ struct pool {
     _Atomic(int) idle_count;
     /* 1 while a member has been woken or has run dry and looks for work (seq_cst). */
     _Atomic(int) searching;
+    /* futex: 1 while the searcher rests. Set by it, cleared by who ends the rest; seq_cst beside `queued`: see rest. */
+    _Atomic(uint32_t) resting;
     _Atomic(bool) stopping;
     pthread_cond_t ended_one;
     rr_counter_t wakes, stucks, spare_hits; /* under lock */
@@ -108,9 +117,10 @@ static unsigned cpus(void) {
 
 static void futex_wake(_Atomic(uint32_t) *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
 
-static void futex_wait(_Atomic(uint32_t) *word, uint64_t ns) {
+/* While the word is `value`; UINT64_MAX = without limit. */
+static void futex_wait(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns) {
     struct timespec ts = {.tv_sec = (time_t)(ns / RR_NS_PER_S), .tv_nsec = (long)(ns % RR_NS_PER_S)};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, ns == UINT64_MAX ? NULL : &ts, NULL, 0);
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, ns == UINT64_MAX ? NULL : &ts, NULL, 0);
 }
 
 /* Under the lock; after it futex_wake, which is for outside of it: where both share a CPU the woken one runs at once, and
@@ -143,6 +153,12 @@ static void wake_one(pool_t *pool) {
     if (atomic_load(&pool->idle_count) > 0 && !atomic_load(&pool->searching) &&
         atomic_compare_exchange_strong(&pool->searching, &none, 1))
         wake_searcher(pool);
+}
+
+/* What comes from outside does not wait for a searcher's rest to end. */
+static void end_rest(pool_t *pool) {
+    if (atomic_load(&pool->resting) && atomic_exchange(&pool->resting, 0))
+        futex_wake(&pool->resting);
 }
 
 /* ---- The pool's queue ------------------------------------------------------------------------------------------- */
@@ -284,6 +300,7 @@ static void pool_post(rr_executor_t *executor, rr_actor_t *actor) {
         return;
     queue_push(pool, actor); /* seq_cst inside: whoever goes to sleep after this sees it */
     wake_one(pool);
+    end_rest(pool);
 }
 
 /* ---- Picking ---------------------------------------------------------------------------------------------------- */
@@ -365,6 +382,11 @@ static rr_actor_t *steal_from(member_t *thief, member_t *victim, bool long_turn)
     return actor;
 }
 
+static uint64_t turns_seq(const member_t *member) {
+    rr_worker_t *worker = atomic_load_explicit(&member->worker, memory_order_relaxed);
+    return atomic_load_explicit(&worker->turn_seq, memory_order_relaxed);
+}
+
 static rr_actor_t *steal(member_t *thief, uint64_t now) {
     pool_t *pool = thief->pool;
     rr_actor_t *actor = queue_take(thief);
@@ -374,8 +396,11 @@ static rr_actor_t *steal(member_t *thief, uint64_t now) {
         if (!victim || victim == thief)
             continue;
         actor = steal_from(thief, victim, in_long_turn(victim, &thief->seen[index % 64], now));
-        if (actor)
+        if (actor) {
             rr_count(&thief->steals, 1);
+            thief->loot_ns = now;
+            thief->loot_seq = turns_seq(thief);
+        }
     }
     return actor;
 }
@@ -390,12 +415,50 @@ static bool may_spin(rr_system_t *system) {
                                                    memory_order_relaxed);
 }
 
+/* Where turns are so short that what is stolen has gone home before long (clients of one server, workers that answer one
+ * leader), a second worker only moves cache lines to and fro: its turns cost more there than they save here. */
+static void judge_loot(member_t *member, uint64_t now) {
+    if (!member->loot_ns)
+        return;
+    uint64_t lasted = now - member->loot_ns, turns = (turns_seq(member) - member->loot_seq) / 2;
+    if (lasted < LOOT_NS && lasted < turns * LOOT_TURN_NS)
+        member->poor++;
+    else
+        member->poor = 0;
+    member->loot_ns = 0;
+}
+
+/* The searcher stays the one searcher meanwhile: nobody is woken for what it leaves alone. Announced (seq_cst), then a look
+ * at the queue: who pushes there looks for a rest afterwards, so either it sees this one, or this one sees its push. */
+static void rest(member_t *member, uint64_t now) {
+    pool_t *pool = member->pool;
+    if (member->poor < POOR_THEFTS)
+        return;
+    unsigned doubled = member->poor - POOR_THEFTS;
+    uint64_t ns = (uint64_t)REST_NS << (doubled < REST_DOUBLED ? doubled : REST_DOUBLED);
+    rr_worker_t *worker = atomic_load_explicit(&member->worker, memory_order_relaxed);
+    uint64_t next = atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed);
+    atomic_store(&pool->resting, 1);
+    if (next > now + ns && !atomic_load(&pool->queued) && !atomic_load(&pool->stopping)) {
+        rr_worker_asleep(worker, true);
+        futex_wait(&pool->resting, 1, ns);
+        rr_worker_asleep(worker, false);
+    }
+    atomic_store(&pool->resting, 0);
+}
+
 static rr_actor_t *search(member_t *member) {
     rr_system_t *system = member->pool->executor.system;
+    uint64_t dry = rr_clock_now(&system->clock);
+    judge_loot(member, dry);
+    rest(member, dry);
     uint64_t start = rr_clock_now(&system->clock), now = start;
     rr_actor_t *actor = steal(member, now);
-    if (actor || !may_spin(system))
+    if (actor)
         return actor;
+    member->poor = 0;
+    if (!may_spin(system))
+        return NULL;
     do {
         for (int i = 0; i < 20; i++)
             rr__relax();
@@ -463,7 +526,7 @@ static void sleep_until_woken(member_t *member) {
         uint64_t now = rr_clock_now(&system->clock);
         uint64_t wait = next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 0;
         if (wait)
-            futex_wait(&member->awake, wait);
+            futex_wait(&member->awake, 0, wait);
         rr_worker_asleep(worker, false);
     }
     woken = !leave_idle(pool, member);
@@ -569,7 +632,7 @@ static void check_in(member_t *member) {
         hand_over(member); /* what its timers woke */
         if (atomic_load(&pool->queued))
             wake_one(pool);
-        futex_wait(&member->awake, next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 1);
+        futex_wait(&member->awake, 0, next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 1);
     }
     rr_worker_asleep(worker, false);
 }
