@@ -1,7 +1,7 @@
 /* bridge.c: bridges and outer services as wholes; the thread of each link, which enters the other group and leaves it. */
 #include "actors/bridge.h"
 
-#include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 
 void rr_bridge_options_init(rr_bridge_options_t *options) {
     *options = (rr_bridge_options_t){.name = RR_BRIDGE_NAME, .max_calls = 16384, .retry_min_ms = 1000,
-                                     .retry_max_ms = 30000};
+                                     .retry_max_ms = 5000, .carrier = &rr_bridge_cluster};
 }
 
 /* ---- A link's thread ---- */
@@ -27,7 +27,28 @@ static void say(void *context, const char *line) {
     rr_log(link->bridge->own, RR_WARN, CLASS, "%s: %s", link->address, line);
 }
 
-/* Until the agent has ended (true), or the bridge stops, or ms (0 = for ever) are over. */
+#define SAY_AGAIN_NS (60 * 1000000000ull)
+
+/* An error of this link, unless it is stopping anyway; the same one once a minute. */
+static void complain(rr__link_t *link, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void complain(rr__link_t *link, const char *format, ...) {
+    char text[sizeof link->said];
+    uint64_t now = rr_system_now_ns(link->bridge->own);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (stopping(link->bridge) || (strcmp(text, link->said) == 0 && now - link->said_ns < SAY_AGAIN_NS))
+        return;
+    memcpy(link->said, text, sizeof text);
+    link->said_ns = now;
+    rr_log(link->bridge->own, RR_ERROR, CLASS, "%s: %s", link->address, text);
+}
+
+/* This process is no member there any more. */
+static void lost(void *context, const char *why) { rr__link_ended(context, RR_LINKDOWN); }
+
+/* Until the stay has ended (true), or the bridge stops, or ms are over. */
 static bool wait_for_end(rr__link_t *link, unsigned ms) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -40,7 +61,7 @@ static bool wait_for_end(rr__link_t *link, unsigned ms) {
     int rc = 0;
     pthread_mutex_lock(&link->lock);
     while (!link->ended && !stopping(link->bridge) && rc == 0)
-        rc = ms ? pthread_cond_timedwait(&link->changed, &link->lock, &until) : pthread_cond_wait(&link->changed, &link->lock);
+        rc = pthread_cond_timedwait(&link->changed, &link->lock, &until);
     bool ended = link->ended;
     pthread_mutex_unlock(&link->lock);
     return ended;
@@ -59,6 +80,18 @@ static void tell_gone(rr__link_t *link) {
         rr_log(link->bridge->own, RR_WARN, CLASS, "out of memory: calls through %s end by their deadlines", link->address);
 }
 
+#define LOOK_MS 1000u
+
+/* Until the stay ends, or the bridge stops. True: it lasted for long enough to count. */
+static bool watch(rr__link_t *link, const rr_bridge_stay_t *where) {
+    const rr_bridge_carrier_t *carrier = link->bridge->carrier;
+    uint64_t begun = rr_system_now_ns(link->bridge->own);
+    while (!wait_for_end(link, LOOK_MS) && !stopping(link->bridge))
+        if (carrier->alive && !carrier->alive(where))
+            rr__link_ended(link, RR_LINKDOWN);
+    return rr_system_now_ns(link->bridge->own) - begun > link->bridge->retry_max_ms * 1000000ull;
+}
+
 /* From the entering of the other group to its end. True: it was of some use. */
 static bool stay(rr__link_t *link, rr_bridge_stay_t *where) {
     bool useful = false;
@@ -67,22 +100,18 @@ static bool stay(rr__link_t *link, rr_bridge_stay_t *where) {
         set_system(link, where->system);
         if (link->bridge->outer)
             rr_log(link->bridge->own, RR_INFO, CLASS, "%s: connected to %s", link->bridge->name, link->address);
-        useful = !wait_for_end(link, link->bridge->retry_max_ms);
-        if (useful)
-            wait_for_end(link, 0);
+        useful = watch(link, where);
     }
     set_system(link, NULL);
     rr__pipe_close(&link->calls);
     rr__pipe_close(&link->answers);
     tell_gone(link);
     link->bridge->carrier->leave(where, link->bridge->leave_ms);
-    if (!stopping(link->bridge) && rc == RR_OK && link->reason == RR_STALE)
-        rr_log(link->bridge->own, RR_ERROR, CLASS,
-               "%s: the name %s is another's there; each group needs a name of its own before the @ of -bridge_broker",
-               link->address, link->group);
-    else if (!stopping(link->bridge))
-        rr_log(link->bridge->own, RR_WARN, CLASS, "%s: disconnected: %s", link->address,
-               rr_strerror(rc == RR_OK ? link->reason : rc));
+    if (rc == RR_OK && link->reason == RR_STALE)
+        complain(link, "%s is not this group's name there any more: another group has it, or this node was away for too long",
+                 link->group);
+    else
+        complain(link, "disconnected: %s", rr_strerror(rc == RR_OK ? link->reason : rc));
     return useful;
 }
 
@@ -91,10 +120,11 @@ static int enter(rr__link_t *link, rr_bridge_stay_t *where) {
     char as[64], why[512] = "";
     snprintf(as, sizeof as, "%.40s-%ld-%u", bridge->outer ? "outer" : link->group, (long)getpid(),
              (unsigned)rr_system_random(bridge->own) & 0xffff);
-    rr_bridge_place_t place = {RR_BRIDGE_GROUP, link->address, as, bridge->key, bridge->key_size, &bridge->system};
+    rr_bridge_place_t place = {RR_BRIDGE_GROUP, link->address, as, bridge->key, bridge->key_size, &bridge->system,
+                               bridge->has_mesh ? &bridge->mesh : NULL, lost, link};
     int rc = bridge->carrier->enter(&place, say, link, &bridge->stop, where, why, sizeof why);
-    if (rc != RR_OK && !stopping(bridge))
-        rr_log(bridge->own, RR_ERROR, CLASS, "%s: cannot connect: %s", link->address, *why ? why : rr_strerror(rc));
+    if (rc != RR_OK)
+        complain(link, "cannot connect: %s", *why ? why : rr_strerror(rc));
     return rc;
 }
 
@@ -202,6 +232,9 @@ static int fill(rr_bridge_t *bridge, const rr_bridge_options_t *options) {
         bridge->system.log_path = NULL;
     }
     bridge->system.core_threads = 1;
+    bridge->has_mesh = options->mesh != NULL;
+    if (options->mesh)
+        bridge->mesh = *options->mesh;
     return RR_OK;
 }
 
@@ -325,9 +358,10 @@ size_t rr_bridge_list(rr_bridge_t *bridge, rr_bridge_state_t *out, size_t max) {
 
 struct rr_outers {
     rr_system_t *own;
-    rr_bridge_options_t options; /* key and system point to the next two */
+    rr_bridge_options_t options; /* key, system and mesh point to the next three */
     void *key;
     rr_options_t system;
+    rr_mesh_options_t mesh;
     pthread_mutex_t lock; /* guards what follows */
     rr_bridge_t *services[RR_BRIDGE_LINKS_MAX];
     size_t count;
@@ -344,6 +378,10 @@ int rr_outers_create(rr_system_t *own, const rr_bridge_options_t *options, rr_ou
     if (options->system) {
         outers->system = *options->system;
         outers->options.system = &outers->system;
+    }
+    if (options->mesh) {
+        outers->mesh = *options->mesh;
+        outers->options.mesh = &outers->mesh;
     }
     outers->key = options->key_size ? malloc(options->key_size) : NULL;
     if (options->key_size && !outers->key) {

@@ -36,6 +36,10 @@ typedef struct rr_bridge_place {
     const void *key;
     size_t key_size;
     const rr_options_t *system; /* for the new system; node is set by the carrier */
+    const struct rr_mesh_options *mesh; /* times and limits of the links; NULL = defaults */
+    /* To be called when this node is no member any more: any thread, must not block. */
+    void (*lost)(void *context, const char *why);
+    void *context;
 } rr_bridge_place_t;
 
 typedef struct rr_bridge_stay {
@@ -51,6 +55,8 @@ typedef struct rr_bridge_carrier {
      * waiting does not mend: why has one line. `say` tells of waiting, line by line. */
     int (*enter)(const rr_bridge_place_t *place, void (*say)(void *context, const char *line), void *context,
                  const volatile int *stop, rr_bridge_stay_t *out, char *why, size_t why_size);
+    /* False: its master is given up, and only entering anew will find it. Asked about once a second; NULL = always true. */
+    bool (*alive)(const rr_bridge_stay_t *stay);
     /* Leaves; stops and destroys the system. */
     void (*leave)(rr_bridge_stay_t *stay, unsigned deadline_ms);
 } rr_bridge_carrier_t;
@@ -72,8 +78,9 @@ typedef struct rr_bridge_options {
     const void *key; /* of the bridge's group; NULL: loopback only */
     size_t key_size;
     unsigned max_calls; /* under way, each direction of each link; 16,384. Over it: OVERLOAD */
-    unsigned retry_min_ms, retry_max_ms;  /* after an error that waiting does not mend: 1,000, doubled up to 30,000 */
-    const rr_options_t *system;           /* the second systems': threads and logs; NULL = one thread, no file */
+    unsigned retry_min_ms, retry_max_ms;  /* after an error that waiting does not mend: 1,000, doubled up to 5,000 */
+    const rr_options_t *system;           /* the second systems': where and what they log; NULL = the screen */
+    const struct rr_mesh_options *mesh;   /* net/mesh.h: times and limits of their links; NULL = defaults */
     const rr_bridge_carrier_t *carrier;   /* &rr_bridge_cluster */
 } rr_bridge_options_t;
 void rr_bridge_options_init(rr_bridge_options_t *options);
@@ -102,7 +109,7 @@ size_t rr_bridge_list(rr_bridge_t *bridge, rr_bridge_state_t *out, size_t max);
  * lives until the end. */
 typedef struct rr_outers rr_outers_t;
 
-/* Of `options` key, max_calls, retry, system and carrier count. RR_ENOMEM. */
+/* Of `options` key, max_calls, retry, system, mesh and carrier count. RR_ENOMEM. */
 RR_MUST_CHECK int rr_outers_create(rr_system_t *own, const rr_bridge_options_t *options, rr_outers_t **out);
 /* Begins to connect: RR_OK also if it is connected to that address already. RR_EINVAL (name, address), RR_EEXIST (the name is
  * an actor's, or another address's), RR_ELIMIT (RR_BRIDGE_LINKS_MAX), RR_ENOMEM, RR_ESTOPPING. why gets one line. Any

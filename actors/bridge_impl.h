@@ -15,6 +15,7 @@
 #include <pthread.h>
 
 #include "actors/bridge.h"
+#include "net/mesh.h"
 #include "runtime/metrics.h"
 
 /* ---- Pipes: parcels from actors of one system to one actor of another ---- */
@@ -110,8 +111,10 @@ typedef struct rr__link {
     rr_system_t *system; /* NULL = not there */
     rr_addr_t agent;
     bool started; /* the bridge is whole: begin */
-    bool ended; /* the agent ended, for `reason` */
+    bool ended; /* the agent ended, or the membership, for `reason` */
     int reason;
+    char said[256]; /* the last complaint, and when: not again and again. The link's thread only */
+    uint64_t said_ns;
 } rr__link_t;
 
 struct rr_bridge {
@@ -123,6 +126,8 @@ struct rr_bridge {
     size_t key_size;
     unsigned max_calls, retry_min_ms, retry_max_ms;
     rr_options_t system;
+    rr_mesh_options_t mesh;
+    bool has_mesh;
     rr__pipe_t inbox;
     rr__link_t *links;
     size_t link_count;
@@ -141,5 +146,7 @@ RR_MUST_CHECK int rr__door_spawn(rr_bridge_t *bridge, bool leased);
 /* ---- bridge_link.c ---- */
 /* Spawns the caller and, for a bridge, the agent; opens the pipes. */
 RR_MUST_CHECK int rr__link_spawn(rr__link_t *link, const rr_bridge_stay_t *stay);
+/* Tells the link's thread that its stay is over; the first reason counts. Any thread. */
+void rr__link_ended(rr__link_t *link, int reason);
 
 #endif

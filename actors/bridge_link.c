@@ -88,11 +88,10 @@ static void carry_out_calls(rr_actor_t *self, caller_t *caller) {
     }
 }
 
-/* Tells the link's thread. */
-static void agent_ended(rr__link_t *link, int reason) {
+void rr__link_ended(rr__link_t *link, int reason) {
     pthread_mutex_lock(&link->lock);
+    link->reason = link->ended ? link->reason : reason;
     link->ended = true;
-    link->reason = reason;
     pthread_cond_broadcast(&link->changed);
     pthread_mutex_unlock(&link->lock);
 }
@@ -106,7 +105,7 @@ static int caller_start(rr_actor_t *self, void *state, const void *arg) {
 static void caller_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     caller_t *caller = state;
     if (rr_message_kind(msg) == RR_DOWN)
-        agent_ended(caller->link, (int)rr_message_type(msg));
+        rr__link_ended(caller->link, (int)rr_message_type(msg));
     else if (rr_message_kind(msg) == RR_SEND && rr_message_type(msg) == RR_TYPE_BRIDGE_WAKE)
         carry_out_calls(self, caller);
 }
@@ -210,7 +209,6 @@ int rr__link_spawn(rr__link_t *link, const rr_bridge_stay_t *stay) {
         return rc;
     pthread_mutex_lock(&link->lock);
     link->agent = called;
-    link->ended = false;
     pthread_mutex_unlock(&link->lock);
     rc = rr_system_spawn(stay->system, &caller, &calls);
     if (rc != RR_OK)

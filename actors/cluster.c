@@ -106,16 +106,19 @@ static uint64_t now_ms(void) {
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* Set by another thread or a signal handler; only its own value matters. */
+static bool told_to_stop(const volatile int *stop) { return stop && __atomic_load_n(stop, __ATOMIC_RELAXED); }
+
 /* False: told to stop. */
 static bool pause_ms(unsigned ms, const volatile int *stop) {
     for (unsigned left = ms; left; left -= left < STOP_LOOK_MS ? left : STOP_LOOK_MS) {
         unsigned part = left < STOP_LOOK_MS ? left : STOP_LOOK_MS;
         struct timespec time = {0, (long)part * 1000000};
-        if (stop && *stop)
+        if (told_to_stop(stop))
             return false;
         nanosleep(&time, NULL);
     }
-    return !stop || !*stop;
+    return !told_to_stop(stop);
 }
 
 static bool may_pass(int rc) { return rc == RR_EIO || rc == RR_TIMEOUT; }

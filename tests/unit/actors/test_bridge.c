@@ -522,7 +522,7 @@ START_TEST(outer_services) {
     rr_bridge_stay_t outside = {0};
     rr_outers_t *outers;
     char why[600];
-    rr_bridge_place_t place = {RR_BRIDGE_GROUP, AT, "outside", NULL, 0, NULL};
+    rr_bridge_place_t place = {.group = RR_BRIDGE_GROUP, .address = AT, .as = "outside"};
     ck_assert_int_eq(enter(&place, NULL, NULL, NULL, &outside, why, sizeof why), RR_OK);
     rig_spawn(outside.system, &(rr_spawn_t){.behavior = &server, .name = "service@0", .leased = true});
     rr_system_t *system = rig_start(2);
