@@ -33,13 +33,6 @@ typedef struct rr_login {
     uint64_t cb_id; /* for a late answer: rr_scene_verdict */
 } rr_login_t;
 
-/* Where a session goes when its scene hands over. Borrowed. */
-typedef struct rr_hand_to {
-    const char *scene; /* NULL = the hand-over's own, else drain_to; "" = nowhere: it stays until the scene is stopped */
-    const void *state; /* the extra of its enter there */
-    size_t size;
-} rr_hand_to_t;
-
 /* NULL entries do the natural thing: verify accepts the key as id, others do nothing. */
 typedef struct rr_scene_logic {
     const char *name;

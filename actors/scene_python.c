@@ -50,6 +50,14 @@ static int host_change(void *host, const rr_sid_t *id, const char *to, const voi
     return rr_scene_change(scene_of(host), id, to, extra, size, token);
 }
 
+static int host_hand_over(void *host, const char *to, unsigned timeout_ms, uint64_t token) {
+    return rr_scene_hand_over(scene_of(host), to, timeout_ms, token);
+}
+
+static void host_hand_to(void *host, uint64_t token, int status, const rr_hand_to_t *to) {
+    rr_scene_hand_to(scene_of(host), token, status, to);
+}
+
 static int host_verdict(void *host, uint64_t cb_id, const rr_verdict_t *verdict) {
     return rr_scene_verdict(scene_of(host), cb_id, verdict);
 }
@@ -136,6 +144,8 @@ static const rr_script_host_t host = {
     .broadcast_gate = host_broadcast_gate,
     .close = host_close,
     .change_scene = host_change,
+    .hand_over = host_hand_over,
+    .hand_to = host_hand_to,
     .verdict = host_verdict,
     .timer_start = host_timer_start,
     .timer_cancel = host_timer_cancel,
@@ -226,6 +236,10 @@ static int python_leave(void *state, rr_session_t *session, const char *to, uint
     return rr_script_leave_session(((python_state_t *)state)->script, script_session(session), to, token);
 }
 
+static int python_hand_over(void *state, rr_session_t *session, uint64_t token, rr_hand_to_t *to) {
+    return rr_script_hand_over(((python_state_t *)state)->script, script_session(session), token, to);
+}
+
 static void python_service(void *state, uint64_t request, const char *from, const char *method, const void *body,
                            size_t size) {
     rr_script_service(((python_state_t *)state)->script, request, from, method, body, size);
@@ -306,6 +320,7 @@ const rr_scene_logic_t rr_scene_python = {
     .message = python_message,
     .concurrent = python_concurrent,
     .offline = python_offline,
+    .hand_over = python_hand_over,
     .leave = python_leave,
     .service = python_service,
     .answer = python_answer,

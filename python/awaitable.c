@@ -439,7 +439,8 @@ static void count_tasks(rr_script_t *script) {
 /* Started by the host with a token of its own, under which it may cancel it. */
 static bool has_token(const rr__origin_t *origin) {
     return origin->token && (origin->kind == RR__MESSAGE || origin->kind == RR__ENTER || origin->kind == RR__OFFLINE ||
-                             origin->kind == RR__LEAVE || origin->kind == RR__INIT || origin->kind == RR__CLEANUP);
+                             origin->kind == RR__LEAVE || origin->kind == RR__HAND_OVER ||
+                             origin->kind == RR__INIT || origin->kind == RR__CLEANUP);
 }
 
 /* The script keeps tasks alive until they end: what they wait for may only be known to themselves. */

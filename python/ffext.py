@@ -61,6 +61,7 @@ __all__ = [
     "reload",
     "send_msg_session",
     "session_call",
+    "session_drain_callback",
     "session_enter_callback",
     "session_leave_callback",
     "session_offline_callback",
@@ -104,6 +105,11 @@ def session_offline_callback(function: F | None = None, /) -> Any:
 def session_leave_callback(function: F | None = None, /) -> Any:
     """f(session_id, to_scene): the session has moved to another scene."""
     return _callback(_api.LEAVE, function)
+
+
+def session_drain_callback(function: F | None = None, /) -> Any:
+    """f(session_id) -> scene, (scene, state), None or False: redrabbit.on_drain, with the id."""
+    return _callback(_api.DRAIN, function)
 
 
 def session_call(

@@ -26,6 +26,7 @@ typedef enum rr__kind {
     RR__ENTER,
     RR__OFFLINE,
     RR__LEAVE,
+    RR__HAND_OVER, /* on_drain */
     RR__KINDS,
     /* Not registered, only where a coroutine came from. */
     RR__LOAD = RR__KINDS,
@@ -185,6 +186,7 @@ struct rr_script {
     uint64_t poll_id;      /* the poller's, under its lock; 0 = not watched */
     rr_script_t *poll_next;
     PyObject *verdict_id, *verdict_extra; /* keep the last verdict's bytes alive */
+    PyObject *hand_scene, *hand_state;    /* and the last on_drain's */
     rr_verdict_t early;    /* on_verify_auth_callback from inside the verifier */
     PyObject *early_id, *early_extra;
     bool early_set;
@@ -256,6 +258,10 @@ unsigned rr__arity(const rr__handler_t *handler, PyObject *function, unsigned us
 void rr__turn_end(rr_script_t *script);
 
 /* Interprets what a verifier returned (new verdict in *verdict, or RR_SCRIPT_PENDING = the answer follows). */
+int rr__hand_to_from(rr_script_t *script, const rr__origin_t *origin, PyObject *answer, rr_hand_to_t *to);
+/* What a handler gets for the session: the id, the mapped id, or the Session. New reference; NULL = an exception. */
+PyObject *rr__subject(const rr__handler_t *handler, rr_script_session_t *session);
+
 int rr__verdict_from(rr_script_t *script, const rr__origin_t *origin, PyObject *answer, rr_verdict_t *verdict);
 
 /* Builds an accepting or refusing verdict from id and extra, keeping their bytes alive until the next one.

@@ -1,5 +1,6 @@
 #include "python/module.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -223,6 +224,25 @@ static PyObject *module_move_now(PyObject *module, PyObject *const *args, Py_ssi
         Py_RETURN_FALSE;
     }
     return rc > 0 ? NULL : yes_or_no(rc, "change_session_scene");
+}
+
+/* drain(to or None, timeout_ms): a future of [moved, left]. */
+static PyObject *module_drain(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    rr_script_t *script = rr__script_here(rr__module_state(module));
+    uint64_t token;
+    if (!script || !takes(count, 2, 2, "drain"))
+        return NULL;
+    const char *to = args[0] == Py_None ? NULL : PyUnicode_AsUTF8(args[0]);
+    unsigned long ms = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLong(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (to && !rr_name_legal(to))
+        return PyErr_Format(PyExc_ValueError, "%R is not the name of a scene", args[0]);
+    PyObject *future = wait_future(script, NULL, &token, NULL);
+    if (!future)
+        return NULL;
+    int rc = script->host.hand_over(script->context, to, ms > UINT_MAX ? UINT_MAX : (unsigned)ms, token);
+    return rc == RR_OK ? future : give_up(script, future, token, "drain", rc);
 }
 
 /* ---- Login answers ---- */
@@ -646,6 +666,7 @@ static PyMethodDef functions[] = {
     {"close", FAST(rr__module_close), PyDoc_STR("close($module, id, /)\n--\n\nAfter what was sent before.")},
     {"move", FAST(rr__module_move), PyDoc_STR("move($module, id, scene, extra='', /)\n--\n\nAwait it for the end.")},
     {"move_now", FAST(module_move_now), PyDoc_STR("move_now($module, id, scene, extra='', /)\n--\n\nTrue or False.")},
+    {"drain", FAST(module_drain), PyDoc_STR("drain($module, to, timeout_ms, /)\n--\n\nAwait it for [moved, left].")},
     {"verdict", FAST(module_verdict), PyDoc_STR("verdict($module, id, extra, cb_id, /)\n--\n\nA late answer.")},
     {"timer", FAST(module_timer), PyDoc_STR("timer($module, delay_ms, repeat_ms, function, args, /)\n--\n\n")},
     {"timer_cancel", module_timer_cancel, METH_O, PyDoc_STR("timer_cancel($module, id, /)\n--\n\n")},

@@ -41,6 +41,8 @@ static PyObject *describe(const rr__origin_t *origin) {
         return PyUnicode_FromFormat("enter, session %R", subject);
     case RR__OFFLINE:
         return PyUnicode_FromFormat("offline, session %R", subject);
+    case RR__HAND_OVER:
+        return PyUnicode_FromFormat("drain, session %R", subject);
     case RR__LEAVE:
         return PyUnicode_FromFormat("leave, session %R", subject);
     case RR__INIT:
@@ -246,6 +248,14 @@ void rr__service_reply(rr_script_t *script, const rr__origin_t *origin, PyObject
         rr__note(script, RR_WARN, origin, "the answer could not be sent");
 }
 
+static void settle_hand_over(rr_script_t *script, rr__origin_t *origin, PyObject *result) {
+    rr_hand_to_t to = {0};
+    int status = status_of(script, origin, result);
+    if (status == RR_OK)
+        status = rr__hand_to_from(script, origin, result, &to);
+    script->host.hand_to(script->context, origin->token, status, &to);
+}
+
 static void settle_timer(rr_script_t *script, rr__origin_t *origin, PyObject *result) {
     rr__wait_t *wait = rr__tokens_get(&script->waits, origin->token);
     if (wait)
@@ -277,6 +287,9 @@ void rr__settle(rr_script_t *script, rr__origin_t *origin, PyObject *result) {
         return;
     case RR__SERVICE:
         rr__service_reply(script, origin, result);
+        return;
+    case RR__HAND_OVER:
+        settle_hand_over(script, origin, result);
         return;
     case RR__TIMER:
         settle_timer(script, origin, result);

@@ -339,8 +339,7 @@ unsigned rr__arity(const rr__handler_t *handler, PyObject *function, unsigned us
     return (unsigned)code->co_argcount - bound;
 }
 
-/* What a handler gets for the session: the id, the mapped id, or the Session. New reference; NULL = an exception. */
-static PyObject *subject(const rr__handler_t *handler, rr_script_session_t *session) {
+PyObject *rr__subject(const rr__handler_t *handler, rr_script_session_t *session) {
     if (!handler)
         return Py_NewRef(session->id);
     if (handler->modern)
@@ -363,7 +362,7 @@ static int session_callback(rr_script_t *script, rr__handler_t *handler, PyObjec
     unsigned wanted = rr__arity(handler, function, usual);
     unsigned given = wanted < 1 ? 1 : wanted > count + 1 ? count + 1 : wanted;
     Py_INCREF(function);
-    args[1] = whole ? subject(handler, session) : NULL;
+    args[1] = whole ? rr__subject(handler, session) : NULL;
     rr__bump(&script->stats.handlers);
     int rc = args[1] ? rr__run(script, origin, function, args + 1, given, &result) : failed(script, origin);
     Py_XDECREF(result);
@@ -454,7 +453,7 @@ int rr_script_message(rr_script_t *script, rr_script_session_t *session, uint16_
     PyObject *result = NULL, *value = decode_body(script, handler, body, size, owner);
     int rc = value ? RR_OK : undecodable(script, &origin);
     if (value) {
-        PyObject *args[3] = {NULL, subject(handler, session), value};
+        PyObject *args[3] = {NULL, rr__subject(handler, session), value};
         rr__bump(&script->stats.handlers);
         script->current = session;
         rc = args[1] ? rr__run(script, &origin, handler->function, args + 1, 2, &result) : failed(script, &origin);
@@ -754,6 +753,8 @@ static void drop_objects(rr_script_t *script) {
     Py_CLEAR(script->loop_running);
     Py_CLEAR(script->verdict_id);
     Py_CLEAR(script->verdict_extra);
+    Py_CLEAR(script->hand_scene);
+    Py_CLEAR(script->hand_state);
     Py_CLEAR(script->early_id);
     Py_CLEAR(script->early_extra);
     Py_CLEAR(script->spare_context);

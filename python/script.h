@@ -53,6 +53,13 @@ typedef struct rr_verdict {
     size_t extra_size;
 } rr_verdict_t;
 
+/* Where a session goes when its scene hands over. Borrowed. */
+typedef struct rr_hand_to {
+    const char *scene; /* NULL = the hand-over's own, else drain_to; "" = nowhere: it stays until the scene is stopped */
+    const void *state; /* the extra of its enter there */
+    size_t size;
+} rr_hand_to_t;
+
 /* Every function gets the host pointer of rr_script_create. Bodies are borrowed during the call; `text` = known to be valid
  * UTF-8 (a str or JSON); false = bytes, which may be UTF-8 too and are not looked at here. */
 typedef struct rr_script_host {
@@ -70,6 +77,11 @@ typedef struct rr_script_host {
     /* done: 0 = none, else rr_script_answer(token, error, …) follows when the move ended. */
     int (*change_scene)(void *host, const rr_sid_t *id, const char *scene, const void *extra, size_t size,
                         uint64_t token);
+    /* Hands all sessions over to other scenes; rr_script_answer(token, …) follows with [moved, left]. to NULL = as the
+     * scene's options say. RR_ESTATE: under way already. */
+    int (*hand_over)(void *host, const char *to, unsigned timeout_ms, uint64_t token);
+    /* The end of a pending rr_script_hand_over. status RR_OK: *to says where. */
+    void (*hand_to)(void *host, uint64_t token, int status, const rr_hand_to_t *to);
     /* A late verdict (on_verify_auth_callback). RR_ENOENT: unknown or already answered cb_id. */
     int (*verdict)(void *host, uint64_t cb_id, const rr_verdict_t *verdict);
     /* One-shot or periodic; rr_script_timer(token) follows. */
@@ -154,6 +166,11 @@ RR_MUST_CHECK int rr_script_offline(rr_script_t *script, rr_script_session_t *se
                                     const char *reason, uint64_t token);
 RR_MUST_CHECK int rr_script_leave_session(rr_script_t *script, rr_script_session_t *session, const char *to_scene,
                                           uint64_t token);
+/* Where to with this session, and with what, now that its scene hands over? RR_OK: *to (valid until the next script
+ * function). RR_SCRIPT_PENDING: host->hand_to(token) follows. RR_ENOENT: no handler. RR_EHANDLER: it raised, or its answer
+ * is none (logged). */
+RR_MUST_CHECK int rr_script_hand_over(rr_script_t *script, rr_script_session_t *session, uint64_t token,
+                                      rr_hand_to_t *to);
 bool rr_script_concurrent(rr_script_t *script, uint16_t cmd); /* that cmd's handler opted out of one-at-a-time */
 
 /* A service request from another actor: answered by host->reply(request) now or later, also for unknown methods. */

@@ -31,6 +31,7 @@ __all__ = [
     "cancel_timer",
     "close",
     "config",
+    "drain",
     "epoch",
     "every",
     "exists",
@@ -39,6 +40,7 @@ __all__ = [
     "message",
     "move",
     "multi_send",
+    "on_drain",
     "on_enter",
     "on_leave",
     "on_login",
@@ -60,7 +62,7 @@ T = TypeVar("T")
 Body: TypeAlias = Any
 Protocol: TypeAlias = Literal["json", "raw", "buffer", "text"] | type
 
-MESSAGE, SERVICE, VERIFY, ENTER, OFFLINE, LEAVE = range(6)
+MESSAGE, SERVICE, VERIFY, ENTER, OFFLINE, LEAVE, DRAIN = range(7)
 _PROTOCOLS = {"json": 0, "raw": 1, "buffer": 2, "text": 3}
 _TYPED = 4
 MODERN, CONCURRENT = 1, 2
@@ -157,7 +159,11 @@ def on_login(function: F | None = None, /, *, protocol: Any = "text") -> Any:
 
 
 def on_enter(function: F) -> F:
-    """`f(session[, from_scene[, extra]])` when a session enters; from_scene '' is the login."""
+    """`f(session[, from_scene[, extra]])` when a session enters; from_scene '' is the login.
+
+    from_scene is this scene's own name when the session was here before: the scene (or its node)
+    was lost and started anew, and the gate kept the client (its option scene_lost: wait). Then
+    extra is that of its last enter."""
     register(ENTER, None, function, _caller(), flags=MODERN)
     return function
 
@@ -171,6 +177,20 @@ def on_offline(function: F) -> F:
 def on_leave(function: F) -> F:
     """`f(session[, to_scene])` when a session has moved to another scene."""
     register(LEAVE, None, function, _caller(), flags=MODERN)
+    return function
+
+
+def on_drain(function: F) -> F:
+    """`f(session)` when this scene hands its sessions over, because its node is drained, say.
+
+    Returns the scene that takes the session, or (scene, state): state (str, bytes, or what JSON can
+    hold) is the extra of its enter there, as str if it is text. None means the scene's option
+    `drain_to`, also in (None, state). False keeps the session here until the scene ends.
+
+    No handler of the session runs meanwhile, and its messages wait: what the new scene gets to
+    handle begins exactly where this scene ended. May be `async def`. After an exception the session
+    stays."""
+    register(DRAIN, None, function, _caller(), flags=MODERN)
     return function
 
 
@@ -208,6 +228,14 @@ def service(method: int | str, protocol: Protocol = "json") -> Callable[[F], F]:
 def sessions() -> list[SessionId]:
     """The ids of all sessions that this scene holds."""
     return _redrabbit.session_ids()
+
+
+def drain(to: str | None = None, *, timeout: float = 60.0) -> Awaitable[list[int]]:
+    """Hands all sessions of this scene over, as on_drain says, else to the scene `to`, else to its
+    option `drain_to`: `moved, left = await redrabbit.drain()`.
+
+    Meanwhile nobody new comes in: logins wait at their gates. Afterwards the scene goes on."""
+    return _redrabbit.drain(to, _ms(timeout))
 
 
 # ---- Time ----

@@ -125,6 +125,18 @@ static int fake_change_scene(void *host, const rr_sid_t *id, const char *scene, 
     return fake->move_rc;
 }
 
+static int fake_hand_over(void *host, const char *to, unsigned timeout_ms, uint64_t token) {
+    fake_t *fake = host;
+    note(host, "drain %s %u", to ? to : "-", timeout_ms);
+    fake->last_call = token;
+    return fake->move_rc;
+}
+
+static void fake_hand_to(void *host, uint64_t token, int status, const rr_hand_to_t *to) {
+    note(host, "hand_to %llu %d %s %.*s", (unsigned long long)token, status, status == RR_OK && to->scene ? to->scene : "-",
+         status == RR_OK ? (int)to->size : 0, (const char *)to->state);
+}
+
 static int fake_verdict(void *host, uint64_t cb_id, const rr_verdict_t *verdict) {
     char name[300] = "-";
     note(host, "verdict %llu %d %s %.*s", (unsigned long long)cb_id, verdict->code,
@@ -211,6 +223,8 @@ static const rr_script_host_t fake_functions = {
     .broadcast_gate = fake_broadcast_gate,
     .close = fake_close,
     .change_scene = fake_change_scene,
+    .hand_over = fake_hand_over,
+    .hand_to = fake_hand_to,
     .verdict = fake_verdict,
     .timer_start = fake_timer_start,
     .timer_cancel = fake_timer_cancel,

@@ -203,6 +203,52 @@ START_TEST(callbacks) {
 }
 END_TEST
 
+START_TEST(drained) {
+    fake_t fake;
+    rr_hand_to_t to;
+    script(&fake, "import redrabbit\n"
+                  "@ffext.session_drain_callback\n"
+                  "def drain(id):\n"
+                  "    if id == 'late': return late(id)\n"
+                  "    return {'bob': 'scene@2', 'eve': ('scene@3', {'n': [1, 'ü']}), 'raw': (None, b'\\xff'),\n"
+                  "            'none': None, 'stay': False, 'bad': 5, 'name': 'no such name'}[id]\n"
+                  "async def late(id):\n"
+                  "    await redrabbit.sleep(1)\n"
+                  "    return ['scene@4', 'later']\n"
+                  "@ffext.session_call(1)\n"
+                  "async def all(id, msg):\n"
+                  "    out(id, 2, await redrabbit.drain('scene@5', timeout=7))\n");
+    static const struct {
+        const char *id, *scene, *state;
+        int rc;
+    } cases[] = {{"bob", "scene@2", "", RR_OK},       {"eve", "scene@3", "{\"n\": [1, \"ü\"]}", RR_OK},
+                 {"raw", NULL, "\xff", RR_OK},        {"none", NULL, "", RR_OK},
+                 {"stay", "", "", RR_OK},             {"bad", NULL, "", RR_EHANDLER},
+                 {"name", NULL, "", RR_EHANDLER},     {"unknown", NULL, "", RR_EHANDLER},
+                 {"late", NULL, "", RR_SCRIPT_PENDING}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rr_script_session_t *who = session_of(&fake, cases[i].id);
+        to = (rr_hand_to_t){0};
+        ck_assert_int_eq(rr_script_hand_over(fake.script, who, 70 + i, &to), cases[i].rc);
+        if (cases[i].rc == RR_OK) {
+            ck_assert_pstr_eq(to.scene, cases[i].scene);
+            ck_assert_uint_eq(to.size, strlen(cases[i].state));
+            ck_assert_mem_eq(to.state ? to.state : "", cases[i].state, to.size);
+        }
+        rr_script_session_free(fake.script, who);
+    }
+    fire_timer(&fake);
+    ck_assert_uint_eq(times(&fake, "hand_to 78 0 scene@4 later\n"), 1);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    ck_assert_int_eq(message(&fake, bob, 1, "0", 90), RR_SCRIPT_PENDING);
+    ck_assert_uint_eq(times(&fake, "drain scene@5 7000\n"), 1);
+    rr_script_answer(fake.script, fake.last_call, NULL, "[3, 1]", 6);
+    ck_assert_uint_eq(times(&fake, "send 'bob' 2 text [3, 1]\n"), 1);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
 /* Names of the module that scripts in the wild assign: on ffext, and in the script itself. */
 START_TEST(assigned_globals) {
     fake_t fake;
@@ -418,6 +464,7 @@ int main(void) {
     tcase_add_test(tcase, answers_need_no_look_up);
     tcase_add_test(tcase, timers);
     tcase_add_test(tcase, callbacks);
+    tcase_add_test(tcase, drained);
     tcase_add_test(tcase, assigned_globals);
     tcase_add_test(tcase, services);
     tcase_add_test(tcase, service_answers);
