@@ -89,7 +89,8 @@ class Player:
 class HandOver(Case):
     def graph(self) -> tuple[Server, int]:
         more = "\n".join(
-            f"  scene@{i}: {{ role: scene, script: scene.py, drain_to: scene@{3 - i} }}" for i in (1, 2)
+            f"  scene@{i}: {{ role: scene, script: scene.py, drain_to: scene@{3 - i} }}"
+            for i in (1, 2)
         )
         return self.scene(SCRIPT, more=more)
 
@@ -113,7 +114,9 @@ class HandOver(Case):
             self.assertEqual(answer.json(), [CLIENTS, 1 if scene == "scene@0" else 0])
             before = [player.answered for player in players]
             await self.until(
-                lambda: all(p.answered > b for p, b in zip(players, before)), "everybody plays on", 20
+                lambda: all(p.answered > b for p, b in zip(players, before)),
+                "everybody plays on",
+                20,
             )
             self.assertFalse([task for task in tasks if task.done()])
         for player in players:
