@@ -353,7 +353,7 @@ static bool can_relay(rr_mesh_t *mesh, rr__link_t *relay, rr__link_t *link, uint
     (void)mesh;
 }
 
-/* The relay after the one that is in use, in turn. */
+/* The relay after the one that is in use, or knew no way, in turn: several may know none. */
 static rr__wire_t *relay_path(rr_mesh_t *mesh, rr__link_t *link, uint64_t now) {
     rr__wire_t *first = NULL;
     bool behind = false;
@@ -364,7 +364,7 @@ static rr__wire_t *relay_path(rr_mesh_t *mesh, rr__link_t *link, uint64_t now) {
             }
             first = first ? first : relay->direct;
         }
-        behind = behind || (link->path && relay->direct == link->path);
+        behind = behind || (link->path ? relay->direct == link->path : relay->node == link->bad_relay);
     }
     return first;
 }
