@@ -231,7 +231,7 @@ int rr_actors_drain(rr_system_t *system, rr_gate_t *const *gates, size_t gate_co
         keep_first(&rc, rr_gate_drain(gates[i], left(system, until - goodbye_ms * 1000000ull)));
     for (size_t i = 0; i < scene_count; i++) {
         addresses[count] = rr_lookup(system, scenes[i]);
-        count += addresses[count] != RR_NOBODY;
+        count += addresses[count] != RR_NOBODY && rr_addr_node(addresses[count]) == rr_system_node(system);
     }
     keep_first(&rc, drain_scenes(system, addresses, count, left(system, until - goodbye_ms * 1000000ull)));
     for (size_t i = 0; i < gate_count; i++)

@@ -26,9 +26,11 @@ static size_t count_of(rr_graph_t *graph, rr_scope_t scope) {
 
 /* ---- Brokers ---- */
 
-static bool has_master(rr_graph_t *graph) {
+/* Other processes may have actors that this graph does not name. */
+static bool is_open(rr_graph_t *graph, const char *key) {
     for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
-        if (rr_item_value(rr_graph_actor(graph, i), "master"))
+        const rr_item_t *actor = rr_graph_actor(graph, i);
+        if (actor->scope == RR_SCOPE_BROKER && rr_item_value(actor, key))
             return true;
     }
     return false;
@@ -88,8 +90,13 @@ static void check_scene_name(rr_graph_t *graph, const rr_item_t *gate, const cha
     const rr_item_t *scene = name ? rr_graph_find_actor(graph, name) : NULL;
     rr_scan_t scan = {graph, RR_SCOPE_SCENE, 0};
     char near[128], mend[192];
-    if (!name || (scene && scene->scope == RR_SCOPE_SCENE) || (!scene && has_master(graph)))
+    if (!name || (scene && scene->scope == RR_SCOPE_SCENE) || (!scene && is_open(graph, "master")))
         return;
+    if (!scene && !rr_graph_node_count(graph) && is_open(graph, "listen") && !count_of(graph, RR_SCOPE_SCENE)) {
+        rr_graph_warn(graph, value ? value->place : gate->place,
+                      "%s of %s is '%s', which must come from another process; or add it here: -scene %s", key, gate->name, name, name);
+        return;
+    }
     if (rr_nearest(name, next_actor, &scan, near, sizeof near))
         snprintf(mend, sizeof mend, "did you mean '%s'?", near);
     else
@@ -146,6 +153,8 @@ static void check_script(rr_graph_t *graph, rr_item_t *scene) {
         rr_graph_error(graph, scene->place, "scene %s has no script; add `script: FILE.py`", scene->name);
         return;
     }
+    if (!rr_graph_runs(graph, scene))
+        return;
     const char *file = script->texts[0];
     size_t length = strlen(file);
     if (stat(file, &st) != 0 || !S_ISREG(st.st_mode))
@@ -173,12 +182,15 @@ typedef struct rr_bound {
     rr_address_t address;
     rr_place_t place;
     const char *node;
+    bool dialled; /* a node's address: unlike ports, these must differ between nodes */
 } rr_bound_t;
 
 static bool is_any(const char *host) { return strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0; }
 
+/* Listeners of one node, or two nodes that others would dial as one. */
 static bool collide(const rr_bound_t *a, const rr_bound_t *b) {
-    return a->address.port && a->address.port == b->address.port && strcmp(a->node, b->node) == 0 &&
+    bool dialled = a->dialled && b->dialled;
+    return a->address.port && a->address.port == b->address.port && (dialled || strcmp(a->node, b->node) == 0) &&
            (is_any(a->address.host) || is_any(b->address.host) || strcmp(a->address.host, b->address.host) == 0);
 }
 
@@ -210,13 +222,27 @@ static size_t collect_addresses(const rr_item_t *item, const char *key, rr_bound
         if (rr_address_parse(value->texts[i], &bound[count].address, NULL, 0) != RR_OK)
             continue; /* noted when it was set */
         bound[count].place = value->places[i];
+        bound[count].dialled = item->scope == RR_SCOPE_NODE;
         bound[count++].node = node ? node : "";
     }
     return count;
 }
 
+/* A broker may say its node's address once more. */
+static bool is_brokers_own(rr_graph_t *graph, const rr_bound_t *node) {
+    for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
+        const rr_item_t *actor = rr_graph_actor(graph, i);
+        const char *where = rr_item_text(actor, "node"), *listen = rr_item_text(actor, "listen");
+        rr_address_t address;
+        if (actor->scope == RR_SCOPE_BROKER && listen && where && strcmp(where, node->node) == 0 &&
+            rr_address_parse(listen, &address, NULL, 0) == RR_OK && address.port == node->address.port)
+            return true;
+    }
+    return false;
+}
+
 static void check_addresses(rr_graph_t *graph) {
-    size_t most = 0, count = 0;
+    size_t most = rr_graph_node_count(graph), count = 0;
     for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
         const rr_value_t *listen = rr_item_value(rr_graph_actor(graph, i), "listen");
         most += listen ? listen->count : 0;
@@ -230,6 +256,12 @@ static void check_addresses(rr_graph_t *graph) {
         size_t first = count;
         count = collect_addresses(rr_graph_actor(graph, i), "listen", bound, count);
         for (; first < count; first++)
+            check_bound(graph, bound, first);
+    }
+    for (size_t i = 0; i < rr_graph_node_count(graph); i++) {
+        size_t first = count;
+        count = collect_addresses(rr_graph_node(graph, i), "address", bound, count);
+        if (first < count && !is_brokers_own(graph, &bound[first]))
             check_bound(graph, bound, first);
     }
     free(bound);
@@ -248,7 +280,8 @@ static void check_gate(rr_graph_t *graph, rr_item_t *gate) {
     if (rr_item_value(gate, "editor.token") && !rr_item_value(gate, "editor.scene"))
         rr_graph_error(graph, rr_item_value(gate, "editor.token")->place,
                        "editor has no scene; add `scene: scene@0` to say whose script may be edited");
-    check_www(graph, gate);
+    if (rr_graph_runs(graph, gate))
+        check_www(graph, gate);
 }
 
 /* The runtime would not go below: better said than done in silence. */
@@ -270,22 +303,33 @@ static void check_scene(rr_graph_t *graph, rr_item_t *scene) {
     check_script(graph, scene);
     check_mailbox(graph, scene);
     check_scene_name(graph, scene, "drain_to");
-    check_folders(graph, scene, "python_path");
+    if (rr_graph_runs(graph, scene))
+        check_folders(graph, scene, "python_path");
 }
 
-/* The main interpreter exists once a process. */
+static bool wants_main(const rr_item_t *actor) {
+    return actor->scope == RR_SCOPE_SCENE && strcmp(rr_item_text(actor, "interpreter"), "main") == 0;
+}
+
+static bool same_node(const rr_item_t *a, const rr_item_t *b) {
+    const char *one = rr_item_text(a, "node"), *other = rr_item_text(b, "node");
+    return one && other ? strcmp(one, other) == 0 : one == other;
+}
+
+/* The main interpreter exists once a process. Stops at the first mistake. */
 static void check_main_interpreter(rr_graph_t *graph) {
-    const rr_item_t *first = NULL;
     for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
         const rr_item_t *actor = rr_graph_actor(graph, i);
-        if (actor->scope != RR_SCOPE_SCENE || strcmp(rr_item_text(actor, "interpreter"), "main") != 0)
-            continue;
-        if (first)
+        for (size_t k = 0; k < i && wants_main(actor); k++) {
+            const rr_item_t *first = rr_graph_actor(graph, k);
+            if (!wants_main(first) || !same_node(first, actor))
+                continue;
             rr_graph_error(graph, rr_item_value(actor, "interpreter")->place,
                            "%s and %s both want the main interpreter, which exists once a process; give one of them "
                            "`interpreter: shared`",
                            first->name, actor->name);
-        first = actor;
+            return;
+        }
     }
 }
 
@@ -300,29 +344,4 @@ int rr_graph_check(rr_graph_t *graph) {
     check_folders(graph, rr_graph_top(graph), "python_path");
     check_venv(graph);
     return rr_graph_error_count(graph) ? RR_EINVAL : RR_OK;
-}
-
-static void refuse(rr_graph_t *graph, const rr_item_t *item, const char *key, const char *what) {
-    const rr_value_t *value = rr_item_value(item, key);
-    if (value)
-        rr_graph_error(graph, value->place, "%s are not available in this version; leave `%s` out and run all actors in one process",
-                       what, value->place.line || !value->option->arg ? key : value->option->arg);
-}
-
-int rr_graph_check_runnable(rr_graph_t *graph, const char *node) {
-    size_t before = rr_graph_error_count(graph);
-    refuse(graph, rr_graph_top(graph), "cluster_key", "clusters of several processes");
-    for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
-        if (rr_graph_actor(graph, i)->scope != RR_SCOPE_BROKER)
-            continue;
-        refuse(graph, rr_graph_actor(graph, i), "master", "slave brokers");
-        refuse(graph, rr_graph_actor(graph, i), "bridges", "bridges to other groups");
-    }
-    if (node && !rr_graph_find_node(graph, node))
-        rr_graph_error(graph, (rr_place_t){"--node", 0, 0}, "there is no node '%s' in this graph", node);
-    else if (node)
-        rr_graph_error(graph, (rr_place_t){"--node", 0, 0},
-                       "clusters of several processes are not available in this version; leave --node out and all nodes' "
-                       "actors run in this process");
-    return rr_graph_error_count(graph) > before ? RR_EUNSUPPORTED : RR_OK;
 }

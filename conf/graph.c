@@ -25,6 +25,7 @@ typedef struct rr_items {
 struct rr_graph {
     rr_item_t top;
     rr_items_t nodes, actors;
+    const rr_item_t *selected; /* --node */
     char **files;
     size_t file_count;
     rr_messages_t errors, warnings;
@@ -220,6 +221,53 @@ size_t rr_graph_actor_count(const rr_graph_t *graph) { return graph->actors.coun
 rr_item_t *rr_graph_actor(rr_graph_t *graph, size_t index) { return graph->actors.at[index]; }
 rr_item_t *rr_graph_find_actor(rr_graph_t *graph, const char *name) { return items_find(&graph->actors, name); }
 rr_item_t *rr_graph_find_node(rr_graph_t *graph, const char *name) { return items_find(&graph->nodes, name); }
+
+/* ---- One node's share ---- */
+
+const char *rr_graph_node_names(rr_graph_t *graph, char *out, size_t size) {
+    size_t used = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < graph->nodes.count && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", graph->nodes.at[i]->name);
+    return out;
+}
+
+static const char *next_node(void *state) {
+    const rr_item_t ***at = state;
+    return **at ? (*(*at)++)->name : NULL;
+}
+
+static void unknown_node(rr_graph_t *graph, const char *node) {
+    char near[128], names[256];
+    const rr_item_t **list = calloc(graph->nodes.count + 1, sizeof *list), **at = list;
+    for (size_t i = 0; list && i < graph->nodes.count; i++)
+        list[i] = graph->nodes.at[i];
+    rr_place_t place = {"--node", 0, 0};
+    if (!graph->nodes.count)
+        rr_graph_error(graph, place, "there is no node '%.100s': this graph has no nodes; leave --node out, or add `nodes:`", node);
+    else if (list && rr_nearest(node, next_node, &at, near, sizeof near))
+        rr_graph_error(graph, place, "there is no node '%.100s'; did you mean '%s'? The graph has %s", node, near,
+                       rr_graph_node_names(graph, names, sizeof names));
+    else
+        rr_graph_error(graph, place, "there is no node '%.100s'; the graph has %s", node,
+                       rr_graph_node_names(graph, names, sizeof names));
+    free(list);
+}
+
+int rr_graph_select(rr_graph_t *graph, const char *node) {
+    graph->selected = node ? items_find(&graph->nodes, node) : NULL;
+    if (!node || graph->selected)
+        return RR_OK;
+    unknown_node(graph, node);
+    return RR_ENOENT;
+}
+
+const rr_item_t *rr_graph_selected(const rr_graph_t *graph) { return graph->selected; }
+
+bool rr_graph_runs(const rr_graph_t *graph, const rr_item_t *actor) {
+    const char *node = graph->selected ? rr_item_text(actor, "node") : NULL;
+    return !graph->selected || (node && strcmp(node, graph->selected->name) == 0);
+}
 
 /* ---- Values ---- */
 

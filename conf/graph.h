@@ -90,14 +90,23 @@ const char *rr_graph_error_text(const rr_graph_t *graph, size_t index);
 size_t rr_graph_warning_count(const rr_graph_t *graph);
 const char *rr_graph_warning_text(const rr_graph_t *graph, size_t index);
 
+/* ---- One node's share (--node) ---- */
+
+/* This process is that node; NULL = none in particular. RR_ENOENT: there is no such node, with the error in the graph. Before
+ * rr_graph_check: what other nodes need (scripts, folders) is not looked for on this machine. */
+RR_MUST_CHECK int rr_graph_select(rr_graph_t *graph, const char *node);
+/* The node that was chosen; NULL = none. */
+const rr_item_t *rr_graph_selected(const rr_graph_t *graph);
+/* "a, b, c": the graph's nodes, for messages; returns out. */
+const char *rr_graph_node_names(rr_graph_t *graph, char *out, size_t size);
+/* True if this process runs the actor. */
+bool rr_graph_runs(const rr_graph_t *graph, const rr_item_t *actor);
+
 /* ---- Checking (check.c) ---- */
 
 /* Looks at the whole: roles, references, addresses given twice, files that must exist. Adds the broker that a graph
  * without one implies. RR_OK, or RR_EINVAL with the errors in the graph (those of the front end count too). */
 RR_MUST_CHECK int rr_graph_check(rr_graph_t *graph);
-/* What this version cannot run yet (other processes, other groups): RR_EUNSUPPORTED with the errors in the graph. `node`
- * = the share asked for by --node, NULL = all. */
-RR_MUST_CHECK int rr_graph_check_runnable(rr_graph_t *graph, const char *node);
 
 /* ---- Front ends and pictures ---- */
 

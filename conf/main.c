@@ -4,14 +4,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "conf/graph.h"
 #include "conf/home.h"
 #include "conf/new.h"
 #include "conf/run.h"
+#include "conf/up.h"
 
 static const char usage[] =
     "redrabbit GRAPH.yaml [-option value …]   runs a config graph; --node NAME runs that node's share of it\n"
     "redrabbit -option value …                runs what the options say; -f FILE takes them from a file\n"
+    "redrabbit up GRAPH.yaml [NODE …] [-option value …]\n"
+    "                                         starts every node of the graph as a process of this machine; Ctrl-C stops all\n"
     "redrabbit check GRAPH.yaml               looks for mistakes; check --options lists every option\n"
     "redrabbit graph GRAPH.yaml [--svg [FILE]] draws it\n"
     "redrabbit new NAME                       makes a folder with a graph, a script, a page and a test\n"
@@ -41,9 +43,10 @@ static int wrong(const char *what) {
 }
 
 static int run_graph(rr_graph_t *graph, const char *folder, const char *node) {
-    bool sound = rr_graph_check(graph) == RR_OK && rr_graph_check_runnable(graph, node) == RR_OK;
+    rr_share_t share;
+    bool sound = rr_graph_select(graph, node) == RR_OK && rr_graph_check(graph) == RR_OK && rr_graph_share(graph, &share) == RR_OK;
     int status = report(graph, true);
-    return sound ? rr_run(graph, folder) : status;
+    return sound ? rr_run(graph, &share, folder) : status;
 }
 
 /* Takes "--node NAME" out of argv. */
@@ -133,15 +136,35 @@ static int command_new(rr_graph_t *graph, int argc, char **argv) {
     return RR_EXIT_OK;
 }
 
+/* argv: GRAPH.yaml [NODE …] [-option value …] */
+static int command_up(rr_graph_t *graph, int argc, char **argv) {
+    int nodes = 0;
+    if (argc < 1 || argv[0][0] == '-')
+        return wrong("up needs the path of a graph, and perhaps names of its nodes");
+    while (1 + nodes < argc && argv[1 + nodes][0] != '-')
+        nodes++;
+    rr_up_options_t options = {.graph = graph, .file = argv[0], .nodes = argv + 1, .node_count = (size_t)nodes,
+                               .more = argv + 1 + nodes, .more_count = (size_t)(argc - 1 - nodes)};
+    int rc = rr_graph_read_yaml(graph, argv[0]);
+    if (rc == RR_OK && options.more_count)
+        rc = rr_graph_read_args(graph, (int)options.more_count, argv + 1 + nodes);
+    if (rc == RR_OK)
+        rc = rr_graph_check(graph);
+    int status = rc == RR_OK ? rr_up(&options) : RR_EXIT_USAGE;
+    int reported = report(graph, rc != RR_OK);
+    return status == RR_EXIT_OK ? reported : status;
+}
+
 static const struct {
     const char *name;
     int (*run)(rr_graph_t *graph, int argc, char **argv);
-} commands[] = {{"check", command_check}, {"graph", command_graph}, {"new", command_new}};
+} commands[] = {{"check", command_check}, {"graph", command_graph}, {"new", command_new},
+              {"up", command_up}};
 
 /* A bare word that is no file was meant as a command. */
 static int no_such_command(const char *word) {
     char text[256];
-    snprintf(text, sizeof text, "%.100s is neither a command (check, graph, new) nor a graph's file; --help lists what there is",
+    snprintf(text, sizeof text, "%.100s is neither a command (up, check, graph, new) nor a graph's file; --help lists what there is",
              word);
     return wrong(text);
 }

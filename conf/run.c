@@ -13,16 +13,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "conf/notify.h"
 #include "conf/spawn.h"
 
 #define SPARE_FILES 64 /* beside the clients' sockets: loops, scripts, logs */
 
 /* ---- Signals ---- */
 
-/* The one thing that is global: signals belong to the process. Set before the handlers are installed; the count is touched
- * by the handler only. */
-static int signal_fd = -1;
+/* The one thing that is global: signals belong to the process. Set before the handlers are installed. The counts are written by
+ * the handlers only; the main thread reads them (it is the one that the handlers interrupt, or learns of them by the
+ * descriptors). */
+static int signal_fd = -1, hangup_fd = -1;
 static volatile sig_atomic_t signals_seen;
+_Static_assert(sizeof(sig_atomic_t) == sizeof(int), "rr_running_options_t.stop is an int");
 
 static void on_signal(int number) {
     int error = errno;
@@ -35,12 +38,23 @@ static void on_signal(int number) {
     (void)number;
 }
 
+static void on_hangup(int number) {
+    int error = errno;
+    uint64_t one = 1;
+    if (write(hangup_fd, &one, sizeof one) < 0)
+        _exit(RR_EXIT_CUT); /* cannot fail: as above */
+    errno = error;
+    (void)number;
+}
+
 /* No signal is blocked: what scripts start would inherit that. */
-static bool catch_signals(int fd) {
+static bool catch_signals(int stop_fd, int reopen_fd) {
     struct sigaction catch = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
-    signal_fd = fd;
+    struct sigaction hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
+    signal_fd = stop_fd;
+    hangup_fd = reopen_fd;
     return sigaction(SIGTERM, &catch, NULL) == 0 && sigaction(SIGINT, &catch, NULL) == 0 &&
-           sigaction(SIGPIPE, &ignore, NULL) == 0;
+           sigaction(SIGHUP, &hangup, NULL) == 0 && sigaction(SIGPIPE, &ignore, NULL) == 0;
 }
 
 /* ---- Files ---- */
@@ -108,12 +122,23 @@ static void detach(int ready_fd) {
 
 typedef struct rr_life {
     rr_graph_t *graph;
+    const rr_share_t *share;
     rr_running_t *running;
     int stop_fd, wake_fd; /* eventfds: a signal came; a scene or gate has news */
+    int reopen_fd;        /* SIGHUP came */
     int ready_fd;         /* of a daemon, else -1 */
     bool ready;
+    bool asked; /* by another process of the group, to drain and end */
     uint64_t next_report_ms; /* 0 = no performance report */
+    uint64_t watchdog_ms, next_ask_ms; /* how often the service manager wants a sign of life, 0 = never; when to ask for one */
+    unsigned pulse;                    /* signs of life that it was told of */
 } rr_life_t;
+
+static void notify(rr_life_t *life, const char *state) {
+    int rc = rr_notify(state);
+    if (rc != RR_OK && life->running)
+        rr_log(rr_running_system(life->running), RR_WARN, "CONF", "the service manager cannot be told %s: %s", state, rr_strerror(rc));
+}
 
 static void wake(void *context) {
     uint64_t one = 1;
@@ -153,48 +178,77 @@ static bool plan_reports(rr_life_t *life, char *why, size_t why_size) {
     return false;
 }
 
+/* The service manager gets a sign of life only when the workers have given one. */
+static void pulse_if_due(rr_life_t *life) {
+    unsigned pulse = life->watchdog_ms ? rr_running_pulse(life->running) : 0;
+    if (pulse != life->pulse)
+        notify(life, "WATCHDOG=1");
+    life->pulse = pulse;
+    if (!life->watchdog_ms || now_ms() < life->next_ask_ms)
+        return;
+    life->next_ask_ms = now_ms() + life->watchdog_ms;
+    int rc = rr_running_ask(life->running);
+    if (rc != RR_OK)
+        rr_log(rr_running_system(life->running), RR_WARN, "CONF", "no sign of life: %s", rr_strerror(rc));
+}
+
 static int poll_timeout(const rr_life_t *life) {
-    uint64_t now = now_ms();
-    if (!life->next_report_ms)
+    uint64_t now = now_ms(), due = life->next_report_ms;
+    if (life->next_ask_ms && (!due || life->next_ask_ms < due))
+        due = life->next_ask_ms;
+    if (!due)
         return -1;
-    return life->next_report_ms <= now ? 0 : (int)(life->next_report_ms - now);
+    return due <= now ? 0 : (int)(due - now);
 }
 
 /* Looks at the news: false = it could not start (said so already). */
 static bool look(rr_life_t *life) {
     char why[1024];
-    if (life->ready)
-        return true;
     rr_running_state_t state = rr_running_state(life->running, why, sizeof why);
+    life->asked = state == RR_RUNNING_ASKED;
+    if (life->asked)
+        printf("redrabbit: asked to drain\n");
     if (state == RR_RUNNING_FAILED)
         fprintf(stderr, "redrabbit: %s\n", why);
-    if (state != RR_RUNNING_READY)
+    if (state != RR_RUNNING_READY || life->ready)
         return state != RR_RUNNING_FAILED;
     life->ready = true;
     rr_running_describe(life->running, true, stdout);
     printf("redrabbit: ready\n");
     fflush(stdout);
+    notify(life, "READY=1");
+    life->watchdog_ms = rr_notify_watchdog_ms();
+    life->next_ask_ms = life->watchdog_ms ? now_ms() : 0;
     if (life->ready_fd >= 0)
         detach(life->ready_fd);
     return true;
 }
 
-/* Until a signal: RR_EXIT_OK, or until it is clear that it does not start: RR_EXIT_FAILED. */
+/* Empties an eventfd; true if there was something in it. */
+static bool take(int fd) {
+    uint64_t count;
+    return read(fd, &count, sizeof count) == (ssize_t)sizeof count;
+}
+
+/* Until a signal: RR_EXIT_OK, or until it is clear that it does not start, or has failed: RR_EXIT_FAILED. */
 static int wait_for_end(rr_life_t *life) {
-    struct pollfd fds[2] = {{.fd = life->stop_fd, .events = POLLIN}, {.fd = life->wake_fd, .events = POLLIN}};
-    for (;;) {
-        uint64_t count;
-        int n = poll(fds, 2, poll_timeout(life));
+    struct pollfd fds[3] = {{.fd = life->stop_fd, .events = POLLIN}, {.fd = life->wake_fd, .events = POLLIN},
+                            {.fd = life->reopen_fd, .events = POLLIN}};
+    while (look(life)) { /* first: a bare broker is ready at once */
+        if (life->asked)
+            return RR_EXIT_OK;
+        report_if_due(life);
+        pulse_if_due(life);
+        int n = poll(fds, 3, poll_timeout(life));
         if (n < 0 && errno != EINTR)
             return RR_EXIT_FAILED;
         if (n > 0 && (fds[0].revents & POLLIN))
             return RR_EXIT_OK;
-        if (n > 0 && (fds[1].revents & POLLIN) && read(life->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-            return RR_EXIT_FAILED;
-        if (!look(life))
-            return RR_EXIT_FAILED;
-        report_if_due(life);
+        take(life->wake_fd);
+        if (take(life->reopen_fd))
+            rr_log_reopen(rr_running_system(life->running));
     }
+    return RR_EXIT_FAILED;
 }
 
 /* ---- The whole ---- */
@@ -202,6 +256,7 @@ static int wait_for_end(rr_life_t *life) {
 /* Ends what was started; the exit status. Does not return if the drain is cut short or a thread cannot be ended. */
 static int end(rr_life_t *life, int status) {
     unsigned deadline = (unsigned)rr_item_number(rr_graph_top(life->graph), "drain");
+    notify(life, "STOPPING=1\nWATCHDOG=1");
     if (life->ready) {
         printf("redrabbit: draining, %u s at most; a second signal ends it now\n", (deadline + 999) / 1000);
         fflush(stdout);
@@ -220,7 +275,9 @@ static int end(rr_life_t *life, int status) {
 }
 
 static int begin(rr_life_t *life, const char *folder, char *why, size_t why_size) {
-    int rc = rr_running_create(life->graph, folder, wake, life, &life->running, why, why_size);
+    rr_running_options_t options = {.graph = life->graph, .share = life->share, .folder = folder, .wake = wake, .context = life,
+                                    .stop = (const volatile int *)&signals_seen};
+    int rc = rr_running_create(&options, &life->running, why, why_size);
     if (rc != RR_OK)
         return rc;
     rr_running_describe(life->running, false, stdout);
@@ -230,8 +287,15 @@ static int begin(rr_life_t *life, const char *folder, char *why, size_t why_size
     return rr_running_start(life->running, why, why_size);
 }
 
-int rr_run(rr_graph_t *graph, const char *folder) {
-    rr_life_t life = {.graph = graph, .ready_fd = -1};
+static bool prepare(rr_life_t *life) {
+    life->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    life->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    life->reopen_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return life->stop_fd >= 0 && life->wake_fd >= 0 && life->reopen_fd >= 0 && catch_signals(life->stop_fd, life->reopen_fd);
+}
+
+int rr_run(rr_graph_t *graph, const rr_share_t *share, const char *folder) {
+    rr_life_t life = {.graph = graph, .share = share, .ready_fd = -1};
     char why[1024] = "";
     if (rr_item_flag(rr_graph_top(graph), "daemon")) {
         life.ready_fd = daemonize();
@@ -241,13 +305,13 @@ int rr_run(rr_graph_t *graph, const char *folder) {
         }
     }
     raise_file_limit(graph);
-    life.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    life.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (life.stop_fd < 0 || life.wake_fd < 0 || !catch_signals(life.stop_fd)) {
+    if (!prepare(&life)) {
         fprintf(stderr, "redrabbit: cannot start: %s\n", strerror(errno));
         return RR_EXIT_FAILED;
     }
     int rc = begin(&life, folder, why, sizeof why);
+    if (rc == RR_CANCELLED && !life.running)
+        return RR_EXIT_OK; /* asked to end while it waited for its master */
     if (rc != RR_OK)
         fprintf(stderr, "redrabbit: %s\n", why[0] ? why : rr_strerror(rc));
     if (!life.running)

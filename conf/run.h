@@ -2,7 +2,7 @@
 #ifndef RR_CONF_RUN_H
 #define RR_CONF_RUN_H
 
-#include "conf/graph.h"
+#include "conf/share.h"
 
 enum {
     RR_EXIT_OK = 0,
@@ -11,8 +11,8 @@ enum {
     RR_EXIT_CUT = 3,    /* the drain was cut short: by its deadline or a second signal */
 };
 
-/* Runs a checked graph until SIGTERM or SIGINT; returns the exit status. `folder` = the graph's. Main thread, once per
- * process: it owns the process' signals. */
-int rr_run(rr_graph_t *graph, const char *folder);
+/* Runs a checked graph's share until SIGTERM or SIGINT; returns the exit status. SIGHUP opens the log files anew. `folder` =
+ * the graph's. A service manager is told (notify.h). Main thread, once per process: it owns the process' signals. */
+int rr_run(rr_graph_t *graph, const rr_share_t *share, const char *folder);
 
 #endif

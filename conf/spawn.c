@@ -15,6 +15,8 @@
 #include "actors/scene.h"
 #include "actors/scene_python.h"
 #include "conf/home.h"
+#include "conf/membership.h"
+#include "conf/watch.h"
 #include "runtime/executor.h"
 
 #define LOOPS_MAX 64
@@ -32,6 +34,10 @@ typedef struct rr_running_scene {
 
 struct rr_running {
     rr_graph_t *graph;
+    const rr_share_t *share;
+    rr_membership_t *member; /* NULL: all names are this process's own */
+    const volatile int *stop;
+    rr_addr_t watch;
     rr_system_t *system;
     rr_loop_t *loops[LOOPS_MAX];
     size_t loop_count;
@@ -41,15 +47,19 @@ struct rr_running {
     size_t scene_count;
     rr_gate_t **gates;
     const rr_item_t **gate_items;
+    bool *gate_open; /* under running->lock: it has begun to accept */
     size_t gate_count;
     int broker_fd; /* holds the broker's port; -1 = none */
-    bool python_started;
+    bool python_started, system_started;
     char venv[PATH_MAX]; /* "" = none */
     char log_path[PATH_MAX], script_js[PATH_MAX], package[PATH_MAX];
     rr_running_wake_fn wake;
     void *wake_context;
     pthread_mutex_t lock; /* guards what follows: written by scenes and gates, read by the main thread */
     size_t loading, opening;
+    unsigned pulse;
+    bool ending; /* gates end because they shall */
+    bool asked;  /* to drain and end */
     char failure[1024];
 };
 
@@ -78,9 +88,56 @@ static void scene_loaded(void *context, const char *name, int status, const char
     running->wake(running->wake_context);
 }
 
+/* Its supervisor says: a scene ended before it was loaded. */
+static void scene_event(void *context, size_t child, rr_addr_t addr, int reason) {
+    rr_running_scene_t *scene = context;
+    (void)child;
+    if (addr != RR_NOBODY && reason == RR_STALE)
+        scene_loaded(scene, scene->options.name, RR_STALE, "its name belongs to another node of the group; run it there only, or "
+                                                           "give one of the two another name");
+}
+
+static void gate_ended(void *context, size_t index, int reason) {
+    rr_running_t *running = context;
+    pthread_mutex_lock(&running->lock);
+    if (!running->ending && !running->failure[0])
+        snprintf(running->failure, sizeof running->failure, "%s has ended: %s%s", rr_gate_name(running->gates[index]),
+                 rr_strerror(reason), reason == RR_STALE ? ": its name belongs to another node of the group" : "");
+    pthread_mutex_unlock(&running->lock);
+    running->wake(running->wake_context);
+}
+
+static void asked_to_drain(void *context) {
+    rr_running_t *running = context;
+    pthread_mutex_lock(&running->lock);
+    running->asked = true;
+    pthread_mutex_unlock(&running->lock);
+    running->wake(running->wake_context);
+}
+
+static void lost_group(void *context, const char *why) {
+    rr_running_t *running = context;
+    pthread_mutex_lock(&running->lock);
+    if (!running->ending && !running->failure[0])
+        snprintf(running->failure, sizeof running->failure, "node %s is no member of its group any more: %s; start it again",
+                 running->share->node, why);
+    pthread_mutex_unlock(&running->lock);
+    running->wake(running->wake_context);
+}
+
+static void alive(void *context) {
+    rr_running_t *running = context;
+    pthread_mutex_lock(&running->lock);
+    running->pulse++;
+    pthread_mutex_unlock(&running->lock);
+    running->wake(running->wake_context);
+}
+
 static void gate_ready(void *context, rr_gate_t *gate) {
     rr_running_t *running = context;
     pthread_mutex_lock(&running->lock);
+    for (size_t i = 0; i < running->gate_count; i++)
+        running->gate_open[i] |= running->gates[i] == gate;
     running->opening--;
     pthread_mutex_unlock(&running->lock);
     running->wake(running->wake_context);
@@ -89,6 +146,7 @@ static void gate_ready(void *context, rr_gate_t *gate) {
 rr_running_state_t rr_running_state(rr_running_t *running, char *why, size_t why_size) {
     pthread_mutex_lock(&running->lock);
     rr_running_state_t state = running->failure[0]                         ? RR_RUNNING_FAILED
+                               : running->asked                           ? RR_RUNNING_ASKED
                                : running->loading + running->opening == 0 ? RR_RUNNING_READY
                                                                            : RR_RUNNING_STARTING;
     snprintf(why, why_size, "%s", running->failure);
@@ -101,7 +159,7 @@ rr_running_state_t rr_running_state(rr_running_t *running, char *why, size_t why
 static bool has_python(rr_graph_t *graph) {
     for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
         const rr_item_t *actor = rr_graph_actor(graph, i);
-        if (actor->scope == RR_SCOPE_SCENE && rr_item_value(actor, "script"))
+        if (actor->scope == RR_SCOPE_SCENE && rr_item_value(actor, "script") && rr_graph_runs(graph, actor))
             return true;
     }
     return false;
@@ -124,30 +182,40 @@ static int start_python(rr_running_t *running, const char *folder, char *why, si
     return rc;
 }
 
-/* A thread count: of the graph, else of its only node, else 0. */
+/* A thread count: of the node that this process is, of the graph, of its only node, else 0. */
 static unsigned threads_of(rr_graph_t *graph, const char *key) {
-    if (!rr_item_value(rr_graph_top(graph), key) && rr_graph_node_count(graph) == 1)
-        return (unsigned)rr_item_number(rr_graph_node(graph, 0), key);
-    return (unsigned)rr_item_number(rr_graph_top(graph), key);
+    const rr_item_t *node = rr_graph_selected(graph), *top = rr_graph_top(graph);
+    if (!node && !rr_item_value(top, key) && rr_graph_node_count(graph) == 1)
+        node = rr_graph_node(graph, 0);
+    return (unsigned)rr_item_number(node && rr_item_value(node, key) ? node : top, key);
+}
+
+/* The stem of files that several nodes may write into one folder: each has its own. */
+static const char *own_stem(const rr_running_t *running, const char *stem, char *out, size_t size) {
+    const rr_item_t *node = rr_graph_selected(running->graph);
+    snprintf(out, size, "%s%s%s", stem, node ? "-" : "", node ? node->name : "");
+    return out;
 }
 
 static int create_system(rr_running_t *running, char *why, size_t why_size) {
     rr_item_t *top = rr_graph_top(running->graph);
     const rr_value_t *classes = rr_item_value(top, "log.classes"), *to_file = rr_item_value(top, "log.to_file");
-    char joined[1024] = "";
+    char joined[1024] = "", stem[512];
     rr_options_t options;
     for (size_t i = 0; classes && i < classes->count; i++) {
         size_t used = strlen(joined);
         snprintf(joined + used, sizeof joined - used, "%s%s", i ? "," : "", classes->texts[i]);
     }
     rr_options_init(&options);
+    if (running->member)
+        options.node = rr_membership_node(running->member);
     options.core_threads = threads_of(running->graph, "threads");
     options.max_actors = (unsigned)rr_item_number(top, "max_actors");
     options.log_level = (rr_level_t)(RR_FATAL + rr_item_number(top, "log.level"));
     options.log_classes = joined;
     options.log_screen = rr_item_flag(top, "log.screen");
     options.log_path = (to_file ? to_file->number : rr_item_value(top, "log.path") != NULL) ? rr_item_text(top, "log.path") : NULL;
-    options.log_file = rr_item_text(top, "log.name");
+    options.log_file = own_stem(running, rr_item_text(top, "log.name"), stem, sizeof stem);
     int rc = rr_system_create(&running->system, &options);
     if (rc != RR_OK && rc != RR_ENOMEM && options.log_path)
         snprintf(why, why_size, "cannot write the log into %s: %s; create the folder or choose another log path",
@@ -180,7 +248,7 @@ static int create_threads(rr_running_t *running, char *why, size_t why_size) {
 
 /* ---- The broker ---- */
 
-/* Takes the broker's port, so that a second process on it learns so at once. */
+/* Takes the broker's port, so that a second process on it learns so at once: all nodes in one process, where nobody joins. */
 static int hold_port(rr_running_t *running, const rr_item_t *broker, char *why, size_t why_size) {
     const char *text = rr_item_text(broker, "listen");
     rr_address_t address;
@@ -282,6 +350,7 @@ static int fill_scene(rr_running_t *running, rr_running_scene_t *scene, const rr
     fill_limits(&scene->options, item);
     scene->options.name = item->name;
     scene->options.drain_to = rr_item_text(item, "drain_to");
+    scene->options.leased = running->member != NULL;
     scene->options.config = config_of;
     scene->options.loaded = scene_loaded;
     scene->options.context = scene;
@@ -316,7 +385,7 @@ static int spawn_scene(rr_running_t *running, rr_running_scene_t *scene, char *w
     if (!max)
         child.restart = RR_RESTART_TEMPORARY;
     rr_supervisor_t supervisor = {.max_restarts = max, .within_ms = (unsigned)rr_item_number(scene->item, "restart.within"),
-                                  .children = &child, .child_count = 1};
+                                  .children = &child, .child_count = 1, .event = scene_event, .context = scene};
     rr_addr_t addr;
     int rc = rr_supervisor_spawn(running->system, &supervisor, &addr);
     pthread_mutex_lock(&running->lock);
@@ -400,6 +469,7 @@ static int create_gate(rr_running_t *running, const rr_item_t *item, rr_gate_t *
     int rc = listen && www && protocols ? RR_OK : RR_ENOMEM;
     rr_gate_options_init(&options);
     options.name = item->name;
+    options.leased = running->member != NULL;
     options.login = rr_item_text(item, "login");
     fill_gate_limits(&options, item);
     if (rc == RR_OK)
@@ -439,14 +509,18 @@ static int allocate(rr_running_t *running) {
     running->scene_names = calloc(actors, sizeof *running->scene_names);
     running->gates = calloc(actors, sizeof *running->gates);
     running->gate_items = calloc(actors, sizeof *running->gate_items);
-    return running->scenes && running->scene_names && running->gates && running->gate_items ? RR_OK : RR_ENOMEM;
+    running->gate_open = calloc(actors, sizeof *running->gate_open);
+    bool all = running->scenes && running->scene_names && running->gates && running->gate_items && running->gate_open;
+    return all ? RR_OK : RR_ENOMEM;
 }
 
 /* One actor's share of the building; brokers only take their port. */
 static int create_actor(rr_running_t *running, const rr_item_t *item, char *why, size_t why_size) {
     int rc = RR_OK;
+    if (!rr_graph_runs(running->graph, item))
+        return RR_OK;
     if (item->scope == RR_SCOPE_BROKER) {
-        rc = running->broker_fd < 0 ? hold_port(running, item, why, why_size) : RR_OK;
+        rc = running->broker_fd < 0 && !running->member ? hold_port(running, item, why, why_size) : RR_OK;
     } else if (item->scope == RR_SCOPE_SCENE) {
         rr_running_scene_t *scene = &running->scenes[running->scene_count];
         running->scene_names[running->scene_count++] = item->name;
@@ -459,24 +533,41 @@ static int create_actor(rr_running_t *running, const rr_item_t *item, char *why,
     return rc;
 }
 
-int rr_running_create(rr_graph_t *graph, const char *folder, rr_running_wake_fn wake, void *context, rr_running_t **out,
-                      char *why, size_t why_size) {
-    rr_running_t *running = calloc(1, sizeof *running);
-    int rc = RR_ENOMEM;
-    snprintf(why, why_size, "out of memory");
-    if (!running)
-        return rc;
-    running->graph = graph;
-    running->wake = wake;
-    running->wake_context = context;
-    pthread_mutex_init(&running->lock, NULL);
-    rc = allocate(running);
-    if (rc == RR_OK && has_python(graph))
+static int join_group(rr_running_t *running, char *why, size_t why_size) {
+    rr_membership_options_t options = {.graph = running->graph, .share = running->share, .stop = running->stop,
+                                       .drain = asked_to_drain, .lost = lost_group, .context = running};
+    return rr_membership_join(&options, &running->member, why, why_size);
+}
+
+/* The threads and, between them, the membership: the group's node id is the system's, and its port is on the first loop. */
+static int create_parts(rr_running_t *running, const char *folder, char *why, size_t why_size) {
+    int rc = allocate(running);
+    if (rc == RR_OK && has_python(running->graph))
         rc = start_python(running, folder, why, why_size);
+    if (rc == RR_OK && running->share->cluster)
+        rc = join_group(running, why, why_size);
     if (rc == RR_OK)
         rc = create_system(running, why, why_size);
     if (rc == RR_OK)
         rc = create_threads(running, why, why_size);
+    if (rc == RR_OK && running->member)
+        rc = rr_membership_create(running->member, running->system, running->loops[0], why, why_size);
+    return rc;
+}
+
+int rr_running_create(const rr_running_options_t *options, rr_running_t **out, char *why, size_t why_size) {
+    rr_running_t *running = calloc(1, sizeof *running);
+    rr_graph_t *graph = options->graph;
+    snprintf(why, why_size, "out of memory");
+    if (!running)
+        return RR_ENOMEM;
+    running->graph = graph;
+    running->share = options->share;
+    running->stop = options->stop;
+    running->wake = options->wake;
+    running->wake_context = options->context;
+    pthread_mutex_init(&running->lock, NULL);
+    int rc = create_parts(running, options->folder, why, why_size);
     for (size_t i = 0; i < rr_graph_actor_count(graph) && rc == RR_OK; i++)
         rc = create_actor(running, rr_graph_actor(graph, i), why, why_size);
     running->loading = running->scene_count;
@@ -488,13 +579,26 @@ int rr_running_create(rr_graph_t *graph, const char *folder, rr_running_wake_fn 
     return rc;
 }
 
+static int spawn_watch(rr_running_t *running, char *why, size_t why_size) {
+    rr_addr_t *gates = calloc(running->gate_count + 1, sizeof *gates);
+    rr_watch_options_t options = {gates, running->gate_count, gate_ended, alive, running};
+    for (size_t i = 0; gates && i < running->gate_count; i++)
+        gates[i] = rr_gate_address(running->gates[i]);
+    int rc = gates ? rr_watch_spawn(running->system, &options, &running->watch) : RR_ENOMEM;
+    free(gates);
+    if (rc != RR_OK)
+        snprintf(why, why_size, "the runtime does not start: %s", rr_strerror(rc));
+    return rc;
+}
+
 int rr_running_start(rr_running_t *running, char *why, size_t why_size) {
     int rc = rr_system_start(running->system);
+    running->system_started = rc == RR_OK;
     if (rc != RR_OK)
         snprintf(why, why_size, "the runtime does not start: %s; lower the numbers of threads", rr_strerror(rc));
     for (size_t i = 0; i < rr_graph_actor_count(running->graph) && rc == RR_OK; i++) {
         const rr_item_t *item = rr_graph_actor(running->graph, i);
-        if (item->scope == RR_SCOPE_BROKER)
+        if (item->scope == RR_SCOPE_BROKER && !running->member)
             rc = spawn_broker(running, item, why, why_size);
     }
     for (size_t i = 0; i < running->scene_count && rc == RR_OK; i++)
@@ -504,7 +608,16 @@ int rr_running_start(rr_running_t *running, char *why, size_t why_size) {
         if (rc != RR_OK)
             snprintf(why, why_size, "gate %s does not start: %s", rr_gate_name(running->gates[i]), rr_strerror(rc));
     }
-    return rc;
+    return rc == RR_OK ? spawn_watch(running, why, why_size) : rc;
+}
+
+int rr_running_ask(rr_running_t *running) { return rr_watch_ask(running->system, running->watch); }
+
+unsigned rr_running_pulse(rr_running_t *running) {
+    pthread_mutex_lock(&running->lock);
+    unsigned pulse = running->pulse;
+    pthread_mutex_unlock(&running->lock);
+    return pulse;
 }
 
 static unsigned left_of(unsigned deadline_ms, const struct timespec *start) {
@@ -514,12 +627,43 @@ static unsigned left_of(unsigned deadline_ms, const struct timespec *start) {
     return spent + 100 < deadline_ms ? deadline_ms - (unsigned)spent : 100;
 }
 
+/* An actor whose name was not granted does not run, so it cannot end in order either: such scenes are killed, such gates (which
+ * never had a client) are left to the system. Returns how many gates remain to be drained. */
+static size_t leave_out_waiting(rr_running_t *running, rr_gate_t **gates) {
+    size_t count = 0;
+    pthread_mutex_lock(&running->lock);
+    running->ending = true;
+    for (size_t i = 0; i < running->gate_count; i++) {
+        if (!running->member || running->gate_open[i])
+            gates[count++] = running->gates[i];
+    }
+    for (size_t i = 0; running->member && i < running->scene_count; i++) {
+        rr_addr_t scene = rr_lookup(running->system, running->scene_names[i]);
+        if (running->scenes[i].told || rr_addr_node(scene) != rr_system_node(running->system))
+            continue;
+        rr_kill(running->system, running->scenes[i].supervisor, RR_CANCELLED);
+        rr_kill(running->system, scene, RR_CANCELLED);
+    }
+    pthread_mutex_unlock(&running->lock);
+    return count;
+}
+
 int rr_running_drain(rr_running_t *running, unsigned deadline_ms) {
     struct timespec start;
+    rr_gate_t **gates = calloc(running->gate_count + 1, sizeof(rr_gate_t *));
     clock_gettime(CLOCK_MONOTONIC, &start);
-    int actors = rr_actors_drain(running->system, running->gates, running->gate_count, running->scene_names,
-                                 running->scene_count, deadline_ms);
+    if (!gates || !running->system_started) { /* without threads nothing can end in order: destroy ends it */
+        free(gates);
+        return running->system_started ? RR_TIMEOUT : RR_OK;
+    }
+    size_t gate_count = leave_out_waiting(running, gates);
+    if (running->member)
+        rr_cluster_draining(rr_membership_cluster(running->member));
+    int actors = rr_actors_drain(running->system, gates, gate_count, running->scene_names, running->scene_count, deadline_ms);
+    if (running->member)
+        rr_cluster_leave(rr_membership_cluster(running->member), left_of(deadline_ms, &start));
     int rest = rr_system_drain(running->system, left_of(deadline_ms, &start));
+    free(gates);
     return actors != RR_OK ? actors : rest;
 }
 
@@ -531,6 +675,7 @@ bool rr_running_destroy(rr_running_t *running) {
     }
     for (size_t i = 0; i < running->gate_count; i++)
         rr_gate_destroy(running->gates[i]);
+    rr_membership_destroy(running->member);
     if (running->python_started)
         clean = rr_python_stop();
     if (!clean && running->system)
@@ -545,6 +690,7 @@ bool rr_running_destroy(rr_running_t *running) {
     free(running->scene_names);
     free(running->gates);
     free(running->gate_items);
+    free(running->gate_open);
     pthread_mutex_destroy(&running->lock);
     free(running);
     return clean;
@@ -593,6 +739,8 @@ static void describe_gate(const rr_running_t *running, size_t index, FILE *out) 
 void rr_running_describe(rr_running_t *running, bool late, FILE *out) {
     if (!late && running->python_started)
         describe_python(running, out);
+    if (!late && running->member)
+        rr_membership_describe(running->member, out);
     for (size_t i = 0; late && i < running->gate_count; i++)
         describe_gate(running, i, out);
 }
@@ -600,14 +748,14 @@ void rr_running_describe(rr_running_t *running, bool late, FILE *out) {
 /* ---- The performance report ---- */
 
 int rr_running_report(rr_running_t *running, const char *folder) {
-    char path[PATH_MAX], day[32], now[64];
+    char path[PATH_MAX], day[32], now[64], stem[256];
     time_t seconds = time(NULL);
     struct tm local;
     rr_buffer_t *text = NULL;
     localtime_r(&seconds, &local);
     strftime(day, sizeof day, "%Y%m%d", &local);
     strftime(now, sizeof now, "%Y-%m-%d %H:%M:%S", &local);
-    snprintf(path, sizeof path, "%s/perf-%s.txt", folder, day);
+    snprintf(path, sizeof path, "%s/%s-%s.txt", folder, own_stem(running, "perf", stem, sizeof stem), day);
     if (mkdir(folder, 0777) != 0 && errno != EEXIST)
         return rr_error_from_errno(errno);
     int rc = rr_metrics_text(running->system, &text);
@@ -660,7 +808,7 @@ size_t rr_graph_connections(rr_graph_t *graph, bool *given) {
     *given = false;
     for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
         const rr_item_t *gate = rr_graph_actor(graph, i);
-        if (gate->scope != RR_SCOPE_GATE)
+        if (gate->scope != RR_SCOPE_GATE || !rr_graph_runs(graph, gate))
             continue;
         sum += (size_t)rr_item_number(gate, "max_connections");
         *given |= rr_item_value(gate, "max_connections") != NULL;

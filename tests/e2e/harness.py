@@ -96,7 +96,8 @@ class Server:
         self._ended = False
         self.process = subprocess.Popen(
             [str(BINARY), *args], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", env={**os.environ, **(env or {})},
+            stderr=subprocess.STDOUT, text=True, errors="replace",
+            env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), **(env or {})},
         )  # fmt: skip
         self.pid = self.process.pid
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -192,10 +193,15 @@ class Case(unittest.IsolatedAsyncioTestCase):
         path.write_text(text, encoding="utf-8")
         return path
 
-    def start(self, *args: str, status: int = 0, env: dict[str, str] | None = None) -> Server:
-        """Starts the program and waits until it is ready. It is stopped at the test's end."""
+    def begin(self, *args: str, status: int = 0, env: dict[str, str] | None = None) -> Server:
+        """Starts the program. It is stopped at the test's end."""
         server = Server(list(args), self.folder, env)
         self.addCleanup(self._end, server, status)
+        return server
+
+    def start(self, *args: str, status: int = 0, env: dict[str, str] | None = None) -> Server:
+        """Starts the program and waits until it is ready. It is stopped at the test's end."""
+        server = self.begin(*args, status=status, env=env)
         server.ready()
         return server
 

@@ -1,0 +1,522 @@
+#include "conf/up.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "conf/run.h"
+#include "conf/share.h"
+
+#define LINE_MAX_BYTES 65536u
+#define GRACE_MS 5000u /* beyond a node's own drain deadline */
+
+typedef enum rr_up_state { UP_IDLE = 0, UP_RUNNING, UP_WAITING /* for its restart */, UP_ENDED } rr_up_state_t;
+
+typedef struct rr_up_node {
+    const char *name;
+    rr_up_state_t state;
+    bool master, ready, was_ready, asked; /* asked: SIGTERM was sent */
+    pid_t pid;
+    int output; /* its stdout and stderr; -1 = closed */
+    uint64_t restart_ms;               /* UP_WAITING: when */
+    uint64_t restarts[RR_UP_RESTARTS]; /* when the last ones were; 0 = never */
+    char line[LINE_MAX_BYTES];
+    size_t used;
+} rr_up_node_t;
+
+typedef struct rr_up {
+    const rr_up_options_t *options;
+    rr_up_node_t **nodes;
+    size_t count;
+    struct pollfd *polls; /* of the signals, then of each node */
+    int signals;
+    int width; /* of the longest name */
+    bool colour, all_ready;
+    bool stopping, master_asked;
+    uint64_t deadline_ms; /* while stopping: when what has not ended is killed */
+    int status;
+    char key[PATH_MAX]; /* the file of a throw-away key; "" = the graph has one */
+} rr_up_t;
+
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- Output ---- */
+
+static void print_line(const rr_up_t *up, const rr_up_node_t *node, const char *line, size_t size) {
+    static const int colours[] = {36, 33, 32, 35, 34, 96, 93, 92, 95, 94};
+    size_t index = 0;
+    while (up->nodes[index] != node)
+        index++;
+    if (up->colour)
+        printf("\033[%dm%-*s |\033[0m %.*s\n", colours[index % 10], up->width, node->name, (int)size, line);
+    else
+        printf("%-*s | %.*s\n", up->width, node->name, (int)size, line);
+}
+
+static void tell_ready(rr_up_t *up) {
+    char names[512];
+    for (size_t i = 0; i < up->count; i++) {
+        if (!up->nodes[i]->ready)
+            return;
+    }
+    if (!up->all_ready)
+        printf("redrabbit: ready: %s\n", rr_graph_node_names(up->options->graph, names, sizeof names));
+    up->all_ready = true;
+}
+
+static void take_line(rr_up_t *up, rr_up_node_t *node, const char *line, size_t size) {
+    static const char ready[] = "redrabbit: ready";
+    print_line(up, node, line, size);
+    if (node->ready || size != sizeof ready - 1 || memcmp(line, ready, size) != 0)
+        return;
+    node->ready = node->was_ready = true;
+    tell_ready(up);
+}
+
+/* Prints the whole lines that are there; a line that does not fit is printed in parts. */
+static void take_lines(rr_up_t *up, rr_up_node_t *node, bool all) {
+    size_t start = 0;
+    for (;;) {
+        char *newline = memchr(node->line + start, '\n', node->used - start);
+        if (!newline)
+            break;
+        take_line(up, node, node->line + start, (size_t)(newline - node->line) - start);
+        start = (size_t)(newline - node->line) + 1;
+    }
+    if (node->used > start && (all || (start == 0 && node->used == sizeof node->line))) {
+        print_line(up, node, node->line + start, node->used - start);
+        start = node->used;
+    }
+    node->used -= start;
+    memmove(node->line, node->line + start, node->used);
+}
+
+static void close_output(rr_up_node_t *node) {
+    if (node->output >= 0)
+        close(node->output);
+    node->output = -1;
+}
+
+static void read_output(rr_up_t *up, rr_up_node_t *node) {
+    ssize_t got = 1;
+    while (node->output >= 0 && got > 0) {
+        got = read(node->output, node->line + node->used, sizeof node->line - node->used);
+        if (got > 0)
+            node->used += (size_t)got;
+        if (got == 0)
+            close_output(node);
+        take_lines(up, node, got == 0);
+    }
+    fflush(stdout);
+}
+
+/* ---- Starting ---- */
+
+/* In the child: only what is safe behind a fork of one thread; does not return. */
+static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_t parent) {
+    size_t count = 0;
+    char **argv = calloc(up->options->more_count + 10, sizeof *argv);
+    sigset_t none;
+    sigemptyset(&none);
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (!argv || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 || setpgid(0, 0) != 0 ||
+        sigprocmask(SIG_SETMASK, &none, NULL) != 0)
+        _exit(RR_EXIT_FAILED);
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != parent) /* `up` was killed: no orphans */
+        _exit(RR_EXIT_FAILED);
+    argv[count++] = (char *)"redrabbit";
+    argv[count++] = (char *)up->options->file;
+    argv[count++] = (char *)"--node";
+    argv[count++] = (char *)node->name;
+    for (size_t i = 0; i < up->options->more_count; i++)
+        argv[count++] = up->options->more[i];
+    if (node->master && !node->was_ready && !up->options->node_count) {
+        argv[count++] = (char *)"-broker_fresh";
+        argv[count++] = (char *)"true";
+    }
+    if (up->key[0]) {
+        argv[count++] = (char *)"-cluster_key";
+        argv[count++] = (char *)up->key;
+    }
+    execv("/proc/self/exe", argv);
+    dprintf(2, "redrabbit: cannot start itself: %s\n", strerror(errno));
+    _exit(RR_EXIT_FAILED);
+}
+
+static bool start_node(rr_up_t *up, rr_up_node_t *node) {
+    int ends[2];
+    pid_t parent = getpid();
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return false;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        become(up, node, ends[1], parent);
+    close(ends[1]);
+    if (pid < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {
+        close(ends[0]);
+        return false;
+    }
+    node->pid = pid;
+    node->output = ends[0];
+    node->used = 0;
+    node->ready = node->asked = false;
+    node->state = UP_RUNNING;
+    printf("redrabbit: node %s started, process %ld\n", node->name, (long)pid);
+    fflush(stdout);
+    return true;
+}
+
+/* ---- Stopping ---- */
+
+static void ask_to_end(rr_up_node_t *node) {
+    if (node->state == UP_WAITING)
+        node->state = UP_ENDED;
+    if (node->state != UP_RUNNING || node->asked)
+        return;
+    node->asked = true;
+    kill(node->pid, SIGTERM); /* ours, not yet waited for: it cannot be somebody else's */
+}
+
+static bool running(const rr_up_t *up, bool master) {
+    for (size_t i = 0; i < up->count; i++) {
+        if (up->nodes[i]->state == UP_RUNNING && (master || !up->nodes[i]->master))
+            return true;
+    }
+    return false;
+}
+
+static void set_deadline(rr_up_t *up) {
+    up->deadline_ms = now_ms() + (uint64_t)rr_item_number(rr_graph_top(up->options->graph), "drain") + GRACE_MS;
+}
+
+/* First all others, then the master's node: it gives out names until the end. */
+static void go_on_stopping(rr_up_t *up) {
+    if (!up->stopping || up->master_asked || running(up, false))
+        return;
+    up->master_asked = true;
+    set_deadline(up);
+    for (size_t i = 0; i < up->count; i++)
+        ask_to_end(up->nodes[i]);
+}
+
+static void stop_all(rr_up_t *up, int status) {
+    if (up->stopping)
+        return;
+    up->stopping = true;
+    up->status = status;
+    set_deadline(up);
+    for (size_t i = 0; i < up->count; i++) {
+        if (!up->nodes[i]->master)
+            ask_to_end(up->nodes[i]);
+    }
+    go_on_stopping(up);
+}
+
+static void kill_all(rr_up_t *up) {
+    for (size_t i = 0; i < up->count; i++) {
+        if (up->nodes[i]->state != UP_RUNNING)
+            continue;
+        printf("redrabbit: node %s is killed: it did not end in time\n", up->nodes[i]->name);
+        kill(up->nodes[i]->pid, SIGKILL);
+    }
+    fflush(stdout);
+    up->status = up->status == RR_EXIT_OK ? RR_EXIT_CUT : up->status;
+    up->deadline_ms = UINT64_MAX;
+}
+
+/* ---- What nodes do ---- */
+
+/* Notes a restart; how long to wait before it, 0 = there were too many. */
+static uint64_t restart_delay(rr_up_node_t *node) {
+    uint64_t now = now_ms(), delay = 1000;
+    size_t oldest = 0;
+    for (size_t i = 0; i < RR_UP_RESTARTS; i++) {
+        if (node->restarts[i] && now - node->restarts[i] < RR_UP_WITHIN_MS)
+            delay *= 2;
+        if (node->restarts[i] < node->restarts[oldest])
+            oldest = i;
+    }
+    if (node->restarts[oldest] && now - node->restarts[oldest] < RR_UP_WITHIN_MS)
+        return 0;
+    node->restarts[oldest] = now;
+    return delay;
+}
+
+static const char *how(int status, char *out, size_t size) {
+    if (WIFSIGNALED(status))
+        snprintf(out, size, "was killed by signal %d", WTERMSIG(status));
+    else
+        snprintf(out, size, "ended with status %d", WEXITSTATUS(status));
+    return out;
+}
+
+static void node_died(rr_up_t *up, rr_up_node_t *node, const char *text) {
+    uint64_t delay = node->was_ready ? restart_delay(node) : 0;
+    if (delay) {
+        node->state = UP_WAITING;
+        node->restart_ms = now_ms() + delay;
+        printf("redrabbit: node %s %s; it is started again in %llu s\n", node->name, text, (unsigned long long)delay / 1000);
+        return;
+    }
+    if (node->was_ready)
+        printf("redrabbit: node %s %s; that was too often (%d times in %d s): everything is stopped\n", node->name, text,
+               RR_UP_RESTARTS + 1, RR_UP_WITHIN_MS / 1000);
+    else
+        printf("redrabbit: node %s %s before it was ready: everything is stopped\n", node->name, text);
+    stop_all(up, RR_EXIT_FAILED);
+}
+
+static void node_ended(rr_up_t *up, rr_up_node_t *node, int status) {
+    char text[64];
+    bool well = WIFEXITED(status) && WEXITSTATUS(status) == RR_EXIT_OK;
+    node->state = UP_ENDED;
+    read_output(up, node);
+    close_output(node); /* what it has left behind may hold it open for ever */
+    take_lines(up, node, true);
+    if (well || node->asked || up->stopping)
+        printf("redrabbit: node %s %s\n", node->name, how(status, text, sizeof text));
+    else
+        node_died(up, node, how(status, text, sizeof text));
+    if (!well && up->stopping && up->status == RR_EXIT_OK)
+        up->status = RR_EXIT_CUT;
+    fflush(stdout);
+    go_on_stopping(up);
+}
+
+static void reap(rr_up_t *up) {
+    for (size_t i = 0; i < up->count; i++) {
+        rr_up_node_t *node = up->nodes[i];
+        int status;
+        if (node->state == UP_RUNNING && waitpid(node->pid, &status, WNOHANG) == node->pid)
+            node_ended(up, node, status);
+    }
+}
+
+/* ---- The loop ---- */
+
+static void on_signals(rr_up_t *up) {
+    struct signalfd_siginfo info;
+    while (read(up->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGCHLD) {
+            reap(up);
+        } else if (info.ssi_signo == SIGHUP) {
+            for (size_t i = 0; i < up->count; i++) {
+                if (up->nodes[i]->state == UP_RUNNING)
+                    kill(up->nodes[i]->pid, SIGHUP);
+            }
+        } else if (up->stopping) {
+            kill_all(up);
+        } else {
+            printf("redrabbit: stopping; a second signal ends it now\n");
+            fflush(stdout);
+            stop_all(up, RR_EXIT_OK);
+        }
+    }
+}
+
+/* Starts what is due again; when to look next. */
+static int timeouts(rr_up_t *up) {
+    uint64_t now = now_ms(), next = UINT64_MAX;
+    for (size_t i = 0; i < up->count; i++) {
+        rr_up_node_t *node = up->nodes[i];
+        if (node->state != UP_WAITING)
+            continue;
+        if (node->restart_ms <= now && !start_node(up, node))
+            node->restart_ms = now + 1000;
+        if (node->state == UP_WAITING && node->restart_ms < next)
+            next = node->restart_ms;
+    }
+    if (up->stopping && up->deadline_ms <= now)
+        kill_all(up);
+    if (up->stopping && up->deadline_ms < next)
+        next = up->deadline_ms;
+    if (next == UINT64_MAX)
+        return -1;
+    return next <= now ? 0 : next - now > 1000000 ? 1000000 : (int)(next - now);
+}
+
+static bool anything_left(const rr_up_t *up) {
+    for (size_t i = 0; i < up->count; i++) {
+        if (up->nodes[i]->state == UP_RUNNING || up->nodes[i]->state == UP_WAITING)
+            return true;
+    }
+    return false;
+}
+
+static void turn(rr_up_t *up) {
+    up->polls[0] = (struct pollfd){.fd = up->signals, .events = POLLIN};
+    for (size_t i = 0; i < up->count; i++)
+        up->polls[i + 1] = (struct pollfd){.fd = up->nodes[i]->output, .events = POLLIN};
+    int n = poll(up->polls, up->count + 1, timeouts(up));
+    for (size_t i = 0; n > 0 && i < up->count; i++) {
+        if (up->polls[i + 1].revents)
+            read_output(up, up->nodes[i]);
+    }
+    if (n > 0 && up->polls[0].revents)
+        on_signals(up);
+}
+
+/* ---- Before and after ---- */
+
+/* The nodes' command lines name it; here it is part of the graph as if it stood there. */
+static void use_key(rr_up_t *up) {
+    rr_graph_t *graph = up->options->graph;
+    const char *text = up->key;
+    rr_raw_t raw = {.place = {"cluster_key", 0, 0}, .texts = &text, .count = 1};
+    rr_graph_set(graph, rr_graph_top(graph), "cluster_key", &raw, NULL, true);
+}
+
+/* A key for this run, readable by this user only. */
+static bool make_key(rr_up_t *up) {
+    static const char digits[] = "0123456789abcdef";
+    uint8_t random[32];
+    char text[65] = "";
+    const char *folder = getenv("XDG_RUNTIME_DIR");
+    if (!folder || access(folder, W_OK | X_OK) != 0)
+        folder = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    snprintf(up->key, sizeof up->key, "%s/redrabbit-key-XXXXXX", folder);
+    int fd = mkostemp(up->key, O_CLOEXEC); /* 0600 */
+    bool ok = fd >= 0 && getrandom(random, sizeof random, 0) == (ssize_t)sizeof random;
+    for (size_t i = 0; ok && i < sizeof random; i++) {
+        text[2 * i] = digits[random[i] >> 4];
+        text[2 * i + 1] = digits[random[i] & 15];
+    }
+    ok = ok && write(fd, text, 64) == 64;
+    if (fd >= 0 && close(fd) != 0)
+        ok = false;
+    if (!ok)
+        fprintf(stderr, "redrabbit: cannot write a key into %s: %s; name one in the graph: cluster_key: FILE\n", folder, strerror(errno));
+    if (fd < 0)
+        up->key[0] = 0;
+    if (ok)
+        use_key(up);
+    explicit_bzero(random, sizeof random);
+    explicit_bzero(text, sizeof text);
+    return ok;
+}
+
+static bool wanted(const rr_up_options_t *options, const char *name) {
+    for (size_t i = 0; i < options->node_count; i++) {
+        if (strcmp(options->nodes[i], name) == 0)
+            return true;
+    }
+    return options->node_count == 0;
+}
+
+static bool add_node(rr_up_t *up, const char *name) {
+    rr_share_t share;
+    if (rr_graph_select(up->options->graph, name) != RR_OK || rr_graph_share(up->options->graph, &share) != RR_OK)
+        return true; /* noted in the graph */
+    rr_up_node_t *node = calloc(1, sizeof *node);
+    if (!node)
+        return false;
+    node->name = name;
+    node->output = -1;
+    node->master = share.cluster && !share.master;
+    up->nodes[up->count++] = node;
+    int length = (int)strlen(name);
+    up->width = length > up->width ? length : up->width;
+    return true;
+}
+
+/* The nodes, the master's first: the others would only wait for it. */
+static bool choose(rr_up_t *up) {
+    rr_graph_t *graph = up->options->graph;
+    size_t count = rr_graph_node_count(graph);
+    up->nodes = calloc(count + 1, sizeof(rr_up_node_t *));
+    up->polls = calloc(count + 2, sizeof *up->polls);
+    bool ok = up->nodes && up->polls;
+    for (size_t i = 0; i < up->options->node_count; i++) {
+        if (rr_graph_select(graph, up->options->nodes[i]) != RR_OK)
+            break; /* noted */
+    }
+    for (size_t i = 0; ok && i < count && !rr_graph_error_count(graph); i++) {
+        if (wanted(up->options, rr_graph_node(graph, i)->name))
+            ok = add_node(up, rr_graph_node(graph, i)->name);
+    }
+    for (size_t i = 1; ok && i < up->count; i++) {
+        rr_up_node_t *node = up->nodes[i];
+        if (!node->master)
+            continue;
+        memmove(up->nodes + 1, up->nodes, i * sizeof(rr_up_node_t *));
+        up->nodes[0] = node;
+    }
+    return ok;
+}
+
+static bool watch_signals(rr_up_t *up) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
+        return false;
+    up->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return up->signals >= 0;
+}
+
+static void run(rr_up_t *up) {
+    for (size_t i = 0; i < up->count; i++) {
+        if (up->stopping || start_node(up, up->nodes[i]))
+            continue;
+        fprintf(stderr, "redrabbit: node %s cannot be started: %s\n", up->nodes[i]->name, strerror(errno));
+        stop_all(up, RR_EXIT_FAILED);
+    }
+    while (anything_left(up))
+        turn(up);
+}
+
+static void finish(rr_up_t *up) {
+    for (size_t i = 0; up->nodes && i < up->count; i++)
+        free(up->nodes[i]);
+    free(up->nodes);
+    free(up->polls);
+    if (up->signals >= 0)
+        close(up->signals);
+    if (up->key[0])
+        unlink(up->key);
+}
+
+int rr_up(const rr_up_options_t *options) {
+    rr_up_t up = {.options = options, .signals = -1, .status = RR_EXIT_OK};
+    const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");
+    up.colour = isatty(1) && !(plain && *plain) && term && strcmp(term, "dumb") != 0;
+    bool keyless = !rr_item_value(rr_graph_top(options->graph), "cluster_key");
+    if (!rr_graph_node_count(options->graph)) {
+        fprintf(stderr, "redrabbit: %s has no nodes; add `nodes:`, or run it in one process: redrabbit %s\n", options->file,
+                options->file);
+        return RR_EXIT_USAGE;
+    }
+    int status = RR_EXIT_FAILED;
+    if (keyless && !make_key(&up))
+        goto out;
+    if (!choose(&up) || !watch_signals(&up)) {
+        fprintf(stderr, "redrabbit: cannot start: %s\n", strerror(errno));
+        goto out;
+    }
+    status = RR_EXIT_USAGE;
+    if (rr_graph_error_count(options->graph)) /* the caller shows them */
+        goto out;
+    run(&up);
+    status = up.status;
+out:
+    finish(&up);
+    return status;
+}

@@ -1,0 +1,211 @@
+"""conf/cluster: the same scripts and the same play in one process, in four, in processes of the seed's command line, and in
+two groups that a bridge joins."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import unittest
+
+from harness import ROOT, Case, Client, Message, Server, free_port
+
+CLUSTER = ROOT / "conf" / "cluster"
+SAY, ONLINE, NOTICE = 1, 2, 3
+
+
+class World(Case):
+    """A copy of conf/cluster with ports of its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ports: dict[str, str] = {}
+        shutil.copytree(CLUSTER, self.folder / "cluster")
+        shutil.copytree(ROOT / "conf" / "chat" / "www", self.folder / "chat" / "www")
+        for graph in (self.folder / "cluster").glob("*.yaml"):
+            text = re.sub(r"(?<=127\.0\.0\.1:)\d+", self.port, graph.read_text(encoding="utf-8"))
+            graph.write_text(text, encoding="utf-8")
+
+    def port(self, match: re.Match[str]) -> str:
+        return self.ports.setdefault(match[0], str(free_port()))
+
+    def address(self, port: int) -> str:
+        """What stands for this port of the example."""
+        return f"tcp://127.0.0.1:{self.ports.setdefault(str(port), str(free_port()))}"
+
+    @property
+    def gate(self) -> int:
+        return int(self.ports["10242"])
+
+
+class Play:
+    """What is played in every layout; mixed into a World."""
+
+    def launch(self) -> list[Server]:
+        raise NotImplementedError
+
+    async def enter(self: World, name: str, kind: str = "tcp") -> Client:  # type: ignore[misc]
+        client = await self.client(self.gate, name, kind)
+        await self.expect(client, re.compile(r'^\{"name": ?"' + name), cmd=0)
+        await self.expect(client, re.compile(r"You are in scene@0"), cmd=NOTICE)
+        return client
+
+    async def say(self: World, client: Client, text: str) -> None:  # type: ignore[misc]
+        await client.send(SAY, [text])
+
+    async def hears(self: World, client: Client, who: str, text: str) -> Message:  # type: ignore[misc]
+        return await self.expect(
+            client, lambda m: m.json().get("from") == who and m.json()["text"] == text, cmd=SAY
+        )
+
+    async def told(self: World, client: Client, pattern: str, timeout: float = 8) -> Message:  # type: ignore[misc]
+        return await self.expect(
+            client, lambda m: re.search(pattern, m.json()["text"]), cmd=NOTICE, timeout=timeout
+        )
+
+    async def test_login_and_chat(self) -> None:
+        self.launch()
+        alice, bob = await self.enter("alice"), await self.enter("bob", "ws")
+        await self.told(alice, "bob has come to scene@0")
+        for number in range(50):
+            await self.say(alice, f"line {number}")
+        for client in (alice, bob):
+            for number in range(50):
+                await self.hears(client, "alice", f"line {number}")
+
+    async def test_a_refused_login(self) -> None:
+        self.launch()
+        client = await self.client(self.gate, "a" * 25)
+        await self.expect(client, re.compile("1 to 24 characters"), cmd=0)
+        await self.expect_closed(client)
+
+    async def test_a_second_login_replaces_the_first(self) -> None:
+        self.launch()
+        first = await self.enter("alice")
+        await self.enter("alice")
+        await self.expect_closed(first)
+
+    async def test_moves_between_scenes(self) -> None:
+        self.launch()
+        alice, bob = await self.enter("alice"), await self.enter("bob")
+        await self.say(alice, "/go room@1")
+        await self.told(alice, "You are in room@1")
+        await self.told(bob, "alice has gone to room@1")
+        await self.say(bob, "anybody?")
+        await self.hears(bob, "bob", "anybody?")
+        await self.say(alice, "/roll")
+        await self.told(alice, r"alice rolls \d")
+        await self.say(bob, "/go room@1")
+        await self.told(bob, "You are in room@1")
+        await self.told(alice, "bob has come to room@1")  # and nothing of what was said in the lobby
+        await self.say(bob, "here")
+        await self.hears(alice, "bob", "here")
+        for client in (alice, bob):
+            await self.say(client, "/go room@2")
+            await self.told(client, "You are in room@2")
+            await self.say(client, "/go scene@0")
+            await self.told(client, "You are in scene@0")
+        await self.say(alice, "home")
+        await self.hears(bob, "alice", "home")
+
+    async def test_messages_on_the_way_are_neither_lost_nor_doubled(self) -> None:
+        self.launch()
+        alice = await self.enter("alice")
+        for number in range(20):
+            await self.say(alice, f"before {number}")
+            await self.say(alice, "/go room@1" if number % 2 == 0 else "/go scene@0")
+            await self.say(alice, f"behind {number}")
+        for number in range(20):
+            await self.hears(alice, "alice", f"before {number}")
+            await self.told(alice, r"You are in " + ("room@1" if number % 2 == 0 else "scene@0"))
+            await self.hears(alice, "alice", f"behind {number}")
+
+    async def test_services_of_other_scenes(self) -> None:
+        self.launch()
+        alice, bob = await self.enter("alice"), await self.enter("bob")
+        await self.say(alice, "/who room@1")
+        await self.told(alice, "in room@1: nobody")
+        await self.say(bob, "/go room@1")
+        await self.told(bob, "You are in room@1")
+        await self.say(alice, "/who room@1")
+        await self.told(alice, "in room@1: bob")
+        for text in ("one", "two"):
+            await self.say(bob, text)
+            await self.hears(bob, "bob", text)
+        await self.say(bob, "/top")
+        await self.told(bob, "most talkative: bob 2")
+        await self.say(alice, "/top")
+        await self.told(alice, "most talkative: bob 2")
+
+    async def test_absent_names(self) -> None:
+        self.launch()
+        alice = await self.enter("alice")
+        await self.say(alice, "/who nobody@9")
+        await self.told(alice, "NOROUTE")
+        await self.say(alice, "/go nowhere@9")
+        await self.told(alice, "NOROUTE")
+        await self.say(alice, "still here")
+        await self.hears(alice, "alice", "still here")
+
+    async def test_offline(self) -> None:
+        self.launch()
+        alice, bob, carol = await self.enter("alice"), await self.enter("bob"), await self.enter("carol")
+        await carol.close()
+        await self.told(alice, "carol has left")
+        for client in (alice, bob):
+            await self.say(client, "/go room@2")
+            await self.told(client, "You are in room@2")
+        await bob.close()
+        await self.told(alice, "bob has left")
+        await self.say(alice, "/who room@2")
+        await self.told(alice, "in room@2: alice")
+
+
+class OneProcess(Play, World):
+    def launch(self) -> list[Server]:
+        return [self.start("cluster/one.yaml")]
+
+
+class FourNodesInOneProcess(Play, World):
+    def launch(self) -> list[Server]:
+        return [self.start("cluster/four.yaml")]
+
+
+class Up(Play, World):
+    """Four processes by `redrabbit up`."""
+
+    def launch(self) -> list[Server]:
+        return [self.start("up", "cluster/four.yaml")]
+
+
+class FourProcesses(Play, World):
+    """The nodes one by one, the master's last."""
+
+    def launch(self) -> list[Server]:
+        nodes = ("rooms", "front", "lobby", "center")
+        servers = [self.begin("cluster/four.yaml", "--node", node) for node in nodes]
+        for server in servers:
+            server.ready()
+        return servers
+
+
+class SeedLines(Play, World):
+    """A bare broker; gate, login scene and the others in processes of their own."""
+
+    def launch(self) -> list[Server]:
+        master, listen = self.address(10241), self.address(10242)
+        path = ["-python_path", "cluster"]
+        lines = [
+            ["-broker", master],
+            ["-broker", self.address(10251), "-master_broker", master, "-gate", "gate@0", "-gate_listen", listen],
+            ["-broker", self.address(10252), "-master_broker", master, "-scene", "scene@0", "-script", "cluster/lobby.py", *path],
+            ["-master_broker", master, "-scene", "room@1,room@2", "-script", "cluster/room.py", *path],
+            ["-master_broker", master, "-scene", "board@0", "-script", "cluster/board.py", *path],
+        ]  # fmt: skip
+        servers = [self.begin(*line) for line in lines]
+        for server in servers:
+            server.ready()
+        return servers
+
+
+if __name__ == "__main__":
+    unittest.main()
