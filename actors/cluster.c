@@ -8,6 +8,7 @@
 
 #include "actors/master.h"
 #include "actors/member.h"
+#include "actors/registry_wire.h"
 #include "net/address.h"
 #include "runtime/clock.h"
 #include "runtime/random.h"
@@ -18,8 +19,14 @@
 #define BACKOFF_MAX_MS 2000u
 #define STOP_LOOK_MS 100u
 
+/* The number of nobody: a peer that is dialled at the master's address to see who answers there. */
+#define SEEKER 65535u
+#define SEEKER_INCARNATION 1u
+
 struct rr_cluster {
     rr_system_t *system;
+    rr_loop_t *loop;
+    bool seek, seeking; /* a master that may have been started anew: wanted, under way. Loop thread */
     rr_master_t *master; /* NULL on a member */
     rr_member_t *member;
     rr_mesh_t *mesh;
@@ -164,12 +171,47 @@ int rr_cluster_join(const rr_cluster_options_t *options, rr_cluster_ticket_t *ti
 
 void rr_cluster_ticket_drop(rr_cluster_ticket_t *ticket) { rr_state_file_close(&ticket->state, !ticket->state.grace); }
 
+/* ---- Looking for a master that was started anew (loop thread) ---- */
+
+/* Its successor has another number and incarnation: nobody knows them but who asks at its address. Whoever answers there
+ * instead of the seeker is shown to on_unknown. */
+static void seek_now(void *context) {
+    rr_cluster_t *cluster = context;
+    rr_node_identity_t nobody = {.node = SEEKER, .incarnation = SEEKER_INCARNATION, .name = "master"};
+    if (cluster->seek == cluster->seeking)
+        return;
+    cluster->seeking = cluster->seek;
+    if (!cluster->seek) {
+        rr_mesh_forget(cluster->mesh, SEEKER, SEEKER_INCARNATION);
+        return;
+    }
+    memcpy(nobody.group, cluster->self.group, sizeof nobody.group);
+    memcpy(nobody.address, cluster->master_address, sizeof cluster->master_address);
+    int rc = rr_mesh_peer(cluster->mesh, &nobody, true);
+    if (rc != RR_OK)
+        rr_log(cluster->system, RR_ERROR, "NAMES", "a new master cannot be looked for: %s", rr_strerror(rc));
+    cluster->seeking = rc == RR_OK;
+}
+
+/* Not from inside the mesh's own work. */
+static void seek(rr_cluster_t *cluster, bool on) {
+    cluster->seek = on;
+    int rc = rr_loop_post(cluster->loop, seek_now, cluster);
+    if (rc != RR_OK && rc != RR_ESTOPPING && on)
+        rr_log(cluster->system, RR_ERROR, "NAMES", "a new master cannot be looked for: out of memory");
+}
+
 /* ---- What the mesh tells (loop thread) ---- */
 
 static void on_state(void *context, unsigned node, uint64_t incarnation, rr_link_state_t state) {
     rr_cluster_t *cluster = context;
     if (cluster->master)
         rr_master_link(cluster->master, node, incarnation, state == RR_LINK_UP);
+    bool is_current = node == cluster->current.node && incarnation == cluster->current.incarnation;
+    if (!cluster->master && is_current && (state == RR_LINK_DOWN || state == RR_LINK_UP))
+        seek(cluster, state == RR_LINK_DOWN);
+    if (cluster->master && state == RR_LINK_DOWN && rr_master_visitor_left(cluster->master, node, incarnation))
+        rr_mesh_forget(cluster->mesh, node, incarnation);
     if (cluster->member)
         rr_member_link(cluster->member, node, incarnation, state == RR_LINK_SUSPECT || state == RR_LINK_DOWN);
 }
@@ -196,6 +238,7 @@ static int on_unknown(void *context, const rr_node_identity_t *who, char *why, s
         rr_log(cluster->system, RR_INFO, "NAMES", "the master of group %s was started anew: node %s, number %u", who->group,
                who->name, who->node);
         rr_mesh_forget(cluster->mesh, former.node, former.incarnation);
+        seek(cluster, false);
     }
     return rr_member_master(cluster->member, &cluster->current);
 }
@@ -224,7 +267,47 @@ static void forget_peer(void *context, unsigned node, uint64_t incarnation) {
     rr_mesh_forget(cluster->mesh, node, incarnation);
 }
 
-static const rr_member_links_t links = {.peer = add_peer, .forget = forget_peer};
+static void put_link(rr_reg_out_t *out, unsigned self, const rr_link_info_t *link) {
+    char text[512];
+    int size = snprintf(text, sizeof text,
+                        "{\"from\":%u,\"to\":%u,\"state\":\"%s\",\"via\":%u,\"silent_ms\":%llu,\"sent_messages\":%llu,"
+                        "\"sent_bytes\":%llu,\"received_messages\":%llu,\"received_bytes\":%llu,\"reconnects\":%llu,"
+                        "\"resent_segments\":%llu,\"unacked_bytes\":%zu}",
+                        self, link->peer.node, rr_link_state_name(link->state), link->relayed ? link->via : 0,
+                        (unsigned long long)link->silent_ms, (unsigned long long)link->sent_messages,
+                        (unsigned long long)link->sent_bytes, (unsigned long long)link->received_messages,
+                        (unsigned long long)link->received_bytes, (unsigned long long)link->reconnects,
+                        (unsigned long long)link->resent_segments, link->unacked_bytes);
+    rr_reg_put_bytes(out, text, size < 0 ? 0 : (size_t)size);
+}
+
+/* Only links to members: tools come and go. */
+static char *describe_links(void *context) {
+    rr_cluster_t *cluster = context;
+    size_t count = rr_mesh_list(cluster->mesh, NULL, 0), room = count + 8;
+    rr_link_info_t *list = calloc(room, sizeof *list);
+    rr_reg_out_t out = {0};
+    bool first = true;
+    if (!list)
+        return NULL;
+    count = rr_mesh_list(cluster->mesh, list, room);
+    rr_reg_put8(&out, '[');
+    for (size_t i = 0; i < count && i < room; i++) {
+        if (!rr_member_knows(cluster->member, list[i].peer.node, list[i].peer.incarnation))
+            continue;
+        if (!first)
+            rr_reg_put8(&out, ',');
+        put_link(&out, cluster->self.node, &list[i]);
+        first = false;
+    }
+    rr_reg_put_bytes(&out, "]", 2);
+    free(list);
+    if (out.failed)
+        rr_reg_out_free(&out);
+    return (char *)out.data;
+}
+
+static const rr_member_links_t links = {.peer = add_peer, .forget = forget_peer, .describe = describe_links};
 
 /* ---- Making ---- */
 
@@ -310,6 +393,7 @@ int rr_cluster_create(rr_system_t *system, rr_loop_t *loop, const rr_cluster_opt
         return fail(RR_ENOMEM, why, why_size, "out of memory");
     }
     cluster->system = system;
+    cluster->loop = loop;
     cluster->state = ticket->state;
     ticket->state.lock_fd = -1;
     cluster->self = ticket->self;

@@ -17,6 +17,8 @@
 #define RESERVED_NS (60 * RR_NS_PER_S) /* an id that was asked for and never used */
 #define WAIT_MAX_MS 1000u     /* a waiting claim asks again at least so often */
 #define TICK 1u
+#define QUERIES 16u   /* questions of tools under way */
+#define LINKS_MS 1000u /* how long a node may take to tell its links */
 
 typedef struct name {
     LIST_ENTRY(name) entry; /* of its node */
@@ -44,6 +46,8 @@ typedef struct change {
     uint32_t size;
 } change_t;
 
+struct query;
+
 struct rr_master {
     rr_system_t *system;
     rr_master_options_t options;
@@ -58,6 +62,8 @@ struct rr_master {
     change_t log[LOG]; /* change of version v at v % LOG */
     uint64_t flushed;  /* version that all were told of */
     uint8_t gone[NODES / 8]; /* ids whose node ended in this term: never taken back */
+    LIST_HEAD(, query) queries;
+    unsigned query_count;
     /* For rr_master_lease_left_ms: nodes and heard_ns are changed under it. */
     pthread_mutex_t lock;
     _Atomic(bool) deposed; /* written by its thread, read by any (relaxed: only itself counts) */
@@ -144,6 +150,12 @@ static void tell_gone(rr_master_t *master, const node_t *node, bool left) {
     record(master, &out);
 }
 
+static void tell_settled(rr_master_t *master) {
+    rr_reg_out_t out = {0};
+    rr_reg_put8(&out, RR_REG_SETTLED);
+    record(master, &out);
+}
+
 /* Are all changes behind that version still in the log? */
 static bool remembers(const rr_master_t *master, uint64_t from) {
     if (from > master->version || master->version - from > LOG)
@@ -154,7 +166,7 @@ static bool remembers(const rr_master_t *master, uint64_t from) {
     return true;
 }
 
-static void put_changes_head(rr_master_t *master, rr_reg_out_t *out, uint64_t from, bool whole) {
+static void put_changes_head(rr_master_t *master, rr_reg_out_t *out, uint64_t from, uint8_t whole) {
     rr_reg_put64(out, master->table);
     rr_reg_put64(out, from);
     rr_reg_put64(out, master->version);
@@ -162,7 +174,7 @@ static void put_changes_head(rr_master_t *master, rr_reg_out_t *out, uint64_t fr
 }
 
 static void put_since(rr_master_t *master, rr_reg_out_t *out, uint64_t from) {
-    put_changes_head(master, out, from, false);
+    put_changes_head(master, out, from, RR_REG_CHANGES);
     rr_reg_put32(out, (uint32_t)(master->version - from));
     for (uint64_t v = from + 1; v <= master->version; v++)
         rr_reg_put_bytes(out, master->log[v % LOG].bytes, master->log[v % LOG].size);
@@ -170,7 +182,7 @@ static void put_since(rr_master_t *master, rr_reg_out_t *out, uint64_t from) {
 
 static void put_whole(rr_master_t *master, rr_reg_out_t *out) {
     uint32_t count = 0;
-    put_changes_head(master, out, 0, true);
+    put_changes_head(master, out, 0, master->grace_until_ns ? RR_REG_SO_FAR : RR_REG_WHOLE);
     size_t at = out->size;
     rr_reg_put32(out, 0);
     for (uint32_t i = 0; master->nodes.cells && i <= master->nodes.mask; i++) {
@@ -339,7 +351,7 @@ static void become_member(rr_master_t *master, node_t *node) {
 static unsigned free_id(rr_master_t *master) {
     for (unsigned tries = 1; tries < NODES; tries++) {
         unsigned id = master->next_id;
-        master->next_id = id + 1 < NODES ? id + 1 : 1;
+        master->next_id = id + 1 < NODES - 1 ? id + 1 : 1; /* the last is nobody's (cluster.c) */
         if (!find_node(master, id) && id != master->options.self.node)
             return id;
     }
@@ -383,6 +395,14 @@ void rr_master_link(rr_master_t *master, unsigned id, uint64_t incarnation, bool
     node_t *node = find_node(master, id);
     if (node && node->identity.incarnation == incarnation)
         node->link = up ? LINK_UP : LINK_CUT;
+}
+
+bool rr_master_visitor_left(rr_master_t *master, unsigned id, uint64_t incarnation) {
+    node_t *node = find_node(master, id);
+    if (!node || node->identity.incarnation != incarnation || node->phase == MEMBER)
+        return false;
+    drop_node(master, node, true);
+    return true;
 }
 
 uint64_t rr_master_lease_left_ms(rr_master_t *master, unsigned id) {
@@ -696,19 +716,137 @@ static void on_leave(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
     drop_node(master, node, true);
 }
 
+static void answer_drain(rr_actor_t *self, rr_message_t *msg, uint8_t status, const char *why, unsigned node) {
+    rr_reg_out_t out = {0};
+    rr_reg_put8(&out, status);
+    rr_reg_put_str(&out, why);
+    rr_reg_put16(&out, (uint16_t)node);
+    answer(self, msg, &out);
+}
+
 static void on_drain_order(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
     rr_reg_in_t in = rr_reg_in_of(msg);
     char text[RR_NODE_NAME_MAX + 1], why[RR_REG_WHY];
+    bool only_ask = rr_reg_get8(&in);
     rr_reg_get_str(&in, text, sizeof text);
     node_t *node = rr_reg_done(&in) ? find_by_name(master, text, NULL) : NULL;
     if (!node || node->phase != MEMBER) {
         snprintf(why, sizeof why, "group %s has no node named %.64s", master->options.self.group, in.bad ? "" : text);
-        answer_status(self, msg, RR_REG_UNKNOWN, why);
+        answer_drain(self, msg, RR_REG_UNKNOWN, why, 0);
         return;
     }
-    int rc = rr_send(self, node->agent, RR_REG_DRAIN, NULL, 0);
+    int rc = only_ask ? RR_OK : rr_send(self, node->agent, RR_REG_DRAIN, NULL, 0);
     snprintf(why, sizeof why, "node %.64s cannot be told: %s", text, rr_strerror(rc));
-    answer_status(self, msg, rc == RR_OK ? RR_REG_OK : RR_REG_STALE, rc == RR_OK ? "" : why);
+    answer_drain(self, msg, rc == RR_OK ? RR_REG_OK : RR_REG_STALE, rc == RR_OK ? "" : why, node->identity.node);
+}
+
+/* ---- What is where, for people ---- */
+
+typedef struct query { /* waits for the links of all nodes */
+    LIST_ENTRY(query) entry;
+    rr_master_t *master;
+    rr_message_t *msg; /* taken */
+    unsigned waits;
+    bool any; /* links were put */
+    rr_reg_out_t out;
+} query_t;
+
+static void put_text(rr_reg_out_t *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put_text(rr_reg_out_t *out, const char *format, ...) {
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    int size = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    rr_reg_put_bytes(out, text, size < 0 ? 0 : (size_t)size < sizeof text ? (size_t)size : sizeof text - 1);
+}
+
+static const char *epoch_text(uint64_t epoch, char out[24]) {
+    snprintf(out, 24, "%llu", (unsigned long long)epoch);
+    return out;
+}
+
+static void put_node_json(rr_master_t *master, rr_reg_out_t *out, const node_t *node, bool first) {
+    char name[RR_REG_JSON_TEXT], address[RR_REG_JSON_TEXT];
+    bool own = node->identity.node == master->options.self.node;
+    put_text(out, "%s{\"id\":%u,\"name\":%s,\"status\":\"%s\",\"address\":%s,\"master\":%s,\"relay\":%s,\"lease_left_ms\":",
+             first ? "" : ",", node->identity.node, rr_reg_json_text(node->identity.name, name),
+             rr_node_status_name(node->draining              ? RR_NODE_DRAINING
+                                 : is_lively(master, node) ? RR_NODE_ALIVE
+                                                             : RR_NODE_SUSPECT),
+             rr_reg_json_text(node->identity.address, address), own ? "true" : "false",
+             node->identity.relay ? "true" : "false");
+    put_text(out, own ? "null}" : "%llu}", (unsigned long long)rr_master_lease_left_ms(master, node->identity.node));
+}
+
+static void put_table_json(rr_master_t *master, rr_reg_out_t *out) {
+    char epoch[24];
+    char group[RR_REG_JSON_TEXT];
+    put_text(out, "{\"group\":%s,\"term\":%u,\"nodes\":[", rr_reg_json_text(master->options.self.group, group),
+             master->options.term);
+    bool first = true;
+    for (uint32_t i = 0; master->nodes.cells && i <= master->nodes.mask; i++) {
+        const node_t *node = master->nodes.cells[i].value;
+        if (master->nodes.cells[i].key && node->phase == MEMBER) {
+            put_node_json(master, out, node, first);
+            first = false;
+        }
+    }
+    put_text(out, "],\"names\":[");
+    first = true;
+    for (uint32_t i = 0; master->names.cells && i <= master->names.mask; i++) {
+        const name_t *name = master->names.cells[i].item;
+        if (!name)
+            continue;
+        put_text(out, "%s{\"name\":\"%s\",\"node\":%u,\"epoch\":%s}", first ? "" : ",", name->text,
+                 name->node->identity.node, epoch_text(name->epoch, epoch));
+        first = false;
+    }
+    put_text(out, "],\"links\":[");
+}
+
+static void end_query(rr_actor_t *self, query_t *query) {
+    put_text(&query->out, "]}");
+    LIST_REMOVE(query, entry);
+    query->master->query_count--;
+    answer(self, query->msg, &query->out);
+    free(query);
+}
+
+static void on_links(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    query_t *query = context;
+    const char *text = status == RR_OK ? rr_message_data(msg) : NULL;
+    size_t size = text ? rr_message_size(msg) : 0;
+    if (size > 2 && text[0] == '[' && text[size - 1] == ']') {
+        put_text(&query->out, "%s", query->any ? "," : "");
+        rr_reg_put_bytes(&query->out, text + 1, size - 2);
+        query->any = true;
+    }
+    if (--query->waits == 0)
+        end_query(self, query);
+}
+
+static void on_query(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
+    query_t *query = master->query_count < QUERIES ? calloc(1, sizeof *query) : NULL;
+    if (!query) {
+        rr_reply_error(self, msg, RR_EHANDLER, rr_strerror(RR_OVERLOAD));
+        return;
+    }
+    query->master = master;
+    query->msg = msg;
+    query->waits = 1; /* this very function */
+    rr_message_take(self, msg);
+    LIST_INSERT_HEAD(&master->queries, query, entry);
+    master->query_count++;
+    put_table_json(master, &query->out);
+    for (uint32_t i = 0; master->nodes.cells && i <= master->nodes.mask; i++) {
+        const node_t *node = master->nodes.cells[i].value;
+        if (master->nodes.cells[i].key && node->phase == MEMBER && is_lively(master, node) &&
+            rr_call(self, node->agent, RR_REG_LINKS, NULL, 0, LINKS_MS, on_links, query, NULL) == RR_OK)
+            query->waits++;
+    }
+    if (--query->waits == 0)
+        end_query(self, query);
 }
 
 static void on_call(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
@@ -727,6 +865,9 @@ static void on_call(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
         break;
     case RR_REG_DRAIN:
         on_drain_order(self, master, msg);
+        break;
+    case RR_REG_QUERY:
+        on_query(self, master, msg);
         break;
     default:
         rr_reply_error(self, msg, RR_EHANDLER, "a broker does not know this kind of call");
@@ -775,6 +916,7 @@ static void on_tick(rr_master_t *master) {
     master->ticked_ns = now;
     if (master->grace_until_ns && now >= master->grace_until_ns) {
         master->grace_until_ns = 0;
+        tell_settled(master);
         rr_log(master->system, RR_INFO, "BROKER", "the earlier master's leases are over: names are granted from now on");
     }
     for (node_t *node; (node = find_over(master, now));)
@@ -831,7 +973,7 @@ int rr_master_create(rr_system_t *system, const rr_master_options_t *options, rr
     master->system = system;
     master->options = *options;
     master->table = options->self.incarnation;
-    master->next_id = options->self.node + 1 < NODES ? options->self.node + 1 : 1;
+    master->next_id = options->self.node + 1 < NODES - 1 ? options->self.node + 1 : 1;
     pthread_mutex_init(&master->lock, NULL);
     begin_grace(master);
     rr_spawn_t spec = {.behavior = &master_behavior,
@@ -873,6 +1015,11 @@ void rr_master_free(rr_master_t *master) {
         free(master->nodes.cells[i].value);
     for (unsigned i = 0; i < LOG; i++)
         free(master->log[i].bytes);
+    for (query_t *query; (query = LIST_FIRST(&master->queries));) { /* their messages went with the actor */
+        LIST_REMOVE(query, entry);
+        rr_reg_out_free(&query->out);
+        free(query);
+    }
     rr_set_free(&master->names);
     rr_map_free(&master->nodes);
     pthread_mutex_destroy(&master->lock);

@@ -12,6 +12,8 @@
 
 typedef struct rr_master rr_master_t;
 
+#define RR_MASTER_OBSERVER '?' /* a name that begins so is a tool's, which asks and is no member */
+
 typedef struct rr_master_options {
     rr_node_identity_t self; /* self.service is filled in */
     const char *name;        /* "broker@0"; NULL: without one */
@@ -34,6 +36,8 @@ int rr_master_join(rr_master_t *master, rr_node_identity_t *who, char *why, size
 int rr_master_unknown(rr_master_t *master, const rr_node_identity_t *who, char *why, size_t why_size);
 /* Whether there is a connection to a node right now: who is connected and alive is not waited for. Loop thread. */
 void rr_master_link(rr_master_t *master, unsigned node, uint64_t incarnation, bool up);
+/* The session with a node is over: true if it never became a member, and is forgotten now. Loop thread. */
+bool rr_master_visitor_left(rr_master_t *master, unsigned node, uint64_t incarnation);
 
 /* How long a node's lease lasts still; UINT64_MAX: for ever, 0: it has none. Any thread. */
 uint64_t rr_master_lease_left_ms(rr_master_t *master, unsigned node);

@@ -408,7 +408,9 @@ static void has_left(void *context) {
     pthread_mutex_unlock(&member->lock);
 }
 
+/* Nobody works under a name that is given back. */
 static void leave(rr_member_t *member, unsigned deadline_ms) {
+    rr_lease_set(member->system, 0);
     pthread_mutex_lock(&member->lock);
     bool again = member->left;
     pthread_mutex_unlock(&member->lock);

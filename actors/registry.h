@@ -36,7 +36,8 @@ typedef struct rr_registry_events {
     void (*reachable)(void *context, bool yes, const char *why);
     /* This process is no member any more: all it owned is or will be others'. Final. */
     void (*lost)(void *context, const char *why);
-    /* Everything that is, begins (forget what is not told before `settled`) / was told. */
+    /* Everything that is, begins / was told: forget what was not. Between them a lease may pass: nodes return one by one to a
+     * restarted master, and what is known of the others stays meanwhile. */
     void (*whole)(void *context);
     void (*settled)(void *context);
     /* A node is there, or its status or address changed; agent: its agent's address. */

@@ -188,6 +188,9 @@ static bool take_change(builtin_t *reg, rr_reg_in_t *in, bool skip) {
             events->name(reg->config.context, name, addr, epoch);
             compare(reg, name, addr, epoch);
         }
+    } else if (kind == RR_REG_SETTLED) {
+        if (!skip)
+            events->settled(reg->config.context);
     } else {
         in->bad = true;
     }
@@ -198,7 +201,7 @@ static bool take_change(builtin_t *reg, rr_reg_in_t *in, bool skip) {
 
 static void take_changes(builtin_t *reg, rr_reg_in_t *in) {
     uint64_t table = rr_reg_get64(in), from = rr_reg_get64(in), to = rr_reg_get64(in);
-    bool whole = rr_reg_get8(in);
+    uint8_t whole = rr_reg_get8(in);
     uint32_t count = rr_reg_get32(in);
     if (in->bad || reg->lost)
         return;
@@ -224,7 +227,7 @@ static void take_changes(builtin_t *reg, rr_reg_in_t *in) {
     }
     reg->table = table;
     reg->version = to;
-    if (whole)
+    if (whole == RR_REG_WHOLE)
         reg->config.events->settled(reg->config.context);
 }
 
@@ -288,7 +291,7 @@ static void claim_all(builtin_t *reg) {
 }
 
 static void tell_lease(builtin_t *reg) {
-    if (reg->unconfirmed || reg->lost || reg->until_ns == reg->told_until_ns)
+    if (reg->unconfirmed || reg->lost || reg->leaving || reg->until_ns == reg->told_until_ns)
         return;
     reg->told_until_ns = reg->until_ns;
     reg->config.events->renewed(reg->config.context, reg->until_ns);
@@ -492,7 +495,7 @@ static void put_items(builtin_t *reg, rr_reg_out_t *out, batch_t *batch, uint32_
 }
 
 static void send_update(builtin_t *reg) {
-    if (!reg->todo || reg->updating || reg->lost || reg->hello || boot(reg) < reg->update_due_ns)
+    if (!reg->todo || reg->updating || reg->lost || reg->leaving || reg->hello || boot(reg) < reg->update_due_ns)
         return;
     uint32_t most = reg->todo < BATCH ? reg->todo : BATCH;
     batch_t *batch = malloc(sizeof *batch + most * sizeof batch->items[0]);

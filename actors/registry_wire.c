@@ -125,3 +125,16 @@ void rr_reg_get_identity(rr_reg_in_t *in, const char *group, rr_node_identity_t 
 }
 
 bool rr_reg_done(const rr_reg_in_t *in) { return !in->bad && in->at == in->end; }
+
+const char *rr_reg_json_text(const char *text, char out[RR_REG_JSON_TEXT]) {
+    char *at = out, *end = out + RR_REG_JSON_TEXT - 4;
+    *at++ = '"';
+    for (; *text && at < end; text++) {
+        if (*text == '"' || *text == '\\')
+            *at++ = '\\';
+        *at++ = *text >= ' ' && *text <= '~' ? *text : '?';
+    }
+    *at++ = '"';
+    *at = '\0';
+    return out;
+}

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define EPOCH_2020 1577836800ll /* terms are seconds since then at least: they last until 2156 */
-#define IDS 65535u
+#define IDS 65534u
 
 typedef struct content {
     unsigned long term, next_id;

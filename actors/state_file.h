@@ -18,7 +18,7 @@
 typedef struct rr_state_file {
     int lock_fd; /* -1: not open */
     uint32_t term;
-    unsigned first_id; /* of RR_STATE_IDS; ids go from 1 to 65,535, then begin anew */
+    unsigned first_id; /* of RR_STATE_IDS; ids go from 1 to 65,534, then begin anew */
     bool grace;        /* there may be nodes that an earlier master has granted names */
     char path[1024];
 } rr_state_file_t;

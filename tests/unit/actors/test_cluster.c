@@ -1,5 +1,6 @@
 /* Several nodes of a group in one process, with real loops and loopback sockets: they join, see each other's names, lose and
  * regain their master. What needs exact time is in test_registry.c, under a virtual clock. */
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -122,8 +123,8 @@ static void end(node_t *n) {
 }
 
 static void leave(node_t *n) {
-    ck_assert_int_eq(rr_system_drain(n->system, 5000), RR_OK);
     rr_cluster_leave(n->cluster, 2000);
+    ck_assert_int_eq(rr_system_drain(n->system, 5000), RR_OK);
     end(n);
 }
 
@@ -222,4 +223,146 @@ START_TEST(names_are_seen_everywhere) {
 }
 END_TEST
 
-CHECK_MAIN("cluster", names_are_seen_everywhere)
+START_TEST(the_master_is_started_anew) {
+    node_t m, a, b;
+    probe_t one = {0}, late = {0};
+    char address[64];
+    set_up();
+    start(&m, "front", NULL);
+    start(&a, "back", &m);
+    start(&b, "side", &m);
+    strcpy(address, m.address);
+    rr_addr_t x = spawn(&a, "scene@0", &one);
+    until(rr_lookup(b.system, "scene@0") == x);
+    uint64_t epoch = one.epoch;
+    end(&m); /* as by kill -9 */
+    ck_assert_int_eq(ask(&b, "scene@0"), 1); /* routes and names go on */
+    start_at(&m, "front", address, NULL, false);
+    until(rr_lookup(m.system, "scene@0") == x && count_nodes(&m) == 3); /* renewals return by themselves */
+    rr_addr_t y = spawn(&b, "scene@1", &late);
+    until(late.started && rr_lookup(a.system, "scene@1") == y); /* new grants follow */
+    ck_assert_uint_gt(late.epoch, epoch);
+    ck_assert_int_eq(one.started, 1);
+    ck_assert_int_eq(one.ended, 0);
+    ck_assert_int_eq(ask(&m, "scene@0"), 1);
+    ck_assert_int_eq(ask(&b, "scene@0"), 1);
+    ck_assert_int_eq(a.losses + b.losses, 0);
+    leave(&b);
+    leave(&a);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
+START_TEST(a_node_dies_and_another_takes_over) {
+    node_t m, a, b;
+    probe_t one = {0}, two = {0};
+    set_up();
+    start(&m, "front", NULL);
+    start(&a, "back", &m);
+    spawn(&a, "scene@0", &one);
+    until(rr_lookup(m.system, "scene@0") != RR_NOBODY);
+    end(&a); /* as by kill -9 */
+    until(rr_cluster_nodes(m.cluster, NULL, 0) == 2); /* the lease lasts */
+    start(&b, "back", &m); /* restarted under its name at once; its scene waits for the lease */
+    uint64_t began = now_ms();
+    rr_addr_t y = spawn(&b, "scene@0", &two);
+    until(two.started);
+    ck_assert_uint_le(now_ms() - began, LEASE_MS + MARGIN_MS + 5000);
+    ck_assert_uint_gt(two.epoch, one.epoch);
+    until(rr_lookup(m.system, "scene@0") == y);
+    leave(&b);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
+START_TEST(who_may_not_join) {
+    node_t m, a, twin, other;
+    rr_cluster_options_t options;
+    rr_mesh_options_t mesh;
+    set_up();
+    start(&m, "front", NULL);
+    start(&a, "back", &m);
+    until(count_nodes(&m) == 2);
+    options_for(&options, &mesh, "back", m.address);
+    ck_assert_int_eq(try_start(&twin, &options), RR_EREFUSED);
+    ck_assert_ptr_nonnull(strstr(twin.why, "alive already"));
+    options_for(&options, &mesh, "third", m.address);
+    options.group = "another";
+    ck_assert_int_eq(try_start(&other, &options), RR_EREFUSED);
+    ck_assert_ptr_nonnull(strstr(other.why, "group"));
+    options_for(&options, &mesh, "third", m.address);
+    options.key = "wrong";
+    options.key_size = 5;
+    ck_assert_int_eq(try_start(&other, &options), RR_EACCES);
+    options_for(&options, &mesh, "third", a.address); /* not the master */
+    ck_assert_int_eq(try_start(&other, &options), RR_EREFUSED);
+    ck_assert_ptr_nonnull(strstr(other.why, "not the group's master"));
+    options_for(&options, &mesh, "front", NULL); /* a second master on the same state */
+    ck_assert_int_eq(try_start(&other, &options), RR_EEXIST);
+    options_for(&options, &mesh, "third", "tcp://127.0.0.1:1");
+    options.join_ms = 300;
+    ck_assert_int_eq(try_start(&other, &options), RR_TIMEOUT);
+    leave(&a);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
+START_TEST(a_name_of_somebody_alive_is_refused) {
+    node_t m, a, b;
+    probe_t one = {0}, two = {0};
+    set_up();
+    start(&m, "front", NULL);
+    start(&a, "back", &m);
+    start(&b, "side", &m);
+    rr_addr_t x = spawn(&a, "scene@0", &one);
+    until(rr_lookup(b.system, "scene@0") == x);
+    rr_addr_t y = spawn(&b, "scene@0", &two);
+    until(rr_lookup(b.system, "scene@0") == x); /* its own is ended, without having begun */
+    ck_assert_uint_ne(x, y);
+    ck_assert_int_eq(two.started, 0);
+    ck_assert_int_eq(ask(&b, "scene@0"), 1);
+    leave(&b);
+    leave(&a);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
+START_TEST(tools_ask_and_drain) {
+    node_t m, a;
+    probe_t one = {0};
+    char why[512], *json = NULL;
+    set_up();
+    start(&m, "front", NULL);
+    start(&a, "back", &m);
+    spawn(&a, "scene@0", &one);
+    until(rr_lookup(m.system, "scene@0") != RR_NOBODY);
+    for (int i = 0; i < 3; i++) {
+        int rc = rr_cluster_query(m.address, "world", NULL, 0, 5000, &json, why, sizeof why);
+        ck_assert_msg(rc == RR_OK, "%s", why);
+        json_t *root = json_loads(json, 0, NULL);
+        ck_assert_msg(root != NULL, "%s", json);
+        ck_assert_uint_eq(json_array_size(json_object_get(root, "nodes")), 2);
+        ck_assert_uint_eq(json_array_size(json_object_get(root, "names")), 1);
+        ck_assert_uint_eq(json_array_size(json_object_get(root, "links")), 2);
+        json_decref(root);
+        free(json);
+    }
+    ck_assert_uint_eq(count_nodes(&a), 2); /* tools are no members */
+    until(rr_mesh_list(rr_cluster_mesh(m.cluster), NULL, 0) == 1); /* and leave nothing behind */
+    ck_assert_int_eq(rr_cluster_query(a.address, "world", NULL, 0, 3000, &json, why, sizeof why), RR_EREFUSED);
+    ck_assert_int_eq(rr_cluster_drain_node(m.address, "world", NULL, 0, "nobody", 3000, why, sizeof why), RR_ENOENT);
+    ck_assert_ptr_nonnull(strstr(why, "no node named nobody"));
+    ck_assert_int_eq(rr_cluster_drain_node(m.address, "world", NULL, 0, "back", 700, why, sizeof why), RR_TIMEOUT);
+    ck_assert_int_eq(a.drains, 1);
+    leave(&a);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
+CHECK_MAIN("cluster", names_are_seen_everywhere, the_master_is_started_anew, a_node_dies_and_another_takes_over,
+           who_may_not_join, a_name_of_somebody_alive_is_refused, tools_ask_and_drain)
