@@ -132,6 +132,11 @@ void rr_membership_describe(const rr_membership_t *member, FILE *out) {
         fprintf(out, "; listens for no nodes: they reach it through a broker\n");
 }
 
+const void *rr_membership_key(const rr_membership_t *member, size_t *size) {
+    *size = member->options.key_size;
+    return member->key;
+}
+
 rr_cluster_t *rr_membership_cluster(rr_membership_t *member) { return member->cluster; }
 
 void rr_membership_destroy(rr_membership_t *member) {

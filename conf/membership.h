@@ -33,6 +33,9 @@ RR_MUST_CHECK int rr_membership_create(rr_membership_t *member, rr_system_t *sys
 /* What a person wants to know once it is there. */
 void rr_membership_describe(const rr_membership_t *member, FILE *out);
 
+/* The group's key, NULL if it has none; as long as the membership. */
+const void *rr_membership_key(const rr_membership_t *member, size_t *size);
+
 /* NULL before rr_membership_create. */
 rr_cluster_t *rr_membership_cluster(rr_membership_t *member);
 

@@ -67,13 +67,6 @@ static const rr_item_t *find_broker(rr_graph_t *graph, const char *node, bool an
     return NULL;
 }
 
-/* Bridges (actors/bridge.h) need a carrier into the other group, which is not there yet. */
-static void refuse_bridges(rr_graph_t *graph, const rr_share_t *share) {
-    if (share->bridges)
-        rr_graph_error(graph, share->bridges->place,
-                       "bridges to other groups are not available in this version; leave `bridges` (-bridge_broker) out");
-}
-
 /* ---- Without --node ---- */
 
 /* On nodes of their own they had one each. */
@@ -109,7 +102,6 @@ static void share_of_process(rr_graph_t *graph, rr_share_t *share) {
     share->fresh = rr_item_flag(broker, "fresh");
     share->bridges = rr_item_value(broker, "bridges");
     snprintf(share->node, sizeof share->node, "node-%ld", (long)getpid());
-    refuse_bridges(graph, share);
     if (share->bridges && !share->cluster)
         rr_graph_error(graph, share->bridges->place,
                        "bridges to other groups need a broker that listens; give %s `listen: tcp://127.0.0.1:10241` (-broker)",
@@ -196,7 +188,6 @@ static void share_of_node(rr_graph_t *graph, const rr_item_t *node, rr_share_t *
     fill_ports(graph, node, broker, share);
     share->relay = broker && share->listen;
     share->bridges = broker ? rr_item_value(broker, "bridges") : NULL;
-    refuse_bridges(graph, share);
     const char *address = master ? master_address(graph, master) : rr_item_text(find_broker(graph, NULL, true), "master");
     bool here = master && master == find_broker(graph, node->name, false);
     share->master = here ? NULL : address;

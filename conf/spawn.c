@@ -16,6 +16,7 @@
 #include "actors/scene_python.h"
 #include "conf/home.h"
 #include "conf/membership.h"
+#include "conf/neighbours.h"
 #include "conf/watch.h"
 #include "runtime/executor.h"
 
@@ -38,6 +39,7 @@ struct rr_running {
     rr_membership_t *member; /* NULL: all names are this process's own */
     const volatile int *stop;
     rr_addr_t watch;
+    rr_neighbours_t *neighbours; /* other groups */
     rr_system_t *system;
     rr_loop_t *loops[LOOPS_MAX];
     size_t loop_count;
@@ -296,6 +298,11 @@ static const char *config_of(void *context, const char *option) {
     return rr_graph_config(scene->running->graph, option);
 }
 
+static int connect_outer(void *context, const char *name, const char *address, char *why, size_t why_size) {
+    rr_running_scene_t *scene = context;
+    return rr_neighbours_connect(scene->running->neighbours, name, address, why, why_size);
+}
+
 /* True if a gate that logs in at this scene asks for ids as numbers. */
 static bool wants_int_ids(rr_graph_t *graph, const char *scene) {
     for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
@@ -352,6 +359,7 @@ static int fill_scene(rr_running_t *running, rr_running_scene_t *scene, const rr
     scene->options.drain_to = rr_item_text(item, "drain_to");
     scene->options.leased = running->member != NULL;
     scene->options.config = config_of;
+    scene->options.connect_outer = connect_outer;
     scene->options.loaded = scene_loaded;
     scene->options.context = scene;
     if (logic) {
@@ -591,11 +599,19 @@ static int spawn_watch(rr_running_t *running, char *why, size_t why_size) {
     return rc;
 }
 
+static int meet_neighbours(rr_running_t *running, char *why, size_t why_size) {
+    size_t key_size = 0;
+    const void *key = running->member ? rr_membership_key(running->member, &key_size) : NULL;
+    return rr_neighbours_create(running->system, running->share, key, key_size, &running->neighbours, why, why_size);
+}
+
 int rr_running_start(rr_running_t *running, char *why, size_t why_size) {
     int rc = rr_system_start(running->system);
     running->system_started = rc == RR_OK;
     if (rc != RR_OK)
         snprintf(why, why_size, "the runtime does not start: %s; lower the numbers of threads", rr_strerror(rc));
+    if (rc == RR_OK)
+        rc = meet_neighbours(running, why, why_size);
     for (size_t i = 0; i < rr_graph_actor_count(running->graph) && rc == RR_OK; i++) {
         const rr_item_t *item = rr_graph_actor(running->graph, i);
         if (item->scope == RR_SCOPE_BROKER && !running->member)
@@ -660,6 +676,8 @@ int rr_running_drain(rr_running_t *running, unsigned deadline_ms) {
     if (running->member)
         rr_cluster_draining(rr_membership_cluster(running->member));
     int actors = rr_actors_drain(running->system, gates, gate_count, running->scene_names, running->scene_count, deadline_ms);
+    if (running->neighbours)
+        rr_neighbours_stop(running->neighbours, left_of(deadline_ms, &start) / 2);
     if (running->member)
         rr_cluster_leave(rr_membership_cluster(running->member), left_of(deadline_ms, &start));
     int rest = rr_system_drain(running->system, left_of(deadline_ms, &start));
@@ -675,6 +693,7 @@ bool rr_running_destroy(rr_running_t *running) {
     }
     for (size_t i = 0; i < running->gate_count; i++)
         rr_gate_destroy(running->gates[i]);
+    rr_neighbours_destroy(running->neighbours);
     rr_membership_destroy(running->member);
     if (running->python_started)
         clean = rr_python_stop();

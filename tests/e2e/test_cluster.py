@@ -3,6 +3,7 @@ two groups that a bridge joins."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import unittest
@@ -205,6 +206,33 @@ class SeedLines(Play, World):
         for server in servers:
             server.ready()
         return servers
+
+
+class BridgedGroups(Play, World):
+    """Two groups, each in one process, and the bridge between them. The play is in the east."""
+
+    def launch(self) -> list[Server]:
+        graphs = ("east", "west", "bridge")
+        servers = [self.begin(f"cluster/{graph}.yaml") for graph in graphs]
+        for server in servers:
+            server.ready()
+        return servers
+
+    async def test_a_call_into_the_other_group(self) -> None:
+        self.launch()
+        alice = await self.enter("alice")
+        walter = await self.client(int(self.ports["10243"]), "walter")
+        await self.told(walter, "You are in scene@0")
+        # The bridge is entered in the background, and a call before that ends at once.
+        for _ in range(100):
+            await self.say(alice, "/shout west good evening")
+            answer = await self.told(alice, r"heard by 1 in west|/shout: ")
+            if "heard by" in answer.text:
+                break
+            await asyncio.sleep(0.1)
+        await self.told(walter, "alice shouts from afar: good evening")
+        await self.say(alice, "/shout south good evening")
+        await self.told(alice, "/shout: .*NOROUTE")
 
 
 if __name__ == "__main__":
