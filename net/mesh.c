@@ -404,6 +404,9 @@ static void pass_on(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_header_t h, uint8
     bool may = mesh->options.self.relay && !(h.flags & RR_NODE_RELAYED);
     if (!may || !out || out->state != RR__WIRE_OPEN) {
         uint8_t answer[RR_NODE_UNREACHABLE_SIZE];
+        if (may && link) { /* nobody here needed it so far; who asks asks again */
+            rr__link_want(link);
+        }
         (void)rr__wire_write(wire, answer, rr_node_unreachable_encode(answer, h.dst));
         return;
     }

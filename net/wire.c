@@ -250,12 +250,25 @@ static void on_hello(rr__wire_t *wire, const uint8_t *body, size_t size) {
     }
 }
 
+/* At the address of the node we dialled lives another one that we know already. Nothing is proven yet, but to go on would cost
+ * us the connection that we have with it: who accepts cuts the old one. */
+static bool is_known_other(rr__wire_t *wire, const rr_node_identity_t *who) {
+    rr__link_t *link = rr__mesh_link(wire->mesh, who->node);
+    if (!link || link == wire->link || rr__link_incarnation(link) != who->incarnation) {
+        return false;
+    }
+    rr_node_refusal_t refusal = {.code = RR_ENOENT, .wait = true};
+    snprintf(refusal.why, sizeof refusal.why, "node %u was expected at this address", wire->link ? rr__link_node(wire->link) : 0);
+    rr__wire_refuse(wire, &refusal);
+    return true;
+}
+
 static void on_challenge(rr__wire_t *wire, const uint8_t *body, size_t size) {
     rr__handshake_t *h = wire->handshake;
     uint8_t proof[RR_NODE_PROOF], frame[RR_NODE_AUTH_SIZE];
     memcpy(h->challenge, body, size);
     h->challenge_size = size;
-    if (take_hello(wire, body, size) && make_proof(wire, 'd', 0, proof) &&
+    if (take_hello(wire, body, size) && !is_known_other(wire, &h->theirs.who) && make_proof(wire, 'd', 0, proof) &&
         rr__wire_write(wire, frame, rr_node_auth_encode(frame, proof))) {
         wire->state = RR__WIRE_WELCOME;
     }

@@ -145,4 +145,12 @@ size_t rr_replay_run_until(rr_system_t *system, uint64_t until_ns) {
     return turns;
 }
 
+uint64_t rr_replay_next(rr_system_t *system) {
+    rr_worker_t *before = rr__current;
+    rr__current = system->replay->worker;
+    uint64_t next = rr_worker_timers(system->replay->worker);
+    rr__current = before;
+    return system->replay->count ? rr_system_now_ns(system) : next;
+}
+
 uint64_t rr_replay_trace(rr_system_t *system) { return system->replay->trace; }

@@ -453,6 +453,25 @@ START_TEST(another_incarnation_is_another_session) {
 }
 END_TEST
 
+/* Somebody else lives where a dead node did: whoever still dials there does not lose the connection that it has with them. */
+START_TEST(an_address_that_belongs_to_another_now) {
+    node_t a, b;
+    node_start(&a, 1, NULL);
+    node_start(&b, 2, NULL);
+    node_tell(&a, &b, NULL, true);
+    node_tell(&b, &a, NULL, false);
+    EVENTUALLY(5000, node_link(&a, 2).state == RR_LINK_UP && node_link(&b, 1).state == RR_LINK_UP);
+    rr_node_identity_t dead = {.node = 9, .incarnation = 77, .name = "dead"};
+    snprintf(dead.address, sizeof dead.address, "%s", b.who.address);
+    uint64_t before = metric(&a, "rr_mesh_dialled_total"), reconnects = node_link(&a, 2).reconnects;
+    ck_assert_int_eq(rr_mesh_peer(a.mesh, &dead, true), RR_OK);
+    EVENTUALLY(5000, metric(&a, "rr_mesh_dialled_total") >= before + 5);
+    ck_assert_uint_eq(node_link(&a, 2).reconnects, reconnects);
+    node_stop(&a);
+    node_stop(&b);
+}
+END_TEST
+
 START_TEST(crossed_dials_end_with_one_connection) {
     for (int round = 0; round < 20; round++) {
         node_t a, b;
@@ -496,4 +515,4 @@ RUN_TESTS("mesh", a_wrong_key_is_refused, no_key_is_a_wrong_key, another_group_i
           without_a_key_only_loopback_is_bound, garbage_is_refused_and_counted, another_version_is_told_so,
           strangers_are_bounded_in_number_and_time, a_member_that_breaks_the_protocol_is_cut,
           a_malformed_record_ends_only_that_session, a_node_joins_and_links, a_join_that_fails_says_why,
-          another_incarnation_is_another_session, crossed_dials_end_with_one_connection, peers_are_bounded)
+          another_incarnation_is_another_session, crossed_dials_end_with_one_connection, an_address_that_belongs_to_another_now, peers_are_bounded)
