@@ -45,13 +45,18 @@ static bool is_first(const rr_membership_t *member) {
     return !member->share->key_file && path && access(path, F_OK) != 0;
 }
 
+void rr_membership_times(rr_graph_t *graph, rr_mesh_options_t *out) {
+    const rr_item_t *top = rr_graph_top(graph);
+    rr_mesh_options_init(out);
+    out->heartbeat_ms = (unsigned)rr_item_number(top, "cluster.heartbeat");
+    out->suspect_ms = (unsigned)rr_item_number(top, "cluster.suspect");
+    out->down_ms = (unsigned)rr_item_number(top, "cluster.link_down");
+}
+
 static void fill_options(rr_membership_t *member, rr_graph_t *graph) {
     const rr_item_t *top = rr_graph_top(graph);
     const rr_share_t *share = member->share;
-    rr_mesh_options_init(&member->mesh);
-    member->mesh.heartbeat_ms = (unsigned)rr_item_number(top, "cluster.heartbeat");
-    member->mesh.suspect_ms = (unsigned)rr_item_number(top, "cluster.suspect");
-    member->mesh.down_ms = (unsigned)rr_item_number(top, "cluster.link_down");
+    rr_membership_times(graph, &member->mesh);
     rr_cluster_options_init(&member->options);
     member->options.group = share->group;
     member->options.node_name = share->node;
@@ -130,11 +135,6 @@ void rr_membership_describe(const rr_membership_t *member, FILE *out) {
         fprintf(out, "; listens for nodes on %s%s\n", address, share->key_file ? "" : ", without a key");
     else
         fprintf(out, "; listens for no nodes: they reach it through a broker\n");
-}
-
-const void *rr_membership_key(const rr_membership_t *member, size_t *size) {
-    *size = member->options.key_size;
-    return member->key;
 }
 
 rr_cluster_t *rr_membership_cluster(rr_membership_t *member) { return member->cluster; }

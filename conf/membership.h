@@ -33,8 +33,8 @@ RR_MUST_CHECK int rr_membership_create(rr_membership_t *member, rr_system_t *sys
 /* What a person wants to know once it is there. */
 void rr_membership_describe(const rr_membership_t *member, FILE *out);
 
-/* The group's key, NULL if it has none; as long as the membership. */
-const void *rr_membership_key(const rr_membership_t *member, size_t *size);
+/* The links' times and limits, of the graph. */
+void rr_membership_times(rr_graph_t *graph, rr_mesh_options_t *out);
 
 /* NULL before rr_membership_create. */
 rr_cluster_t *rr_membership_cluster(rr_membership_t *member);

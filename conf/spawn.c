@@ -16,7 +16,7 @@
 #include "actors/scene_python.h"
 #include "conf/home.h"
 #include "conf/membership.h"
-#include "conf/neighbours.h"
+#include "conf/outside.h"
 #include "conf/watch.h"
 #include "runtime/executor.h"
 
@@ -37,9 +37,9 @@ struct rr_running {
     rr_graph_t *graph;
     const rr_share_t *share;
     rr_membership_t *member; /* NULL: all names are this process's own */
+    rr_outside_t *outside;
     const volatile int *stop;
     rr_addr_t watch;
-    rr_neighbours_t *neighbours; /* other groups */
     rr_system_t *system;
     rr_loop_t *loops[LOOPS_MAX];
     size_t loop_count;
@@ -300,7 +300,7 @@ static const char *config_of(void *context, const char *option) {
 
 static int connect_outer(void *context, const char *name, const char *address, char *why, size_t why_size) {
     rr_running_scene_t *scene = context;
-    return rr_neighbours_connect(scene->running->neighbours, name, address, why, why_size);
+    return rr_outside_connect(scene->running->outside, name, address, why, why_size);
 }
 
 /* True if a gate that logs in at this scene asks for ids as numbers. */
@@ -599,24 +599,18 @@ static int spawn_watch(rr_running_t *running, char *why, size_t why_size) {
     return rc;
 }
 
-static int meet_neighbours(rr_running_t *running, char *why, size_t why_size) {
-    size_t key_size = 0;
-    const void *key = running->member ? rr_membership_key(running->member, &key_size) : NULL;
-    return rr_neighbours_create(running->system, running->share, key, key_size, &running->neighbours, why, why_size);
-}
-
 int rr_running_start(rr_running_t *running, char *why, size_t why_size) {
     int rc = rr_system_start(running->system);
     running->system_started = rc == RR_OK;
     if (rc != RR_OK)
         snprintf(why, why_size, "the runtime does not start: %s; lower the numbers of threads", rr_strerror(rc));
-    if (rc == RR_OK)
-        rc = meet_neighbours(running, why, why_size);
     for (size_t i = 0; i < rr_graph_actor_count(running->graph) && rc == RR_OK; i++) {
         const rr_item_t *item = rr_graph_actor(running->graph, i);
         if (item->scope == RR_SCOPE_BROKER && !running->member)
             rc = spawn_broker(running, item, why, why_size);
     }
+    if (rc == RR_OK)
+        rc = rr_outside_create(running->graph, running->share, running->system, &running->outside, why, why_size);
     for (size_t i = 0; i < running->scene_count && rc == RR_OK; i++)
         rc = spawn_scene(running, &running->scenes[i], why, why_size);
     for (size_t i = 0; i < running->gate_count && rc == RR_OK; i++) {
@@ -676,8 +670,8 @@ int rr_running_drain(rr_running_t *running, unsigned deadline_ms) {
     if (running->member)
         rr_cluster_draining(rr_membership_cluster(running->member));
     int actors = rr_actors_drain(running->system, gates, gate_count, running->scene_names, running->scene_count, deadline_ms);
-    if (running->neighbours)
-        rr_neighbours_stop(running->neighbours, left_of(deadline_ms, &start) / 2);
+    if (running->outside)
+        rr_outside_stop(running->outside, left_of(deadline_ms, &start) / 4);
     if (running->member)
         rr_cluster_leave(rr_membership_cluster(running->member), left_of(deadline_ms, &start));
     int rest = rr_system_drain(running->system, left_of(deadline_ms, &start));
@@ -693,7 +687,7 @@ bool rr_running_destroy(rr_running_t *running) {
     }
     for (size_t i = 0; i < running->gate_count; i++)
         rr_gate_destroy(running->gates[i]);
-    rr_neighbours_destroy(running->neighbours);
+    rr_outside_destroy(running->outside);
     rr_membership_destroy(running->member);
     if (running->python_started)
         clean = rr_python_stop();

@@ -303,7 +303,7 @@ void rr__link_over(rr__link_t *link, const char *why) {
     rr__pauses_forget(mesh, link->node);
     rr__link_drop_output(link, RR_LINKDOWN);
     rr__link_drop_input(link);
-    link->mine++;
+    link->mine = rr__mesh_session(mesh);
     link->theirs = 0;
     link->agreed = link->asking = false;
     link->asks = 0;

@@ -101,7 +101,7 @@ static rr__link_t *link_new(rr_mesh_t *mesh, const rr_node_identity_t *peer) {
         link->mesh = mesh;
         link->node = peer->node;
         link->peer = *peer;
-        link->mine = 1;
+        link->mine = rr__mesh_session(mesh);
         link->flush.fn = rr__link_on_flush;
         describe(link);
     }

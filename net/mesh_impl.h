@@ -51,6 +51,9 @@ struct rr_mesh {
     rr__mesh_counters_t counters;
     /* Whom rr_mesh_peer told of: any thread, under `lock`, as are links' identities and routes. `fresh`: those whose
      * proxy has not begun yet. */
+    /* The last number given to a session of this mesh: none is used twice, also with a node that was forgotten and comes back in
+     * the same incarnation (it may still know the old ones). Relaxed: only its own value matters. Loop and rr_mesh_peer's callers. */
+    _Atomic(uint32_t) sessions;
     pthread_mutex_t lock;
     rr__link_t **known[256];
     unsigned known_count;
@@ -98,5 +101,9 @@ void rr__mesh_collect(void *context, rr_metrics_writer_t *writer); /* mesh_info.
 void rr__pause_ask(rr_mesh_t *mesh, rr__link_t *link, rr_addr_t actor);
 void rr__pause_room(rr_mesh_t *mesh, rr_addr_t actor);
 void rr__pauses_forget(rr_mesh_t *mesh, unsigned node); /* 0: all */
+
+static inline uint32_t rr__mesh_session(rr_mesh_t *mesh) {
+    return atomic_fetch_add_explicit(&mesh->sessions, 1, memory_order_relaxed) + 1;
+}
 
 #endif

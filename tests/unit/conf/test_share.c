@@ -112,7 +112,7 @@ START_TEST(the_command_lines_brokers) {
     graph = share_of("actors:\n  b: { role: broker, listen: tcp://127.0.0.1:7, bridges: [ A@tcp://127.0.0.1:9 ] }\n", NULL, &share);
     ck_assert_uint_eq(share.bridges->count, 1);
     rr_graph_free(graph);
-    expect_refusal("actors:\n  b: { role: broker, bridges: [ A@tcp://127.0.0.1:9 ] }\n", NULL, "a broker that listens", "listen:");
+    expect_refusal("actors:\n  b: { role: broker, bridges: [ A@tcp://127.0.0.1:9 ] }\n", NULL, "g.yaml:2:", "that listens");
     expect_refusal("actors:\n  b: { role: broker, listen: tcp://127.0.0.1:7, master: tcp://127.0.0.1:7 }\n", NULL, "its own master",
                    "-broker");
 }
