@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "actors/master.h"
@@ -33,6 +34,7 @@ struct rr_cluster {
     rr_state_file_t state;
     bool metrics;
     char master_address[RR_NODE_ADDRESS_MAX + 1]; /* as configured */
+    char place[96];                               /* rr_registry_config_t */
     rr_node_identity_t self;
     rr_node_identity_t current; /* the master as known now; loop thread */
 };
@@ -349,8 +351,23 @@ static int make_mesh(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_op
     return rc;
 }
 
+/* "" if the system does not tell. */
+static void find_place(char *out, size_t size) {
+    struct stat space;
+    char boot[64] = "";
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    bool known = file && fgets(boot, sizeof boot, file) && stat("/proc/self/ns/net", &space) == 0;
+    if (file)
+        fclose(file);
+    boot[strcspn(boot, "\n")] = '\0';
+    if (known && boot[0])
+        snprintf(out, size, "%s:%llu", boot, (unsigned long long)space.st_ino);
+}
+
 static int make_member(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_options_t *options, char *why,
                        size_t why_size) {
+    if (options->listen) /* else nothing proves anything */
+        find_place(cluster->place, sizeof cluster->place);
     if (cluster->master)
         cluster->current = cluster->self;
     else
@@ -358,6 +375,7 @@ static int make_member(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_
     rr_member_options_t member = {
         .self = cluster->self,
         .master = cluster->current,
+        .place = cluster->place,
         .registry = &rr_registry_builtin,
         .links = &links,
         .links_context = cluster,

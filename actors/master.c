@@ -36,6 +36,7 @@ typedef struct node {
     phase_t phase;
     link_t link;
     bool draining, replaced;
+    char place[RR_REG_PLACE];
     /* When its last renewal was received (boot clock). Its thread writes, under master->lock when others look. */
     uint64_t heard_ns;
     LIST_HEAD(, name) names;
@@ -523,6 +524,29 @@ static int take_hello(rr_master_t *master, rr_message_t *msg, const rr_node_iden
     return RR_OK;
 }
 
+/* Both listen, or listened, at one address of one machine since one boot: only one process can, and a stopped one still does.
+ * (A process that leaves closes its port too, but gives its names back before.) */
+static bool proves_dead(const node_t *node, const node_t *former) {
+    return node->place[0] && !strcmp(node->place, former->place) && node->identity.address[0] &&
+           !strcmp(node->identity.address, former->identity.address);
+}
+
+static node_t *find_dead(rr_master_t *master, const node_t *node) {
+    for (uint32_t i = 0; master->nodes.cells && i <= master->nodes.mask; i++) {
+        node_t *former = master->nodes.cells[i].value;
+        if (master->nodes.cells[i].key && former != node && former->replaced &&
+            !strcmp(former->identity.name, node->identity.name) && proves_dead(node, former))
+            return former;
+    }
+    return NULL;
+}
+
+static void take_over(rr_master_t *master, const node_t *node, node_t *former) {
+    rr_log(master->system, RR_INFO, "BROKER", "node %s (number %u) is dead: number %u listens in its place",
+           former->identity.name, former->identity.node, node->identity.node);
+    drop_node(master, former, false);
+}
+
 static void on_hello(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
     rr_reg_in_t in = rr_reg_in_of(msg);
     uint32_t term = rr_reg_get32(&in);
@@ -530,7 +554,9 @@ static void on_hello(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
     uint8_t flags = rr_reg_get8(&in);
     char why[RR_REG_WHY], text[RR_REG_NAME_SIZE];
     rr_node_identity_t who;
+    char place[RR_REG_PLACE];
     rr_reg_get_identity(&in, master->options.self.group, &who);
+    rr_reg_get_str(&in, place, sizeof place);
     uint32_t count = rr_reg_get32(&in);
     if (in.bad || rr_addr_node(rr_message_from(msg)) != who.node) {
         rr_reply_error(self, msg, RR_EHANDLER, rr_strerror(RR_EPROTO));
@@ -551,6 +577,9 @@ static void on_hello(rr_actor_t *self, rr_master_t *master, rr_message_t *msg) {
         rr_reply_error(self, msg, RR_EHANDLER, rr_strerror(RR_ELIMIT));
         return;
     }
+    memcpy(node->place, place, sizeof place);
+    for (node_t *dead; (dead = find_dead(master, node));)
+        take_over(master, node, dead);
     rr_reg_out_t out = {0}, lost = {0};
     uint32_t lost_count = 0;
     rr_reg_in_t names = in;

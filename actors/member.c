@@ -444,7 +444,12 @@ static int agent_start(rr_actor_t *self, void *state, const void *arg) {
     *(rr_member_t **)state = member;
     member->self = self;
     rr_registry_config_t config = {
-        .self = member->options.self, .master = member->options.master, .events = &events, .context = member};
+        .self = member->options.self,
+        .master = member->options.master,
+        .place = member->options.place ? member->options.place : "",
+        .events = &events,
+        .context = member,
+    };
     int rc = member->options.registry->open(self, &config, &member->registry);
     if (rc != RR_OK)
         return rc;

@@ -19,6 +19,7 @@ typedef struct rr_member_links {
 
 typedef struct rr_member_options {
     rr_node_identity_t self, master;
+    const char *place; /* rr_registry_config_t; must outlive the member. NULL = "" */
     const rr_registry_ops_t *registry; /* &rr_registry_builtin */
     const rr_member_links_t *links;
     void *links_context;

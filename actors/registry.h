@@ -50,6 +50,9 @@ typedef struct rr_registry_events {
 
 typedef struct rr_registry_config {
     rr_node_identity_t self, master;
+    /* The machine's boot and network namespace, "" = not known: who listens at an address there proves that whoever did so
+     * before is dead. Borrowed. */
+    const char *place;
     const rr_registry_events_t *events; /* must outlive the driver */
     void *context;
 } rr_registry_config_t;

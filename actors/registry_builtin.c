@@ -243,6 +243,7 @@ static void put_asker(builtin_t *reg, rr_reg_out_t *out) {
 static void put_hello(builtin_t *reg, rr_reg_out_t *out) {
     put_asker(reg, out);
     rr_reg_put_identity(out, &reg->config.self);
+    rr_reg_put_str(out, reg->config.place);
     bool held = reg->sent_ns < reg->told_until_ns;
     uint32_t count = 0;
     size_t at = out->size;

@@ -2,8 +2,8 @@
  *
  * Little endian; str = u16 size, bytes. All of it travels as ordinary calls and sends between actors.
  *
- *   HELLO   call  u32 term seen, u64 table, u64 version, u8 flags, identity, u32 n, n x { str name, u64 addr, u64 epoch,
- *                 u8 held (its lease lasts) }                                                         -> STATE
+ *   HELLO   call  u32 term seen, u64 table, u64 version, u8 flags, identity, str place, u32 n, n x { str name, u64 addr,
+ *                 u64 epoch, u8 held (its lease lasts) }                                                       -> STATE
  *   RENEW   call  u32 term seen, u64 table, u64 version, u8 flags, u16 node, u64 incarnation          -> STATE
  *   UPDATE  call  u16 node, u64 incarnation, u32 n, n x { u8 op, str name, u64 addr }
  *                 -> u8 status, str why, u32 n, n x { u8 result, u64 epoch, u64 owner, str owner's node, u32 wait ms }
@@ -46,6 +46,7 @@ enum { RR_REG_CHANGES = 0, RR_REG_WHOLE, RR_REG_SO_FAR };           /* whole */
 #define RR_REG_FOR_EVER UINT32_MAX
 #define RR_REG_NAME_SIZE 128 /* with its NUL */
 #define RR_REG_WHY 256
+#define RR_REG_PLACE 96
 
 /* Grows; without memory `failed` stays set and nothing more is written. Zeroed = empty. */
 typedef struct rr_reg_out {

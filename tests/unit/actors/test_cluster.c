@@ -277,6 +277,38 @@ START_TEST(a_node_dies_and_another_takes_over) {
 }
 END_TEST
 
+START_TEST(a_restart_in_its_place_takes_over_at_once) {
+    node_t m, a, b;
+    probe_t one = {0}, two = {0};
+    rr_cluster_options_t options;
+    rr_mesh_options_t mesh;
+    char address[64];
+    set_up();
+    options_for(&options, &mesh, "front", NULL);
+    options.lease_ms = 60000; /* nobody waits for that */
+    options.fresh = true;
+    ck_assert_int_eq(try_start(&m, &options), RR_OK);
+    until(count_nodes(&m) == 1);
+    leave(&m);
+    options.fresh = false;
+    ck_assert_int_eq(try_start(&m, &options), RR_OK); /* after a clean end nothing is waited for */
+    start(&a, "back", &m);
+    strcpy(address, a.address);
+    spawn(&a, "scene@0", &one);
+    until(rr_lookup(m.system, "scene@0") != RR_NOBODY);
+    end(&a);
+    until(rr_mesh_list(rr_cluster_mesh(m.cluster), NULL, 0) == 1);
+    start_at(&b, "back", address, m.address, false);
+    rr_addr_t y = spawn(&b, "scene@0", &two);
+    until(two.started && rr_lookup(m.system, "scene@0") == y);
+    ck_assert_uint_gt(two.epoch, one.epoch);
+    until(count_nodes(&m) == 2);
+    leave(&b);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
 START_TEST(who_may_not_join) {
     node_t m, a, twin, other;
     rr_cluster_options_t options;
@@ -364,5 +396,5 @@ START_TEST(tools_ask_and_drain) {
 }
 END_TEST
 
-CHECK_MAIN("cluster", names_are_seen_everywhere, the_master_is_started_anew, a_node_dies_and_another_takes_over,
+CHECK_MAIN("cluster", names_are_seen_everywhere, the_master_is_started_anew, a_node_dies_and_another_takes_over, a_restart_in_its_place_takes_over_at_once,
            who_may_not_join, a_name_of_somebody_alive_is_refused, tools_ask_and_drain)
