@@ -812,6 +812,12 @@ static void mesh_free(rr_mesh_t *mesh) {
         next = link->next;
         rr__link_free(link);
     }
+    for (rr__link_t *link = mesh->links, *next; link; link = next) { /* nor did these: attached by rr_mesh_peer on this thread */
+        next = link->next;
+        rr__link_drop_input(link);
+        rr__link_drop_output(link, RR_LINKDOWN);
+        rr__link_free(link);
+    }
     for (unsigned i = 0; i < 256; i++) {
         free(mesh->known[i]);
         free(mesh->nodes[i]);
