@@ -429,6 +429,7 @@ static void detach(rr__slot_t *slot, rr_close_reason_t reason) {
     rr__shard_t *shard = slot->shard;
     rr_gate_t *gate = shard->gate;
     rr__slot_state_t state = slot->state;
+    rr__scene_ref_t *member = slot->member;
     rr__slot_leave_lists(slot);
     slot->state = RR__CLOSED;
     wheel_remove(slot);
@@ -449,6 +450,8 @@ static void detach(rr__slot_t *slot, rr_close_reason_t reason) {
             rr__ref_record(slot, slot->scene, RR_REC_LEFT, reason | RR_LEFT_HOLDER);
         if (slot->login)
             rr__ref_record(slot, slot->login, RR_REC_LEFT, reason | RR_LEFT_LOGIN);
+        if (member && member != slot->scene && slot->scene && slot->scene->dead) /* it was moving there */
+            rr__ref_record(slot, member, RR_REC_LEFT, reason | RR_LEFT_HOLDER);
     }
     rr__ref_use(&slot->scene, NULL);
     rr__ref_use(&slot->login, NULL);
@@ -481,8 +484,11 @@ void rr__slot_forward(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_
  * when the answer is yes. How much of that there may be is limited here. */
 static void pipelined(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
     const rr_gate_options_t *o = &slot->shard->gate->options;
-    if (slot->flags & RR__SLOT_AGAIN) { /* a session that lives on, not a stranger: its queue's limits are the scene's */
-        rr__slot_forward(slot, cmd, body, size, owner);
+    if (slot->flags & RR__SLOT_AGAIN) { /* a session that lives on, not a stranger: a session's limits hold */
+        if (slot->flags & RR__SLOT_WAITS)
+            hold(slot, cmd, body, size, owner);
+        else
+            rr__slot_forward(slot, cmd, body, size, owner);
         return;
     }
     bool full = (o->pending_messages && slot->pending_messages >= o->pending_messages) ||

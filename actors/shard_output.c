@@ -349,6 +349,10 @@ static void to_session(output_t *o) {
         handlers[record->kind](o, slot);
     else
         rr_count(&o->shard->count.stale, 1);
+    if (!slot && record->kind == RR_REC_JOIN) { /* should its old scene be gone, nobody else would say so */
+        rr__slot_t gone = {.shard = o->shard, .index = record->slot, .incarnation = record->incarnation};
+        rr__ref_record(&gone, o->from, RR_REC_LEFT, RR_CLOSE_PEER | RR_LEFT_HOLDER);
+    }
 }
 
 static void carry_out(output_t *o) {

@@ -42,7 +42,21 @@ static void act(client_t *client) {
     tell(client, (uint16_t)(draw(5) ? 1 : 9), text);
 }
 
-START_TEST(nothing_is_left_over) {
+/* Scenes that crash, are restarted, and hand over. */
+static void disturb(client_t *client) {
+    static const char *const faults[] = {"crash", "crash", "handover:scene@0", "handover:scene@1", "handover:scene@2",
+                                         "handover"};
+    tell(client, 1, faults[draw(sizeof(faults) / sizeof(*faults))]);
+}
+
+static void supervise(size_t i) {
+    rr_child_t child = {.restart = RR_RESTART_TRANSIENT};
+    rr_scene_spec(&node.scenes[i], &child.spawn);
+    rr_supervisor_t spec = {.children = &child, .child_count = 1, .max_restarts = 10000};
+    ck_assert_int_eq(rr_supervisor_spawn(node.system, &spec, NULL), RR_OK);
+}
+
+static void storm(rr_scene_lost_t lost, bool faults) {
     client_t *clients[CLIENTS];
     if (getenv("RR_TEST_SEED"))
         state = strtoull(getenv("RR_TEST_SEED"), NULL, 0);
@@ -54,8 +68,14 @@ START_TEST(nothing_is_left_over) {
         node.scenes[i].kick_wait_ms = 150;
         node.scenes[i].move_timeout_ms = 150;
         node.scenes[i].verify_timeout_ms = 300;
+        node.scenes[i].drain_to = i ? "scene@0" : "scene@2";
     }
-    start();
+    node.options.scene_lost = lost;
+    ck_assert_int_eq(rr_system_start(node.system), RR_OK);
+    for (size_t i = 0; i < 3; i++)
+        supervise(i);
+    start_gate();
+    await_line("ready");
     for (int i = 0; i < CLIENTS; i++)
         clients[i] = come();
     for (int step = 0; step < STEPS; step++) {
@@ -64,6 +84,8 @@ START_TEST(nothing_is_left_over) {
         if (draw(12) == 0) {
             hang_up(clients[i]);
             clients[i] = come();
+        } else if (faults && draw(20) == 0) {
+            disturb(clients[i]);
         } else {
             act(clients[i]);
         }
@@ -72,12 +94,15 @@ START_TEST(nothing_is_left_over) {
     }
     for (int i = 0; i < CLIENTS; i++)
         hang_up(clients[i]);
-    static const char *const gauges[] = {"rr_scene_sessions{", "rr_scene_away{", "rr_scene_queued{",
-                                         "rr_gate_sessions{", "rr_gate_connections{"};
+    static const char *const gauges[] = {"rr_scene_sessions{", "rr_scene_away{",        "rr_scene_queued{",
+                                         "rr_gate_sessions{",  "rr_gate_connections{", "rr_gate_lost{"};
+    const size_t count = sizeof(gauges) / sizeof(*gauges);
     for (int wait = 0; wait < PATIENCE_MS / 10; wait++) { /* pending handlers are cancelled and given up in time */
         double left = 0;
-        for (size_t g = 0; g < 5; g++)
+        for (size_t g = 0; g < count; g++)
             left += metric(gauges[g]);
+        if (left == 0 && faults)
+            break;
         if (left == 0 &&
             metric("rr_scene_offlines_total{scene=\"scene@0\"}") == metric("rr_scene_logins_total{scene=\"scene@0\"}"))
             break;
@@ -89,15 +114,35 @@ START_TEST(nothing_is_left_over) {
         fprintf(stderr, "%.*s", (int)rr_buffer_size(text), (const char *)rr_buffer_data(text));
         rr_buffer_unref(text);
     }
-    for (size_t g = 0; g < 5; g++)
+    for (size_t g = 0; g < count; g++)
         ck_assert_msg(metric(gauges[g]) == 0, "%s is %g", gauges[g], metric(gauges[g]));
+    ck_assert_double_eq(metric("rr_scene_bad_records_total"), 0);
+    if (faults) { /* what scenes count begins anew with each life */
+        ck_assert_double_gt(metric("rr_gate_losses_total"), 0);
+        finish();
+        return;
+    }
     ck_assert_double_gt(metric("rr_scene_logins_total{scene=\"scene@0\"}"), 50);
     ck_assert_double_gt(metric("rr_scene_moves_in_total"), 20); /* fewer on a busy machine: clients are closed first */
     ck_assert_double_eq(metric("rr_scene_offlines_total{scene=\"scene@0\"}"),
                         metric("rr_scene_logins_total{scene=\"scene@0\"}"));
-    ck_assert_double_eq(metric("rr_scene_bad_records_total"), 0);
     finish();
+}
+
+START_TEST(nothing_is_left_over) {
+    storm(RR_LOST_CLOSE, false);
 }
 END_TEST
 
-CHECK_MAIN("storm", nothing_is_left_over)
+START_TEST(nothing_is_left_over_where_sessions_wait) {
+    storm(RR_LOST_WAIT, true);
+}
+END_TEST
+
+START_TEST(nothing_is_left_over_where_sessions_log_in_anew) {
+    storm(RR_LOST_RELOGIN, true);
+}
+END_TEST
+
+CHECK_MAIN("storm", nothing_is_left_over, nothing_is_left_over_where_sessions_wait,
+           nothing_is_left_over_where_sessions_log_in_anew)
