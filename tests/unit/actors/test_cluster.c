@@ -1,8 +1,10 @@
 /* Several nodes of a group in one process, with real loops and loopback sockets: they join, see each other's names, lose and
  * regain their master. What needs exact time is in test_registry.c, under a virtual clock. */
 #include <jansson.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -309,6 +311,85 @@ START_TEST(a_restart_in_its_place_takes_over_at_once) {
 }
 END_TEST
 
+/* ---- Real processes ---- */
+
+/* A node `back` with scene@0, in a process of its own (forked before there are threads): it waits for the master's address. Ends
+ * with 42 when its membership is lost and its actor ended as STALE, 43 when the actor worked after that of another process. */
+static pid_t fork_node(int *to) {
+    int ends[2];
+    ck_assert_int_eq(pipe(ends), 0);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    *to = ends[1];
+    if (pid)
+        return pid;
+    static node_t node;
+    static probe_t probe;
+    char address[64] = "";
+    ck_assert_int_gt(read(ends[0], address, sizeof address - 1), 0);
+    start_at(&node, "back", NULL, address, false);
+    spawn(&node, "scene@0", &probe);
+    until(node.losses);
+    until(probe.ended);
+    _exit(probe.reason == RR_STALE ? 42 : 43);
+}
+
+static void tell_address(int to, const node_t *master) {
+    ck_assert_int_eq(write(to, master->address, strlen(master->address)), (ssize_t)strlen(master->address));
+    close(to);
+}
+
+START_TEST(a_stopped_process_comes_back) {
+    node_t m, b;
+    probe_t two = {0};
+    int to, status;
+    set_up();
+    pid_t child = fork_node(&to);
+    start(&m, "front", NULL);
+    start(&b, "side", &m);
+    tell_address(to, &m);
+    until(rr_lookup(b.system, "scene@0") != RR_NOBODY);
+    ck_assert_int_eq(ask(&b, "scene@0"), 1);
+    ck_assert_int_eq(kill(child, SIGSTOP), 0);
+    rr_cluster_node_t list[8];
+    size_t count = 0;
+    until((count = rr_cluster_nodes(m.cluster, list, 8)) == 2); /* given up after lease and margin */
+    rr_addr_t y = spawn(&b, "scene@0", &two);
+    until(two.started && rr_lookup(m.system, "scene@0") == y);
+    ck_assert_int_eq(kill(child, SIGCONT), 0);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status));
+    ck_assert_int_eq(WEXITSTATUS(status), 42);
+    ck_assert_int_eq(ask(&m, "scene@0"), 1);
+    ck_assert_uint_eq(rr_lookup(m.system, "scene@0"), y);
+    leave(&b);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
+START_TEST(a_killed_process_is_replaced) {
+    node_t m, b;
+    probe_t two = {0};
+    int to, status;
+    set_up();
+    pid_t child = fork_node(&to);
+    start(&m, "front", NULL);
+    start(&b, "side", &m);
+    tell_address(to, &m);
+    until(rr_lookup(b.system, "scene@0") != RR_NOBODY);
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    until(rr_cluster_nodes(m.cluster, NULL, 0) == 2);
+    until(rr_lookup(b.system, "scene@0") == RR_NOBODY);
+    rr_addr_t y = spawn(&b, "scene@0", &two);
+    until(two.started && rr_lookup(m.system, "scene@0") == y);
+    leave(&b);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
 START_TEST(who_may_not_join) {
     node_t m, a, twin, other;
     rr_cluster_options_t options;
@@ -397,4 +478,5 @@ START_TEST(tools_ask_and_drain) {
 END_TEST
 
 CHECK_MAIN("cluster", names_are_seen_everywhere, the_master_is_started_anew, a_node_dies_and_another_takes_over, a_restart_in_its_place_takes_over_at_once,
+           a_stopped_process_comes_back, a_killed_process_is_replaced,
            who_may_not_join, a_name_of_somebody_alive_is_refused, tools_ask_and_drain)
