@@ -14,6 +14,7 @@
 #include "actors/cluster.h"
 #include "actors/member.h"
 #include "runtime/clock.h"
+#include "runtime/random.h"
 #include "runtime/remote.h"
 #include "runtime/replay.h"
 #include "runtime/system.h"
@@ -22,9 +23,9 @@
 #define LEASE_MS 15000u
 #define MARGIN_MS 2000u
 #define STEP_MS 5u
-#define NODES 120u
+#define NODES 400u
 #define NAMES 16u
-#define MUST(condition) ck_assert_msg(condition, "%s at %llu ms", #condition, (unsigned long long)world.now_ms)
+#define MUST(condition) ck_assert_msg(condition, "%s at %llu ms (seed %u)", #condition, (unsigned long long)world.now_ms, world.seed)
 
 typedef struct node {
     bool there, stopped, keeper;
@@ -53,7 +54,7 @@ static struct {
     uint64_t now_ms; /* since the beginning */
     node_t nodes[NODES];
     bool cut[NODES][NODES];
-    unsigned keeper, next_id;
+    unsigned keeper, next_id, seed;
     uint64_t highest[NAMES]; /* epoch that has worked under each name */
 } world;
 
@@ -259,8 +260,9 @@ static rr_addr_t spawn_job(unsigned node, unsigned name, job_t *job) {
     *job = (job_t){.node = node, .name = name};
     snprintf(text, sizeof text, "scene@%u", name);
     rr_spawn_t spec = {.behavior = &job_behavior, .arg = &job, .arg_size = sizeof job, .name = text, .leased = true};
-    MUST(rr_system_spawn(world.nodes[node].system, &spec, &addr) == RR_OK);
-    return addr;
+    int rc = rr_system_spawn(world.nodes[node].system, &spec, &addr);
+    MUST(rc == RR_OK || rc == RR_EEXIST); /* this very node has one of that name */
+    return rc == RR_OK ? addr : RR_NOBODY;
 }
 
 static rr_addr_t look(unsigned node, unsigned name) {
@@ -270,7 +272,9 @@ static rr_addr_t look(unsigned node, unsigned name) {
 }
 
 static void begin(void) {
+    unsigned seed = world.seed;
     memset(&world, 0, sizeof world);
+    world.seed = seed;
     world.next_id = 1;
     start_keeper(false);
 }
@@ -561,7 +565,76 @@ START_TEST(leaving_gives_everything_back) {
 }
 END_TEST
 
-#define REGISTRY_SUITE                                                                                                 \
+/* Random faults under the checks in every turn; `seed` is printed by a failure (it is the case's number). */
+static void chaos(unsigned seed) {
+    enum { OWNERS = 5, STEPS = 150, JOBS = OWNERS * STEPS };
+    static job_t jobs[JOBS];
+    unsigned nodes[OWNERS], used = 0;
+    rr_random_t random;
+    rr_random_seed(&random, seed);
+    begin();
+    for (unsigned i = 0; i < OWNERS; i++)
+        nodes[i] = start_node();
+    for (unsigned step = 0; step < STEPS; step++) {
+        unsigned i = (unsigned)rr_random_below(&random, OWNERS), a = nodes[i], keeper = world.keeper;
+        switch (rr_random_below(&random, 8)) {
+        case 0:
+            cut(a, keeper, !world.cut[a][keeper]);
+            break;
+        case 1:
+            if (world.nodes[a].stopped)
+                resume_node(a);
+            else
+                stop_node(a);
+            break;
+        case 2:
+            end_node(a);
+            nodes[i] = start_node();
+            break;
+        case 3:
+            if (rr_random_below(&random, 4) == 0) {
+                end_node(keeper);
+                advance(rr_random_below(&random, 40) * 1000);
+                restart_keeper();
+            }
+            break;
+        default:
+            spawn_job(a, (unsigned)rr_random_below(&random, 4), &jobs[used++]);
+        }
+        for (unsigned n = 0; n < OWNERS; n++) /* who was given up is started anew, as its process would be */
+            if (world.nodes[nodes[n]].lost) {
+                end_node(nodes[n]);
+                nodes[n] = start_node();
+            }
+        advance(rr_random_below(&random, 5000) / STEP_MS * STEP_MS);
+    }
+    for (unsigned n = 0; n < OWNERS; n++) { /* all well again: names can be had */
+        cut(nodes[n], world.keeper, false);
+        if (world.nodes[nodes[n]].stopped)
+            resume_node(nodes[n]);
+    }
+    advance(2 * (LEASE_MS + MARGIN_MS));
+    static job_t last;
+    unsigned fresh = start_node();
+    spawn_job(fresh, 9, &last);
+    advance(LEASE_MS + MARGIN_MS + 2000);
+    MUST(last.started == 1);
+    finish();
+}
+
+START_TEST(random_faults) {
+    unsigned first = getenv("RR_TEST_SEED") ? (unsigned)atoi(getenv("RR_TEST_SEED")) : 1;
+    unsigned count = getenv("RR_TEST_SEEDS") ? (unsigned)atoi(getenv("RR_TEST_SEEDS")) : 3;
+    for (unsigned seed = first; seed < first + count; seed++) {
+        if (getenv("RR_TEST_SEEDS"))
+            fprintf(stderr, "seed %u\n", seed);
+        world.seed = seed;
+        chaos(seed);
+    }
+}
+END_TEST
+
+#define REGISTRY_SUITE random_faults,                                                                                                 \
     a_name_has_one_owner, claims_at_once, a_silent_owner_keeps_its_name_for_lease_and_margin,                          \
         a_short_silence_costs_nothing, a_stopped_process_comes_back_too_late, names_outlive_the_keeper,                \
         the_keeper_is_away_for_long, a_stopped_keeper_gives_nobody_up, who_missed_changes_catches_up, a_hundred_nodes, \
