@@ -1,0 +1,171 @@
+"""A cluster of real processes whose members are killed, stopped and resumed: every call in flight ends in time with a clear
+result, no name ever has two owners, and what lives goes on."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import time
+import unittest
+
+from harness import SLOW, Case, Client, Server, free_port
+
+LEASE, MARGIN, DOWN = 2.0, 0.5, 1.5
+
+LOBBY = """
+import time
+import redrabbit
+
+@redrabbit.message(1)
+async def ask(session, args):
+    cmd, number, timeout = args
+    began = time.monotonic()
+    try:
+        answer = await redrabbit.call("work@0", cmd, number, timeout=timeout)
+    except Exception as error:
+        answer = f"{type(error).__name__}: {error}"
+    session.send(1, [number, answer, time.monotonic() - began])
+"""
+
+WORK = """
+import os
+import time
+import redrabbit
+
+diary = open("diary", "a", buffering=1)
+
+def turn():  # the fencing token, and when this turn was on
+    diary.write(f"{redrabbit.epoch()} {os.getpid()} {time.monotonic_ns()}\\n")
+
+redrabbit.every(0.005, turn)
+
+@redrabbit.service("add")
+def add(number):
+    turn()
+    return number + 1
+
+@redrabbit.service("slow")
+async def slow(number):
+    await redrabbit.sleep(30)
+"""
+
+
+class Faults(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.gate = free_port()
+        self.write("lobby.py", LOBBY)
+        self.write("work.py", WORK)
+        self.write(
+            "g.yaml",
+            f"""group: world
+cluster: {{ lease: {LEASE}s, margin: {int(MARGIN * 1000)}ms, heartbeat: 100ms, suspect: 500ms, link_down: {int(DOWN * 1000)}ms }}
+nodes:
+  center: {{ address: "tcp://127.0.0.1:{free_port()}" }}
+  front: {{ address: "tcp://127.0.0.1:{free_port()}" }}
+  back: {{}}
+actors:
+  broker@0: {{ role: broker, node: center }}
+  gate@0: {{ role: gate, node: front, listen: "tcp://127.0.0.1:{self.gate}" }}
+  scene@0: {{ role: scene, node: front, script: lobby.py }}
+  work@0: {{ role: scene, node: back, script: work.py }}
+""",
+        )
+        self.center = self.begin("g.yaml", "--node", "center")
+        self.front = self.begin("g.yaml", "--node", "front")
+        self.back = self.begin("g.yaml", "--node", "back")
+        for server in (self.center, self.front, self.back):
+            server.ready()
+
+    def kill(self, server: Server) -> None:
+        self.assertIsNone(server.process.poll(), server.output)
+        server.process.kill()
+        server.process.wait()
+        assert server.process.stdout
+        server._reader.join(5)
+        server.process.stdout.close()
+
+    async def ask(self, client: Client, cmd: str, number: int, timeout: float = 3) -> tuple[object, float]:
+        await client.send(1, [cmd, number, timeout])
+        answer = (await client.receive((timeout + 5) * SLOW)).json()
+        self.assertEqual(answer[0], number)
+        self.assertLess(answer[2], timeout + 1 * SLOW, "a call has outlived its deadline")
+        return answer[1], answer[2]
+
+    async def works(self, client: Client, number: int, within: float) -> None:
+        """Asks until work@0 answers."""
+        end, answer = time.monotonic() + within * SLOW, None
+        while answer != number + 1:
+            self.assertLess(time.monotonic(), end, f"work@0 does not answer: {answer}")
+            answer, _ = await self.ask(client, "add", number, 0.5)
+
+    async def test_a_killed_node(self) -> None:
+        client = await self.client(self.gate, "anna")
+        await self.works(client, 1, 5)
+        await client.send(1, ["slow", 2, 20])
+        await self.until(lambda: len(self.diary()) > 5, "work@0 to run")
+        self.kill(self.back)
+        killed = time.monotonic()
+        answer = (await client.receive(20 * SLOW)).json()
+        self.assertLess(time.monotonic() - killed, (DOWN + 2) * SLOW, f"the call ended late: {answer}")
+        self.assertIsInstance(answer[1], str, answer)
+        back = self.begin("g.yaml", "--node", "back")
+        back.ready()
+        await self.works(client, 3, LEASE + MARGIN + 5)
+        self.no_double_owner()
+
+    async def test_a_killed_broker(self) -> None:
+        client = await self.client(self.gate, "anna")
+        await self.works(client, 1, 5)
+        self.kill(self.center)
+        # `back` has no port of its own, but `front` has: what is known goes on for the lease, without the broker.
+        await self.works(client, 2, 1)
+        center = self.begin("g.yaml", "--node", "center")
+        center.ready()
+        await self.works(client, 3, LEASE + MARGIN + 3)
+        end = time.monotonic() + 2 * LEASE
+        number = 4
+        while time.monotonic() < end:
+            answer, _ = await self.ask(client, "add", number)
+            self.assertEqual(answer, number + 1, "behind the broker's return a call failed")
+            number += 1
+        self.no_double_owner()
+
+    async def test_stopped_beyond_the_lease(self) -> None:
+        client = await self.client(self.gate, "anna")
+        await self.works(client, 1, 5)
+        os.kill(self.back.pid, signal.SIGSTOP)
+        try:
+            self.center.wait_line("link to back .* down", DOWN + 5)
+            other = self.begin("g.yaml", "--node", "back")
+            other.ready()
+            await self.works(client, 2, LEASE + MARGIN + 10)
+        finally:
+            os.kill(self.back.pid, signal.SIGCONT)
+        await self.works(client, 3, 5)
+        status = self.back.process.wait(20 * SLOW)
+        self.assertNotEqual(status, 0, self.back.output)
+        self.back._reader.join(5)
+        self.back.process.stdout.close()
+        await self.works(client, 4, 5)
+        self.no_double_owner()
+
+    def diary(self) -> list[tuple[int, int, int]]:
+        path: pathlib.Path = self.folder / "diary"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [tuple(map(int, line.split())) for line in text.splitlines() if line.count(" ") == 2]  # type: ignore[misc]
+
+    def no_double_owner(self) -> None:
+        """Turns of an epoch never come behind one of a higher epoch, and no epoch has two processes."""
+        turns = sorted(self.diary(), key=lambda turn: turn[2])
+        owners: dict[int, int] = {}
+        highest = 0
+        for epoch, pid, _ in turns:
+            self.assertGreaterEqual(epoch, highest, "an owner ran inside its successor's lease")
+            highest = epoch
+            self.assertEqual(owners.setdefault(epoch, pid), pid, "two processes own one epoch")
+
+
+if __name__ == "__main__":
+    unittest.main()
