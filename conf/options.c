@@ -59,7 +59,7 @@ const rr_option_t rr_options[] = {
     {B, "master", RR_TYPE_ADDRESS, NULL, 0, 0, NULL, "-master_broker", "The master broker that this one registers with."},
     {B, "state", RR_TYPE_PATH, NULL, 0, 0, NULL, "-broker_state", "The master's file: the number of its starts; else GROUP.state in $STATE_DIRECTORY, $XDG_STATE_HOME/redrabbit or ~/.local/state/redrabbit."},
     {B, "fresh", RR_TYPE_FLAG, "false", 0, 0, NULL, "-broker_fresh", "Says that no node of the master's earlier start lives any more: it grants names at once, also after a crash. `redrabbit up` knows."},
-    {B, "bridges", RR_TYPE_TEXTS, NULL, 0, 0, NULL, "-bridge_broker", "Bridges to other groups, GROUP@tcp://host:port each."},
+    {B, "bridges", RR_TYPE_TEXTS, NULL, 0, 0, NULL, "-bridge_broker", "Bridges to other groups, each with this group's name there: GROUP@tcp://host:port of a bare broker, whose group is `default`."},
 
     {T, "listen", RR_TYPE_ADDRESSES, NULL, 0, 0, NULL, "-gate_listen", "Where clients connect: tcp:// speaks everything, ws:// WebSocket and HTTP only. `?byte_order=network` (or `little`) behind a port is for that listener alone."},
     {T, "login", RR_TYPE_NAME, "scene@0", 0, 0, NULL, "-gate_login", "The scene that verifies logins."},
