@@ -45,11 +45,14 @@ typedef struct rr__pipe {
     rr_system_t *system; /* NULL = closed */
     rr_addr_t reader;
     bool woken;
+    bool shut; /* closed, and not to be opened until rr__pipe_allow */
 } rr__pipe_t;
 
 void rr__pipe_init(rr__pipe_t *pipe, size_t limit);
 void rr__pipe_destroy(rr__pipe_t *pipe); /* closes */
+/* By the reader as it starts, or its maker. Nothing happens if it was closed since rr__pipe_allow. */
 void rr__pipe_open(rr__pipe_t *pipe, rr_system_t *system, rr_addr_t reader);
+void rr__pipe_allow(rr__pipe_t *pipe); /* as a new pipe is */
 /* What is inside is thrown away. After return nobody sends to the reader's system any more. */
 void rr__pipe_close(rr__pipe_t *pipe);
 /* Takes over the buffer, also on failure. `forced`: over the limit, too. RR_OK, RR_NOROUTE (closed), RR_OVERLOAD, RR_ENOMEM. */

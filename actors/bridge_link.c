@@ -125,6 +125,7 @@ static int agent_start(rr_actor_t *self, void *state, const void *arg) {
     agent->link = link_of(arg);
     agent->calls.limit = agent->link->bridge->max_calls;
     agent->calls.generation = agent->link->generation;
+    rr__pipe_open(&agent->link->answers, rr_system_of(self), rr_self(self)); /* before the first call that wants one */
     rr_log(agent->link->bridge->own, RR_INFO, "BRIDGE", "group %s is at the bridge %s", agent->link->group,
            agent->link->address);
     return RR_OK;
@@ -204,6 +205,8 @@ int rr__link_spawn(rr__link_t *link, const rr_bridge_stay_t *stay) {
                         .executor = stay->executor, .leased = stay->leased};
     rr_spawn_t caller = {.behavior = &caller_behavior, .arg = &link, .arg_size = sizeof link, .executor = stay->executor};
     rr_addr_t called = RR_NOBODY, calls;
+    rr__pipe_allow(&link->answers);
+    rr__pipe_allow(&link->calls);
     int rc = link->bridge->outer ? RR_OK : rr_system_spawn(stay->system, &agent, &called);
     if (rc != RR_OK)
         return rc;
@@ -213,7 +216,6 @@ int rr__link_spawn(rr__link_t *link, const rr_bridge_stay_t *stay) {
     rc = rr_system_spawn(stay->system, &caller, &calls);
     if (rc != RR_OK)
         return rc;
-    rr__pipe_open(&link->answers, stay->system, called);
     rr__pipe_open(&link->calls, stay->system, calls);
     return RR_OK;
 }

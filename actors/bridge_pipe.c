@@ -29,14 +29,23 @@ static rr__parcel_t *take_all(rr__pipe_t *pipe) {
 
 void rr__pipe_open(rr__pipe_t *pipe, rr_system_t *system, rr_addr_t reader) {
     pthread_mutex_lock(&pipe->lock);
-    pipe->system = system;
-    pipe->reader = reader;
+    if (!pipe->shut) {
+        pipe->system = system;
+        pipe->reader = reader;
+    }
+    pthread_mutex_unlock(&pipe->lock);
+}
+
+void rr__pipe_allow(rr__pipe_t *pipe) {
+    pthread_mutex_lock(&pipe->lock);
+    pipe->shut = false;
     pthread_mutex_unlock(&pipe->lock);
 }
 
 void rr__pipe_close(rr__pipe_t *pipe) {
     pthread_mutex_lock(&pipe->lock);
     pipe->system = NULL;
+    pipe->shut = true;
     rr__parcel_t *all = take_all(pipe);
     pthread_mutex_unlock(&pipe->lock);
     for (rr__parcel_t *next; all; all = next) {

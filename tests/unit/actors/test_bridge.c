@@ -388,13 +388,13 @@ START_TEST(deadlines_are_kept_in_order) {
     ask_many(a.system, hold); /* the table is full of them meanwhile */
     ck_assert_uint_eq(last.failed, 100);
     ck_assert_int_eq(last.status, RR_TIMEOUT);
-    ck_assert_int_eq(ask(a.system, "GroupB", "scene@0", "echo", 1), RR_OK);
+    ask_until(a.system, "GroupB", "scene@0", RR_OK); /* the other side's slots may be free a little later */
     silent = true; /* nothing comes back: the own side's deadlines end them */
     hold.count = 20;
     ask_many(a.system, hold);
     ck_assert_int_eq(last.status, RR_TIMEOUT);
     silent = false;
-    ck_assert_int_eq(ask(a.system, "GroupB", "scene@0", "echo", 1), RR_OK);
+    ask_until(a.system, "GroupB", "scene@0", RR_OK); /* the other side's slots may be free a little later */
     end();
 }
 END_TEST
@@ -410,7 +410,7 @@ START_TEST(too_many_are_refused) {
     ends_awaited = 150;
     latch_wait(&ends, ends_awaited);
     ck_assert_int_eq(last.status, RR_TIMEOUT);
-    ck_assert_int_eq(ask(a.system, "GroupB", "scene@0", "echo", 1), RR_OK);
+    ask_until(a.system, "GroupB", "scene@0", RR_OK); /* the other side's slots may be free a little later */
     end();
 }
 END_TEST
@@ -421,7 +421,8 @@ START_TEST(a_group_leaves_under_calls) {
     say(a.system, hold);
     while (metric(b.system, "rr_bridge_calls_in_total{bridge=\"bridge@0\"} ") < 50)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
-    last.failed = 0;
+    ck_assert_msg(latch_count(&ends) == 0, "%llu ended already: %d %s", (unsigned long long)latch_count(&ends), last.status,
+                  last.text);
     rr_bridge_stop(b.bridge, 100);
     ends_awaited = 50;
     latch_wait(&ends, ends_awaited);

@@ -175,13 +175,13 @@ START_TEST(same_port_on_two_nodes) {
 END_TEST
 
 START_TEST(nodes_have_their_own_addresses) {
-    fine(yaml("nodes: { a: { address: tcp://127.0.0.1:1 }, b: { address: tcp://127.0.0.2:1 } }\nactors:\n" SCENE));
+    rr_graph_free(fine(yaml("nodes: { a: { address: tcp://127.0.0.1:1 }, b: { address: tcp://127.0.0.2:1 } }\nactors:\n" SCENE)));
     expect_error(yaml("nodes:\n  a: { address: tcp://10.0.0.1:1 }\n  b: { address: tcp://10.0.0.1:1 }\nactors:\n" SCENE), "3:17",
                  "port 1 is given twice", "each listener");
     expect_error(yaml("nodes:\n  a: { address: tcp://127.0.0.1:1 }\nactors:\n" SCENE "  g: { role: gate, node: a, listen: tcp://*:1 }\n"),
                  "2:17", "port 1 is given twice", "each listener");
-    fine(yaml("nodes:\n  a: {}\n  b: {}\nactors:\n  s: { role: scene, script: main.py, interpreter: main, node: a }\n"
-              "  t: { role: scene, script: main.py, interpreter: main, node: b }\n"));
+    rr_graph_free(fine(yaml("nodes:\n  a: {}\n  b: {}\nactors:\n  s: { role: scene, script: main.py, interpreter: main, node: a }\n"
+                            "  t: { role: scene, script: main.py, interpreter: main, node: b }\n")));
 }
 END_TEST
 

@@ -141,8 +141,9 @@ START_TEST(without_a_key_only_loopback) {
     expect_refusal("actors:\n  b: { role: broker, master: tcp://there:7 }\n", NULL, "tcp://there:7 is not loopback", "-cluster_key");
     char keyed[300];
     snprintf(keyed, sizeof keyed, "cluster_key: k\n%s", text);
-    rr_graph_free(share_of(keyed, "a", &share));
+    rr_graph_t *graph = share_of(keyed, "a", &share);
     ck_assert_str_eq(share.key_file, "k");
+    rr_graph_free(graph);
 }
 END_TEST
 
