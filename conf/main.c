@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "conf/ask.h"
 #include "conf/home.h"
 #include "conf/new.h"
 #include "conf/run.h"
@@ -14,6 +15,9 @@ static const char usage[] =
     "redrabbit -option value …                runs what the options say; -f FILE takes them from a file\n"
     "redrabbit up GRAPH.yaml [NODE …] [-option value …]\n"
     "                                         starts every node of the graph as a process of this machine; Ctrl-C stops all\n"
+    "redrabbit ps --broker ADDRESS|GRAPH.yaml  who is where: nodes, actors, links; --cluster_key FILE --group NAME --json\n"
+    "redrabbit drain NODE --broker ADDRESS|GRAPH.yaml\n"
+    "                                         empties a node in an orderly way and ends it\n"
     "redrabbit check GRAPH.yaml               looks for mistakes; check --options lists every option\n"
     "redrabbit graph GRAPH.yaml [--svg [FILE]] draws it\n"
     "redrabbit new NAME                       makes a folder with a graph, a script, a page and a test\n"
@@ -155,16 +159,26 @@ static int command_up(rr_graph_t *graph, int argc, char **argv) {
     return status == RR_EXIT_OK ? reported : status;
 }
 
+static int command_ps(rr_graph_t *graph, int argc, char **argv) {
+    (void)graph;
+    return rr_ask_ps(argc, argv);
+}
+
+static int command_drain(rr_graph_t *graph, int argc, char **argv) {
+    (void)graph;
+    return rr_ask_drain(argc, argv);
+}
+
 static const struct {
     const char *name;
     int (*run)(rr_graph_t *graph, int argc, char **argv);
 } commands[] = {{"check", command_check}, {"graph", command_graph}, {"new", command_new},
-              {"up", command_up}};
+              {"up", command_up}, {"ps", command_ps}, {"drain", command_drain}};
 
 /* A bare word that is no file was meant as a command. */
 static int no_such_command(const char *word) {
     char text[256];
-    snprintf(text, sizeof text, "%.100s is neither a command (up, check, graph, new) nor a graph's file; --help lists what there is",
+    snprintf(text, sizeof text, "%.100s is neither a command (up, ps, drain, check, graph, new) nor a graph's file; --help lists what there is",
              word);
     return wrong(text);
 }

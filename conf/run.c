@@ -245,8 +245,10 @@ static int wait_for_end(rr_life_t *life) {
         if (n > 0 && (fds[0].revents & POLLIN))
             return RR_EXIT_OK;
         take(life->wake_fd);
-        if (take(life->reopen_fd))
+        if (take(life->reopen_fd)) {
             rr_log_reopen(rr_running_system(life->running));
+            rr_log(rr_running_system(life->running), RR_INFO, "CONF", "the log files are opened anew: SIGHUP");
+        }
     }
     return RR_EXIT_FAILED;
 }

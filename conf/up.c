@@ -472,6 +472,15 @@ static bool watch_signals(rr_up_t *up) {
     return up->signals >= 0;
 }
 
+static void tell_how_to_look(const rr_up_t *up) {
+    rr_share_t share;
+    if (rr_graph_share(up->options->graph, &share) != RR_OK) /* of the node selected last: it was sound before */
+        return;
+    printf("redrabbit: who is where: redrabbit ps --broker %s --group %s --cluster_key %s\n",
+           share.master ? share.master : share.advertise ? share.advertise : share.listen, share.group, share.key_file);
+    fflush(stdout);
+}
+
 static void run(rr_up_t *up) {
     for (size_t i = 0; i < up->count; i++) {
         if (up->stopping || start_node(up, up->nodes[i]))
@@ -514,6 +523,7 @@ int rr_up(const rr_up_options_t *options) {
     status = RR_EXIT_USAGE;
     if (rr_graph_error_count(options->graph)) /* the caller shows them */
         goto out;
+    tell_how_to_look(&up);
     run(&up);
     status = up.status;
 out:

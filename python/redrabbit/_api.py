@@ -234,7 +234,9 @@ def drain(to: str | None = None, *, timeout: float = 60.0) -> Awaitable[list[int
     """Hands all sessions of this scene over, as on_drain says, else to the scene `to`, else to its
     option `drain_to`: `moved, left = await redrabbit.drain()`.
 
-    Meanwhile nobody new comes in: logins wait at their gates. Afterwards the scene goes on."""
+    Meanwhile nobody new comes in: logins wait at their gates. Afterwards the scene goes on. A
+    session's running handler is waited for, up to the scene's option `offline_wait`; so a handler
+    of one of these sessions should not await this itself, but spawn() what does."""
     return _redrabbit.drain(to, _ms(timeout))
 
 

@@ -3,11 +3,13 @@ two groups that a bridge joins."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import shutil
 import unittest
 
-from harness import ROOT, Case, Client, Message, Server, free_port
+from harness import ROOT, Case, Client, Message, Server, free_port, run
 
 CLUSTER = ROOT / "conf" / "cluster"
 SAY, ONLINE, NOTICE = 1, 2, 3
@@ -188,6 +190,43 @@ class FourProcesses(Play, World):
         return servers
 
 
+    async def test_ps(self) -> None:
+        self.launch()
+        center = self.address(10241)
+        plain = run("ps", "cluster/four.yaml", cwd=self.folder)
+        self.assertEqual(plain.status, 0, plain)
+        self.assertRegex(plain.out, r"(?m)^center +\d+ +\w+ +" + center + " +master")
+        self.assertRegex(plain.out, r"(?m)^rooms +\d+ +\w+ +\(by relay\)")
+        self.assertRegex(plain.out, r"(?m)^room@1 +rooms +\d+$")
+        result = run("ps", "--broker", center, "--group", "world", "--json", cwd=self.folder)
+        self.assertEqual(result.status, 0, result)
+        table = json.loads(result.out)
+        nodes = {node["id"]: node["name"] for node in table["nodes"]}
+        self.assertEqual(sorted(nodes.values()), ["center", "front", "lobby", "rooms"])
+        where = {name["name"]: nodes[name["node"]] for name in table["names"]}
+        self.assertEqual(where["scene@0"], "lobby")
+        self.assertEqual(where["board@0"], "center")
+        ends = {(nodes.get(link["from"]), nodes.get(link["to"])): link["state"] for link in table["links"]}
+        self.assertEqual(ends["lobby", "center"], "up")
+        refused = run("ps", "--broker", center, "--group", "other", cwd=self.folder)
+        self.assertEqual(refused.status, 1, refused)
+        self.assertIn("world", refused.err)
+
+    async def test_drain_of_a_node(self) -> None:
+        servers = self.launch()
+        alice = await self.enter("alice")
+        done = await asyncio.to_thread(run, "drain", "rooms", "cluster/four.yaml", cwd=self.folder)
+        self.assertEqual(done.status, 0, done)
+        self.assertIn("rooms is drained and gone", done.out)
+        self.assertEqual(servers[0].stop(), 0)
+        self.assertIn("redrabbit: asked to drain", servers[0].output)
+        await self.say(alice, "/who room@1")
+        await self.told(alice, "NOROUTE")
+        unknown = run("drain", "rooms", "cluster/four.yaml", cwd=self.folder)
+        self.assertEqual(unknown.status, 1, unknown)
+        self.assertIn("rooms", unknown.err)
+
+
 class SeedLines(Play, World):
     """A bare broker; gate, login scene and the others in processes of their own."""
 
@@ -205,6 +244,33 @@ class SeedLines(Play, World):
         for server in servers:
             server.ready()
         return servers
+
+
+class BridgedGroups(Play, World):
+    """Two groups, each in one process, and the bridge between them. The play is in the east."""
+
+    def launch(self) -> list[Server]:
+        graphs = ("east", "west", "bridge")
+        servers = [self.begin(f"cluster/{graph}.yaml") for graph in graphs]
+        for server in servers:
+            server.ready()
+        return servers
+
+    async def test_a_call_into_the_other_group(self) -> None:
+        self.launch()
+        alice = await self.enter("alice")
+        walter = await self.client(int(self.ports["10243"]), "walter")
+        await self.told(walter, "You are in scene@0")
+        # The bridge is entered in the background, and a call before that ends at once.
+        for _ in range(100):
+            await self.say(alice, "/shout west good evening")
+            answer = await self.told(alice, r"heard by 1 in west|/shout: ")
+            if "heard by" in answer.text:
+                break
+            await asyncio.sleep(0.1)
+        await self.told(walter, "alice shouts from afar: good evening")
+        await self.say(alice, "/shout south good evening")
+        await self.told(alice, "/shout: .*NOROUTE")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,10 @@ async def drain_to(to):
     return await redrabbit.drain(to, timeout=20)
 
 @redrabbit.message(1)
-async def order(session, names):
-    scene, to = names
+def order(session, names):  # no handler that awaits: its scene's drain would wait for it
+    redrabbit.spawn(carry_out(session, *names))
+
+async def carry_out(session, scene, to):
     session.send(1, await redrabbit.call(scene, "drain", to, timeout=25))
 """
 

@@ -1,0 +1,265 @@
+"""Nodes as processes: what a wrong start says, `redrabbit up`, service managers, signals, and what conf/deploy holds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import unittest
+
+from harness import BINARY, ROOT, SLOW, Case, Closed, Result, Server, free_port, run
+
+DEPLOY = ROOT / "conf" / "deploy"
+
+
+class Nodes(Case):
+    def graph(self, top: str = "", back: str = "") -> str:
+        self.front, self.back, self.gate = free_port(), free_port(), free_port()
+        return f"""group: world
+{top}
+cluster: {{ lease: 2s, margin: 500ms, heartbeat: 100ms, suspect: 500ms, link_down: 1500ms }}
+nodes:
+  front: {{ address: "tcp://127.0.0.1:{self.front}" }}
+  back: {{ address: "{back or f"tcp://127.0.0.1:{self.back}"}" }}
+actors:
+  broker@0: {{ role: broker, node: front }}
+  gate@0: {{ role: gate, node: front, listen: "tcp://127.0.0.1:{self.gate}" }}
+  scene@0: {{ role: scene, node: back, logic: echo }}
+"""
+
+    def key(self, name: str, text: str) -> None:
+        self.write(name, text).chmod(0o600)
+
+    def go(self, *args: str, env: dict[str, str] | None = None) -> Result:
+        return run(*args, cwd=self.folder, env={"XDG_STATE_HOME": str(self.folder / "state"), **(env or {})})
+
+
+class Mistakes(Nodes):
+    def wrong(self, *args: str, words: list[str]) -> None:
+        result = self.go(*args)
+        self.assertGreater(result.status, 0)
+        for word in words:
+            self.assertIn(word, result.err, f"{args}: {result}")
+
+    def test_unknown_names(self) -> None:
+        self.write("g.yaml", self.graph())
+        self.wrong("g.yaml", "--node", "bakc", words=["did you mean 'back'", "front, back"])
+        self.wrong("g.yaml", "--node", "zebra", words=["no node 'zebra'", "front, back"])
+        self.wrong("up", "g.yaml", "zebra", words=["no node 'zebra'", "front, back"])
+
+    def test_a_port_in_use(self) -> None:
+        self.write("g.yaml", self.graph())
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", self.front))
+            taken.listen()
+            self.wrong("g.yaml", "--node", "front", words=[str(self.front), "node front", "`address`"])
+
+    def test_no_key_beyond_loopback(self) -> None:
+        self.write("g.yaml", self.graph(back="tcp://192.0.2.1:7001"))
+        self.wrong("g.yaml", "--node", "back", words=["g.yaml:6:", "192.0.2.1", "cluster_key"])
+        self.write("main.py", "")
+        self.wrong("-broker", f"tcp://*:{free_port()}", words=["-broker", "not loopback", "-cluster_key"])
+
+    def test_an_address_that_does_not_resolve(self) -> None:
+        self.key("k", "0123456789abcdef")
+        self.write("g.yaml", self.graph(top="cluster_key: k").replace("127.0.0.1:" + str(self.front), "nowhere.invalid:1"))
+        self.wrong("g.yaml", "--node", "front", words=["nowhere.invalid"])
+
+    def test_keys(self) -> None:
+        self.write("g.yaml", self.graph(top="cluster_key: k"))
+        self.wrong("g.yaml", "--node", "front", words=["key k: No such file", "openssl"])
+        self.key("k", "short")
+        self.wrong("g.yaml", "--node", "front", words=["5 bytes"])
+
+    def joined(self, *args: str) -> tuple[Server, Result]:
+        """A master, and how another process ends that wants to join it."""
+        master = self.begin("g.yaml", "--node", "front")
+        master.wait_line("its master")
+        return master, self.go(*args)
+
+    def test_a_wrong_key(self) -> None:
+        self.key("k", "0123456789abcdef")
+        self.key("other", "fedcba9876543210")
+        self.write("g.yaml", self.graph(top="cluster_key: k"))
+        _, result = self.joined("g.yaml", "--node", "back", "-cluster_key", "other")
+        self.assertEqual(result.status, 1, result)
+        self.assertIn("key", result.err)
+
+    def test_a_wrong_group(self) -> None:
+        self.write("g.yaml", self.graph())
+        text = (self.folder / "g.yaml").read_text(encoding="utf-8")
+        self.write("other.yaml", text.replace("group: world", "group: planet"))
+        _, result = self.joined("other.yaml", "--node", "back")
+        self.assertEqual(result.status, 1, result)
+        self.assertIn("planet", result.err)
+        self.assertIn("world", result.err)
+
+    def test_a_node_that_is_there_already(self) -> None:
+        self.write("g.yaml", self.graph())
+        self.begin("g.yaml", "--node", "back")
+        master = self.begin("g.yaml", "--node", "front")
+        master.ready()
+        result = self.go("g.yaml", "--node", "back")
+        self.assertEqual(result.status, 1, result)
+        self.assertIn("back", result.err)
+
+    def test_no_master(self) -> None:
+        self.write("g.yaml", self.graph())
+        result = self.go("g.yaml", "--node", "back", "-join_timeout", "1")
+        self.assertEqual(result.status, 1, result)
+        self.assertIn(f"127.0.0.1:{self.front}", result.err)
+
+    def test_a_signal_while_it_waits_for_its_master(self) -> None:
+        self.write("g.yaml", self.graph())
+        server = self.begin("g.yaml", "--node", "back")
+        server.wait_line("waiting for the master")
+        self.assertEqual(server.stop(), 0)
+
+    def test_a_signal_while_a_gate_waits_for_its_scene(self) -> None:
+        self.write("g.yaml", self.graph())
+        server = self.begin("g.yaml", "--node", "front")
+        server.wait_line("its master")
+        self.assertEqual(server.stop(5), 0)
+
+
+class Up(Nodes):
+    async def echo(self) -> None:
+        client = await self.client(self.gate, "me")
+        await client.send(7, b"x")
+        await self.expect(client, "x", cmd=7)
+        await client.close()
+
+    def pid(self, server: Server, node: str, count: int = 1) -> int:
+        line = server.wait_line(rf"node {node} started, process \d+", 30, count)
+        return int(line.rpartition(" ")[2])
+
+    async def test_all_start_and_all_stop(self) -> None:
+        self.write("g.yaml", self.graph())
+        server = self.start("up", "g.yaml")
+        await self.echo()
+        pids = [self.pid(server, node) for node in ("front", "back")]
+        self.assertIn("front | redrabbit: ready", server.output)
+        self.assertNotIn("\x1b", server.output)
+        self.assertEqual(server.stop(number=signal.SIGINT), 0)
+        for pid in pids:
+            self.assertFalse(pathlib.Path(f"/proc/{pid}").exists())
+
+    async def test_what_dies_is_started_again(self) -> None:
+        self.write("g.yaml", self.graph())
+        server = self.start("up", "g.yaml")
+        os.kill(self.pid(server, "back"), signal.SIGKILL)
+        server.wait_line("node back was killed by signal 9; it is started again in 1 s")
+        self.pid(server, "back", 2)
+        server.wait_line("back +[|] redrabbit: ready", 30, 2)
+        server.wait_line("gate@0: open|scene@0 is gone")
+        await self.until_echo()
+
+    async def until_echo(self) -> None:
+        """Logins are refused until the new scene has its name."""
+        for _ in range(100):
+            try:
+                return await self.echo()
+            except (OSError, Closed, AssertionError):
+                await asyncio.sleep(0.1)
+        self.fail("no login after the scene's restart")
+
+    def test_a_node_that_does_not_start_ends_all(self) -> None:
+        self.write("bad.py", "this is no python\n")
+        self.write("g.yaml", self.graph().replace("logic: echo", "script: bad.py"))
+        result = self.go("up", "g.yaml")
+        self.assertEqual(result.status, 1, result)
+        self.assertIn("SyntaxError", result.out)
+        self.assertIn("node back ended with status 1 before it was ready: everything is stopped", result.out)
+
+    def test_its_end_by_force_leaves_nobody(self) -> None:
+        self.write("g.yaml", self.graph())
+        server = Server(["up", "g.yaml"], self.folder)
+        server.ready()
+        pids = [self.pid(server, node) for node in ("front", "back")]
+        server.process.kill()
+        server.process.wait(10)
+        for pid in pids:
+            waited = subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], timeout=20 * SLOW)
+            self.assertEqual(waited.returncode, 0)
+        server._reader.join(5)
+        assert server.process.stdout
+        server.process.stdout.close()
+
+
+class Manager(Nodes):
+    """The process as a service of Type=notify."""
+
+    def manager(self) -> tuple[socket.socket, dict[str, str]]:
+        path = str(self.folder / "notify")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.bind(path)
+        sock.settimeout(20 * SLOW)
+        return sock, {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"}
+
+    def test_ready_watchdog_stopping(self) -> None:
+        sock, env = self.manager()
+        self.write("g.yaml", f"actors:\n  g: {{ role: gate, listen: 'tcp://127.0.0.1:{free_port()}' }}\n"
+                   "  scene@0: { role: scene, logic: echo }\n")  # fmt: skip
+        server = self.start("g.yaml", env=env)
+        self.assertEqual(sock.recv(100), b"READY=1")
+        for _ in range(3):
+            self.assertEqual(sock.recv(100), b"WATCHDOG=1")
+        self.assertEqual(server.stop(), 0)
+        while (text := sock.recv(100)) == b"WATCHDOG=1":
+            pass
+        self.assertTrue(text.startswith(b"STOPPING=1"), text)
+
+    async def test_sighup_opens_the_log_anew(self) -> None:
+        self.write("g.yaml", "actors:\n  scene@0: { role: scene, logic: echo }\n")
+        (self.folder / "log").mkdir()
+        server = self.start("g.yaml", "-log_path", "log", "-log_level", "debug")
+        names = sorted((self.folder / "log").iterdir())
+        self.assertTrue(names)
+        names[0].rename(self.folder / "log" / "moved")
+        server.process.send_signal(signal.SIGHUP)
+        await self.until(names[0].exists, "a new log file")
+        self.assertEqual(server.stop(), 0)
+
+
+class Deploy(Case):
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
+    def test_the_unit(self) -> None:
+        text = (DEPLOY / "redrabbit@.service").read_text(encoding="utf-8")
+        self.assertIn("ExecStart=/usr/local/bin/redrabbit ", text)
+        unit = self.folder / "redrabbit@front.service"
+        unit.write_text(text.replace("/usr/local/bin/redrabbit", str(BINARY)), encoding="utf-8")
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
+        mine = [line for line in done.stderr.splitlines() if "redrabbit" in line]
+        self.assertEqual((done.returncode, mine), (0, []), done.stderr)
+        drain = 10  # seconds, the graph's default
+        for key in ("TimeoutStopSec", "WatchdogSec"):
+            match = re.search(rf"^{key}=(\d+)$", text, re.M)
+            assert match
+            self.assertGreater(int(match[1]), drain)
+
+    def test_the_image(self) -> None:
+        text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+        steps = re.findall(r"^RUN (.*)$", text, re.M)
+        self.assertTrue(steps)
+        for step in steps:
+            subprocess.run(["sh", "-n", "-c", step], check=True)
+        last = text.rpartition("\nFROM ")[2]
+        self.assertRegex(last, r"(?m)^USER redrabbit$")
+        self.assertRegex(last, r"(?m)^STOPSIGNAL SIGTERM$")
+
+    def test_the_graph_of_the_compose_file(self) -> None:
+        compose = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+        nodes = re.findall(r'"--node", "(\w+)"', compose)
+        self.assertEqual(sorted(nodes), ["center", "front", "lobby", "rooms"])
+        result = run("check", str(DEPLOY / "world.yaml"))
+        self.assertEqual(result.status, 0, result)
+
+
+if __name__ == "__main__":
+    unittest.main()
