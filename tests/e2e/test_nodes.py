@@ -178,7 +178,8 @@ class Up(Nodes):
 
     def test_its_end_by_force_leaves_nobody(self) -> None:
         self.write("g.yaml", self.graph())
-        server = Server(["up", "g.yaml"], self.folder)
+        env = {"TMPDIR": str(self.folder), "XDG_RUNTIME_DIR": ""}  # its key file stays behind
+        server = Server(["up", "g.yaml"], self.folder, env)
         server.ready()
         pids = [self.pid(server, node) for node in ("front", "back")]
         server.process.kill()
