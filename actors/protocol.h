@@ -75,6 +75,9 @@ enum {
     RR_TYPE_CLOSE_ALL,      /* the same: flush, say goodbye (1001), close */
     RR_TYPE_JOB,            /* a shard's own HTTP work, a pointer of this process */
     RR_TYPE_BRIDGE,         /* call, anyone -> bridge -> another group's bridge: see rr_bridge_encode */
+    RR_TYPE_QUERY,          /* call, anyone -> database: runtime/query.h */
+    RR_TYPE_QUERY_CANCEL,   /* send, the asking actor -> database: u64 id of its query: it is not wanted any more */
+    RR_TYPE_QUERY_EVENT,    /* send, database -> subscriber: runtime/query.h */
 };
 
 /* ---- Batches and records ---- */

@@ -31,6 +31,11 @@ typedef struct rr_scene_options {
     const char *(*config)(void *context, const char *option);
     /* rr_scene_connect_outer: begins, and does not block; why gets one line. May be NULL. Any thread. */
     int (*connect_outer)(void *context, const char *name, const char *address, char *why, size_t why_size);
+    /* A database by URL: the actor that serves it in this process, spawned if there is none yet; all who give the same URL and
+     * pool share it. Its name (local, without secrets) goes to name; why gets one line. RR_OK, RR_EINVAL, RR_EUNSUPPORTED,
+     * RR_ENOMEM. pool 0 = the default. May be NULL. Any thread; does not block. */
+    int (*open_database)(void *context, const char *url, unsigned pool, char *name, size_t name_size, char *why,
+                         size_t why_size);
     /* Told once per (re)start, on the scene's thread: loaded (RR_OK) or failed, with one line that says why; may be
      * NULL. */
     void (*loaded)(void *context, const char *name, int status, const char *why);
