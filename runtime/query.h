@@ -110,7 +110,7 @@ void rr_query_begin(rr_datum_writer_t *writer, const rr_query_t *query);
 /* Everything points into data. RR_EPROTO. */
 RR_MUST_CHECK int rr_query_decode(const void *data, size_t size, rr_query_t *out);
 
-typedef struct rr_answer {
+typedef struct rr_db_answer {
     rr_db_error_t error; /* RR_DB_OK: the first part counts, else the second */
     uint64_t id;
     int64_t affected; /* rows changed, or brought where the server says so; -1 = unknown */
@@ -126,14 +126,14 @@ typedef struct rr_answer {
     const char *state; /* SQLSTATE, or the driver's word; not NUL-terminated */
     const char *message, *sql; /* sql: the statement's first line, at most 200 bytes */
     size_t state_size, message_size, sql_size;
-} rr_answer_t;
+} rr_db_answer_t;
 
 /* The head of an answer into a writer: columns and rows follow (rr_datum_put_list(count), TEXTs; then a LIST a row). */
-void rr_answer_begin(rr_datum_writer_t *writer, uint64_t id, int64_t affected, const int64_t *last_id, unsigned flags);
+void rr_db_answer_begin(rr_datum_writer_t *writer, uint64_t id, int64_t affected, const int64_t *last_id, unsigned flags);
 /* A whole error answer. NULL when out of memory. */
-rr_buffer_t *rr_answer_error(rr_db_error_t error, rr_executed_t executed, int64_t number, const char *state,
+rr_buffer_t *rr_db_answer_error(rr_db_error_t error, rr_executed_t executed, int64_t number, const char *state,
                              const char *message, const char *sql, size_t sql_size);
 /* Everything points into data. RR_EPROTO. */
-RR_MUST_CHECK int rr_answer_decode(const void *data, size_t size, rr_answer_t *out);
+RR_MUST_CHECK int rr_db_answer_decode(const void *data, size_t size, rr_db_answer_t *out);
 
 #endif

@@ -2,8 +2,8 @@
  * through `redrabbit.database`, actors in C by messages (runtime/query.h), from any node.
  *
  *     static void on_rows(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
- *         rr_answer_t answer;
- *         if (status == RR_OK && rr_answer_decode(rr_message_data(msg), rr_message_size(msg), &answer) == RR_OK && …
+ *         rr_db_answer_t answer;
+ *         if (status == RR_OK && rr_db_answer_decode(rr_message_data(msg), rr_message_size(msg), &answer) == RR_OK && …
  *     }
  *     rr_query_t query = {.op = RR_DB_QUERY, .text = sql, .text_size = strlen(sql)};
  *     rr_buffer_t *request = rr_query_encode(&query);
