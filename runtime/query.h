@@ -21,12 +21,14 @@
  *     COMMANDS   (Redis) parameters = LIST of LISTs of TEXT, BYTES, INT or REAL: one command each, sent together; with
  *                RR_QUERY_ATOMIC as one MULTI … EXEC. -> one row, its datums the replies in order, ERROR datums among them
  *     SUBSCRIBE  (Redis) parameters = LIST of TEXT: channels; with RR_QUERY_PATTERN patterns. -> id: the subscription, of
- *                the asking actor; RR_TYPE_QUERY_EVENT messages follow until CLOSE (stream = id) or the actor's end
+ *                the asking actor; RR_TYPE_QUERY_EVENT messages follow, which carry the request's id (the asker's own number, so
+ *                that those of several databases do not mix), until CLOSE (stream = the answer's id) or the actor's end
  *     DESCRIBE   -> one row: driver TEXT ("sqlite", "mysql", "postgresql", "redis"), server version TEXT or NULL (not
  *                connected yet)
  *
- *     event   := subscription INT | channel TEXT | pattern (TEXT or NULL) | payload BYTES | lost INT (events that this
- *                subscriber missed before this one because it did not keep up, or the connection was lost: at least so many)
+ *     event   := id INT (of the SUBSCRIBE request, as its asker chose it) | channel TEXT | pattern (TEXT or NULL) |
+ *                payload BYTES | lost INT (events that this subscriber missed before this one because it did not keep up, or
+ *                the connection was lost: at least so many)
  */
 #ifndef RR_RUNTIME_QUERY_H
 #define RR_RUNTIME_QUERY_H
