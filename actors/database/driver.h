@@ -56,23 +56,29 @@ typedef struct rr__db_driver {
     size_t state_size;      /* bytes of zeroed state a connection */
     /* What is wrong with the URL, besides its syntax. RR_OK, RR_EINVAL with why. Any thread. */
     int (*check)(const rr__db_url_t *url, char *why, size_t why_size);
-    /* Opens the connection: rr__db_opened follows, exactly once. rr__db_lost follows at most once after a good one. */
+    /* Opens the connection: rr__db_opened follows, exactly once, unless the pool closes it before (it watches
+     * connect_timeout_ms). rr__db_lost follows at most once after a good one. */
     void (*open)(rr__db_connection_t *connection);
-    /* Runs a job: rr__db_done(job) follows, exactly once. Not multiplexed: one at a time; an open stream counts as one. */
+    /* Runs a job: rr__db_done(job) follows, exactly once. Not multiplexed: one at a time; an open stream counts as one.
+     * BATCH: all or none, by the driver itself when the connection is not in a transaction yet.
+     * SUBSCRIBE: a connection that was given one carries subscriptions only from then on: SUBSCRIBE and CLOSE (job->stream
+     * says which); the pool opens one beside its `pool` for that. When it is lost, the pool opens another and executes each
+     * SUBSCRIBE anew there, and the next event of each says that some were lost. */
     void (*execute)(rr__db_connection_t *connection, rr__db_job_t *job);
     /* The next part of the stream that `job` (the same, out emptied) opened: rr__db_done follows. */
     void (*fetch)(rr__db_connection_t *connection, rr__db_job_t *job);
     /* The rest of the stream is not wanted: rr__db_done follows. May cost the connection (rr__db_lost instead of waiting). */
     void (*end_stream)(rr__db_connection_t *connection, rr__db_job_t *job);
     /* The job's time is over, or nobody wants it: stop it on the server (KILL QUERY, PQcancel, sqlite3_interrupt). Its
-     * rr__db_done follows all the same, soon; the pool closes the connection when it does not within a second. */
+     * rr__db_done follows all the same, soon, with whatever came of it; the pool, which knows why, makes the server's "it was
+     * cancelled" TIMEOUT or CANCELLED, and closes the connection when nothing comes within a second. */
     void (*cancel)(rr__db_connection_t *connection, rr__db_job_t *job);
     /* BEGIN in the driver's SQL, for flags of the request; static storage; NULL = not possible (why). */
     const char *(*begin)(unsigned flags, const char **why);
     /* Is the connection inside a transaction? After COMMIT/ROLLBACK or an error; what the pool does then: roll back or close. */
     bool (*in_transaction)(rr__db_connection_t *connection);
-    /* Closes, whatever it is doing; every job on it ends by rr__db_done with CONNECTION first. rr__db_closed follows once
-     * nothing of it is left (handles closed, threads gone): then the state is freed. */
+    /* Closes, whatever it is doing; every job on it ends by rr__db_done with CONNECTION first, from inside. rr__db_closed
+     * follows, never from inside, once nothing of it is left (handles closed, threads gone): then the state is freed. */
     void (*close)(rr__db_connection_t *connection);
 } rr__db_driver_t;
 
