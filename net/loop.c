@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SLICE_TURNS 64u        /* actor turns between two looks at the sockets */
 #define SLICE_NS 1000000ull    /* and in time, looked at after each turn */
@@ -67,7 +69,10 @@ struct rr_loop {
     _Atomic(int) sleeping;
     /* Set once by stop (release), read by the loop (acquire) each iteration and before it sleeps. */
     _Atomic(int) stopping;
-    uv_async_t wake;
+    /* An eventfd that libuv watches. Not a uv_async_t: its sender marks itself busy around the write, and where both share a CPU
+     * the woken loop runs at once and spins on that mark, for 1,000 pauses. */
+    int wake_fd;
+    uv_poll_t wake;
 
     /* The driver that is in a guest's turn and lets the loop be taken meanwhile, else NULL. It stores itself (release: what
      * it did to the loop) and afterwards exchanges itself for NULL (acq_rel); the overseer takes the loop by the same exchange
@@ -111,7 +116,7 @@ static void wake(rr_loop_t *loop) {
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&loop->sleeping, memory_order_relaxed) &&
         atomic_exchange_explicit(&loop->sleeping, 0, memory_order_seq_cst)) {
-        uv_async_send(&loop->wake);
+        (void)eventfd_write(loop->wake_fd, 1); /* fails only if its count is full: then it is readable anyway */
     }
 }
 
@@ -121,8 +126,13 @@ void rr__loop_awake(rr_loop_t *loop) {
     }
 }
 
-static void on_wake(uv_async_t *handle) {
-    rr__loop_awake(handle->loop->data);
+static void on_wake(uv_poll_t *handle, int status, int events) {
+    rr_loop_t *loop = handle->loop->data;
+    eventfd_t count;
+    (void)status;
+    (void)events;
+    (void)eventfd_read(loop->wake_fd, &count); /* nothing in it: somebody else's wake-up */
+    rr__loop_awake(loop);
 }
 
 int rr_loop_post(rr_loop_t *loop, void (*fn)(void *context), void *context) {
@@ -545,6 +555,7 @@ static void executor_destroy(rr_executor_t *executor) {
     if (uv_loop_close(&loop->uv) != 0) {
         rr_log(loop->executor.system, RR_ERROR, "NET", "%s: a libuv handle was left open by its maker", executor->name);
     }
+    close(loop->wake_fd);
     pool_clear(&loop->small);
     pool_clear(&loop->big);
     for (unsigned i = 0; i < loop->driver_count; i++) {
@@ -580,10 +591,15 @@ static int init_uv(rr_loop_t *loop) {
         return RR_EIO;
     }
     loop->uv.data = loop;
-    if (uv_async_init(&loop->uv, &loop->wake, on_wake) != 0) {
+    loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (loop->wake_fd < 0 || uv_poll_init(&loop->uv, &loop->wake, loop->wake_fd) != 0) {
+        if (loop->wake_fd >= 0) {
+            close(loop->wake_fd);
+        }
         uv_loop_close(&loop->uv);
         return RR_EIO;
     }
+    (void)uv_poll_start(&loop->wake, UV_READABLE, on_wake); /* only notes it: the next poll tells the kernel */
     uv_timer_init(&loop->uv, &loop->timer);
     return RR_OK;
 }

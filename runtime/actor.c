@@ -828,7 +828,8 @@ static bool others_wait(rr_worker_t *worker) {
 static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) {
     const rr_executor_t *executor = worker->executor;
     unsigned budget = executor->turn_messages ? executor->turn_messages : DEFAULT_TURN_MESSAGES;
-    unsigned every = executor->clock_every ? executor->clock_every : DEFAULT_CLOCK_EVERY;
+    /* A proxy's messages are short work, whatever else its executor runs. */
+    unsigned every = executor->clock_every && !actor->behavior->proxy ? executor->clock_every : DEFAULT_CLOCK_EVERY;
     unsigned done = 0;
     uint64_t since = 0;
     if (every < DEFAULT_CLOCK_EVERY)
