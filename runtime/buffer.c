@@ -92,6 +92,16 @@ uint8_t *rr_buffer_data(rr_buffer_t *buffer) { return (uint8_t *)(uintptr_t)buff
 
 size_t rr_buffer_size(const rr_buffer_t *buffer) { return buffer->size; }
 
+rr_buffer_t *rr_buffer_resize(rr_buffer_t *buffer, size_t size) {
+    assert(!buffer->wrapped && atomic_load_explicit(&buffer->references, memory_order_relaxed) == 1);
+    if (size > SIZE_MAX - sizeof *buffer)
+        return NULL;
+    rr_buffer_t *moved = rr__realloc(buffer, sizeof *buffer + size);
+    if (moved)
+        init(moved, false, (const uint8_t *)(moved + 1), size);
+    return moved;
+}
+
 void rr_buffer_truncate(rr_buffer_t *buffer, size_t size) {
     assert(size <= buffer->size);
     assert(atomic_load_explicit(&buffer->references, memory_order_relaxed) == 1);

@@ -38,6 +38,10 @@ uint8_t *rr_buffer_data(rr_buffer_t *buffer);
 
 size_t rr_buffer_size(const rr_buffer_t *buffer);
 
+/* Makes it larger, maybe elsewhere (maker only, before sharing; not a wrapped one); the new bytes are undefined. NULL when out
+ * of memory: the buffer stays as it was. */
+rr_buffer_t *rr_buffer_resize(rr_buffer_t *buffer, size_t size);
+
 /* Shrinks the visible size (maker only, before sharing); size must not grow. */
 void rr_buffer_truncate(rr_buffer_t *buffer, size_t size);
 

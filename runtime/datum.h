@@ -4,7 +4,7 @@
  *
  *     datum := u8 kind | payload
  *     NULL  (nothing)            BOOL u8                 INT i64          UINT u64 (only above INT64_MAX)   REAL f64
- *     TEXT, BYTES, DECIMAL, JSON, UUID, ERROR: u32 size | bytes             (all but BYTES are UTF-8)
+ *     TEXT, BYTES, DECIMAL, JSON, UUID, ERROR: u32 size | bytes             (all but BYTES are UTF-8: the writer's promise)
  *     DATE, TIME, DATETIME: i16 year | u8 month | u8 day | u8 hour | u8 minute | u8 second | u8 flags | u32 microsecond | i32 offset
  *     SPAN i64 microseconds      LIST u32 count, then count datums
  *
@@ -70,9 +70,10 @@ typedef struct rr_datum {
 /* Grows as needed up to `limit` bytes (0 = 1 GiB). The first failure sticks: RR_ENOMEM or RR_ETOOBIG, later puts do nothing.
  * Zero it, set limit, and end it with rr_datum_finish or rr_datum_drop. */
 typedef struct rr_datum_writer {
-    uint8_t *data;
+    rr_buffer_t *buffer; /* its own until finish */
+    uint8_t *data;       /* the buffer's bytes */
     size_t size, capacity, limit;
-    int status;
+    int status; /* RR_OK until something failed */
 } rr_datum_writer_t;
 
 void rr_datum_put_null(rr_datum_writer_t *writer);

@@ -3,8 +3,8 @@
  *
  *     request := op INT | id INT | transaction INT | stream INT | timeout_ms INT | flags INT | key (TEXT or NULL) |
  *                text (TEXT or NULL) | parameters: LIST, or NULL = none
- *     answer  := status INT (RR_DB_OK) | id INT | affected INT | last_id (INT or NULL) | flags INT |
- *                columns: LIST of TEXT | row LIST … to the end of the payload
+ *     answer  := status INT (RR_DB_OK) | id INT | affected INT | last_id INT | flags INT |
+ *                columns: LIST of TEXT | row LIST … to the end of the payload   (five INTs: a head of one size)
  *     error   := status INT (an rr_db_error_t) | executed INT | number INT | state TEXT | message TEXT | sql TEXT
  *
  * What each op takes and brings:
@@ -63,7 +63,10 @@ enum { /* flags of a request */
     RR_QUERY_ISOLATION = 7 << 8,
 };
 
-enum { RR_ANSWER_MORE = 1 }; /* flags of an answer */
+enum { /* flags of an answer */
+    RR_ANSWER_MORE = 1,
+    RR_ANSWER_LAST_ID = 2, /* last_id counts; set by rr_db_answer_begin */
+};
 
 /* Why a query failed. X(code, value, name): the name is what scripts and metrics show. */
 #define RR_DB_ERRORS(X)                                                                                                \
@@ -130,11 +133,14 @@ typedef struct rr_db_answer {
     size_t state_size, message_size, sql_size;
 } rr_db_answer_t;
 
-/* The head of an answer into a writer: columns and rows follow (rr_datum_put_list(count), TEXTs; then a LIST a row). */
+/* The head of an answer into an empty writer: columns and rows follow (rr_datum_put_list(count), TEXTs; then a LIST a row).
+ * last_id may be NULL. */
 void rr_db_answer_begin(rr_datum_writer_t *writer, uint64_t id, int64_t affected, const int64_t *last_id, unsigned flags);
-/* A whole error answer. NULL when out of memory. */
+/* Writes the head of the answer that `writer` holds anew: what was not known before its rows. */
+void rr_db_answer_head(rr_datum_writer_t *writer, uint64_t id, int64_t affected, const int64_t *last_id, unsigned flags);
+/* A whole error answer; of sql the first line is kept. Strings may be NULL. NULL when out of memory. */
 rr_buffer_t *rr_db_answer_error(rr_db_error_t error, rr_executed_t executed, int64_t number, const char *state,
-                             const char *message, const char *sql, size_t sql_size);
+                                const char *message, const char *sql, size_t sql_size);
 /* Everything points into data. RR_EPROTO. */
 RR_MUST_CHECK int rr_db_answer_decode(const void *data, size_t size, rr_db_answer_t *out);
 
