@@ -90,11 +90,11 @@ static int drain_scenes(rr_system_t *system, const rr_addr_t *scenes, size_t cou
 
 /* ---- Handing over ---- */
 
-#define ANSWER_MS 2000 /* what a scene may take to say that its time is up */
+#define ANSWER_MS 2000u /* what a scene may take to say that its time is up, of a short time an eighth */
 
 typedef struct giver_arg {
     rr__latch_t *latch;
-    unsigned deadline_ms;
+    unsigned deadline_ms, answer_ms;
     uint32_t flags;
     char to[RR_SID_MAX];
     size_t count;
@@ -127,7 +127,7 @@ static int giver_start(rr_actor_t *self, void *state, const void *arg) {
     watcher->latch = given->latch;
     for (size_t i = 0; i < given->count; i++) {
         if (rr_call(self, given->scenes[i], RR_TYPE_HAND_OVER, body, sizeof(head) + size,
-                    given->deadline_ms + ANSWER_MS, on_handed_over, NULL, NULL) == RR_OK)
+                    given->deadline_ms + given->answer_ms, on_handed_over, NULL, NULL) == RR_OK)
             watcher->left++;
         else
             rr__latch_down(watcher->latch);
@@ -152,55 +152,60 @@ static int spawn_giver(rr_system_t *system, const giver_arg_t *arg, size_t size,
     return rr_system_spawn(system, &spec, giver);
 }
 
-int rr_scenes_hand_over(rr_system_t *system, const char *const *scenes, size_t count, const char *to, bool elsewhere,
-                        unsigned deadline_ms, uint64_t *moved, uint64_t *left) {
-    rr_addr_t giver;
-    size_t size = sizeof(giver_arg_t) + count * sizeof(rr_addr_t);
-    giver_arg_t *arg = calloc(1, size);
-    rr__latch_t *latch = NULL;
-    int rc = RR_ENOMEM;
-    if (moved)
-        *moved = 0;
-    if (left)
-        *left = 0;
-    if (!arg)
-        return RR_ENOMEM;
-    if (to && !rr_name_legal(to)) {
-        rc = RR_EINVAL;
-        goto out;
-    }
-    snprintf(arg->to, sizeof(arg->to), "%s", to ? to : "");
-    arg->deadline_ms = deadline_ms;
-    arg->flags = elsewhere ? RR_HAND_OVER_ELSEWHERE : 0;
+/* The addresses of those scenes that live on this node: a name may be another node's by now. */
+static size_t find_scenes(rr_system_t *system, const char *const *scenes, size_t count, rr_addr_t *out) {
+    size_t found = 0;
     for (size_t i = 0; i < count; i++) {
-        arg->scenes[arg->count] = rr_lookup(system, scenes[i]);
-        arg->count += arg->scenes[arg->count] != RR_NOBODY;
+        out[found] = rr_lookup(system, scenes[i]);
+        found += out[found] != RR_NOBODY && rr_addr_node(out[found]) == rr_system_node(system);
     }
-    rc = RR_OK;
+    return found;
+}
+
+static int hand_over(rr_system_t *system, giver_arg_t *arg, uint64_t *moved, uint64_t *left) {
+    rr_addr_t giver;
+    size_t size = sizeof(*arg) + arg->count * sizeof(*arg->scenes);
     if (arg->count == 0)
-        goto out;
-    latch = arg->latch = rr__latch_new((unsigned)arg->count);
-    rc = latch ? spawn_giver(system, arg, size, &giver) : RR_ENOMEM;
+        return RR_OK;
+    rr__latch_t *latch = arg->latch = rr__latch_new((unsigned)arg->count);
+    int rc = latch ? spawn_giver(system, arg, size, &giver) : RR_ENOMEM;
     if (rc != RR_OK) {
         if (latch)
             rr__latch_drop(latch, (unsigned)arg->count + 1);
-        goto out;
+        return rc;
     }
     pthread_mutex_lock(&latch->lock);
     latch->users++; /* to read the sums; the one of rr__latch_new is dropped by waiting */
     pthread_mutex_unlock(&latch->lock);
-    if (!rr__latch_wait(latch, deadline_ms + 2 * ANSWER_MS)) {
+    if (!rr__latch_wait(latch, arg->deadline_ms + 2 * arg->answer_ms)) {
         rr_kill(system, giver, RR_CANCELLED);
         rc = RR_TIMEOUT;
     }
     pthread_mutex_lock(&latch->lock);
-    if (moved)
-        *moved = latch->moved;
-    if (left)
-        *left = latch->left;
+    *moved = latch->moved;
+    *left = latch->left;
     pthread_mutex_unlock(&latch->lock);
     rr__latch_drop(latch, 1);
-out:
+    return rc;
+}
+
+int rr_scenes_hand_over(rr_system_t *system, const char *const *scenes, size_t count, const char *to, bool elsewhere,
+                        unsigned deadline_ms, uint64_t *moved, uint64_t *left) {
+    uint64_t ignored;
+    moved = moved ? moved : &ignored;
+    left = left ? left : &ignored;
+    *moved = *left = 0;
+    if (to && !rr_name_legal(to))
+        return RR_EINVAL;
+    giver_arg_t *arg = calloc(1, sizeof(*arg) + (count + 1) * sizeof(*arg->scenes));
+    if (!arg)
+        return RR_ENOMEM;
+    snprintf(arg->to, sizeof(arg->to), "%s", to ? to : "");
+    arg->deadline_ms = deadline_ms;
+    arg->answer_ms = deadline_ms / 8 < ANSWER_MS ? deadline_ms / 8 : ANSWER_MS;
+    arg->flags = elsewhere ? RR_HAND_OVER_ELSEWHERE : 0;
+    arg->count = find_scenes(system, scenes, count, arg->scenes);
+    int rc = hand_over(system, arg, moved, left);
     free(arg);
     return rc;
 }
@@ -217,22 +222,29 @@ static void keep_first(int *rc, int other) {
         *rc = other;
 }
 
+/* The time is for moving the sessions; what it does not use is the stop's. Scenes that fail here are stopped all the same. */
+static int let_go(rr_system_t *system, const char *const *scenes, size_t count, unsigned deadline_ms) {
+    uint64_t moved, left_here;
+    int rc = rr_scenes_hand_over(system, scenes, count, NULL, true, deadline_ms, &moved, &left_here);
+    if (rc != RR_OK)
+        rr_log(system, RR_WARN, "SCENE", "not all sessions could be handed over: %s", rr_strerror(rc));
+    return rc == RR_TIMEOUT ? RR_OK : rc; /* a scene that hangs is its stop's business */
+}
+
 int rr_actors_drain(rr_system_t *system, rr_gate_t *const *gates, size_t gate_count, const char *const *scenes,
-                    size_t scene_count, unsigned deadline_ms) {
+                    size_t scene_count, bool elsewhere, unsigned deadline_ms) {
     /* A part of the time is kept for saying goodbye to the clients. */
     uint64_t until = rr_system_now_ns(system) + deadline_ms * 1000000ull;
     unsigned goodbye_ms = deadline_ms / 5;
     int rc = RR_OK;
-    size_t count = 0;
     rr_addr_t *addresses = calloc(scene_count + 1, sizeof(*addresses));
     if (!addresses)
         return RR_ENOMEM;
     for (size_t i = 0; i < gate_count; i++)
         keep_first(&rc, rr_gate_drain(gates[i], left(system, until - goodbye_ms * 1000000ull)));
-    for (size_t i = 0; i < scene_count; i++) {
-        addresses[count] = rr_lookup(system, scenes[i]);
-        count += addresses[count] != RR_NOBODY && rr_addr_node(addresses[count]) == rr_system_node(system);
-    }
+    if (elsewhere)
+        keep_first(&rc, let_go(system, scenes, scene_count, left(system, until) / 2));
+    size_t count = find_scenes(system, scenes, scene_count, addresses);
     keep_first(&rc, drain_scenes(system, addresses, count, left(system, until - goodbye_ms * 1000000ull)));
     for (size_t i = 0; i < gate_count; i++)
         keep_first(&rc, rr_gate_close(gates[i], left(system, until)));

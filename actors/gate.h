@@ -119,9 +119,12 @@ void rr_gate_destroy(rr_gate_t *gate);
 
 /* The whole order of design.md's drain for gates and scenes: gates stop accepting and reading; scenes empty their
  * mailboxes, run offline for every session while sends still work, clean up and end; gates flush and close. What is not
- * done in time is killed. RR_OK or RR_TIMEOUT. scenes: names (looked up here; missing ones are fine). Not on a worker
- * or loop thread. */
+ * done in time is killed. elsewhere: other nodes of the group live on, so before they stop, the scenes hand the sessions of
+ * those nodes' gates over to scenes there, for at most half of the time (rr_scenes_hand_over); who is left ends here. RR_OK or
+ * RR_TIMEOUT. scenes: names (looked up here; missing ones, and those of other nodes, are fine). Not on a worker or loop
+ * thread. */
 RR_MUST_CHECK int rr_actors_drain(rr_system_t *system, rr_gate_t *const *gates, size_t gate_count,
-                                  const char *const *scenes, size_t scene_count, unsigned deadline_ms);
+                                  const char *const *scenes, size_t scene_count, bool elsewhere,
+                                  unsigned deadline_ms);
 
 #endif

@@ -276,7 +276,7 @@ typedef struct rr_hand_over {
     uint32_t flags;
 } rr_hand_over_t;
 #define RR_HAND_OVER_REOPEN    1u /* at the end the scene lets sessions in again; else it stays closed, to be stopped */
-#define RR_HAND_OVER_ELSEWHERE 2u /* only to scenes of other nodes: this one ends */
+#define RR_HAND_OVER_ELSEWHERE 2u /* this node ends: only to scenes of other nodes, only sessions of their gates */
 /* Its answer. */
 typedef struct rr_handed_over {
     uint64_t moved, left; /* sessions; left: still here, nobody takes them */

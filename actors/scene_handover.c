@@ -5,7 +5,8 @@
 
 #include "actors/scene_impl.h"
 
-#define BEAT_MS     20
+#define BEAT_MS     20u
+#define RETRY_MAX_MS 320u /* the longest pause before those that failed try again */
 #define MOVING_MAX  1024u /* at once */
 #define DEADLINE_MS 60000u
 #define STOP_WAIT_NS 1000000000ull /* for sessions that came while it was finished already */
@@ -14,15 +15,39 @@ enum { TAG_HAND_OVER = 6 }; /* see scene.c */
 
 /* ---- One session ---- */
 
+bool rr__hand_over_ends(const rr_session_t *session) {
+    const rr_scene_t *scene = rr__scene_of(session);
+    return scene->node_ends && rr_addr_node(session->peer->addr) == rr_addr_node(scene->addr);
+}
+
 static bool may_go(const rr_session_t *session) {
     const rr__hand_over_t *hand = rr__scene_of(session)->hand_over;
-    return session->state == RR__READY && hand->moving < MOVING_MAX &&
+    return session->state == RR__READY && hand->moving < MOVING_MAX && !rr__hand_over_ends(session) &&
            !(session->flags & (RR__LEFT | RR__LOGIN_LEFT | RR__CLOSING | RR__STAYS | RR__ENDING)) &&
            !(session->transit && session->transit->move);
 }
 
 bool rr__hand_over_wants(const rr_session_t *session) {
     return rr__scene_of(session)->hand_over && !(session->flags & RR__HELD_BACK) && may_go(session);
+}
+
+/* A target that is away, or is drained itself, is asked less and less often, until it takes somebody. */
+void rr__hand_over_failed(rr_session_t *session) {
+    rr_scene_t *scene = rr__scene_of(session);
+    rr__hand_over_t *hand = scene->hand_over;
+    uint64_t now = rr_now_ns(scene->self);
+    session->flags |= RR__HELD_BACK;
+    if (!hand || session->flags & RR__STAYS || now < hand->retry_ns) /* one of the same round */
+        return;
+    hand->retry_ms = hand->retry_ms == 0 ? BEAT_MS : hand->retry_ms < RETRY_MAX_MS ? 2 * hand->retry_ms : RETRY_MAX_MS;
+    hand->retry_ns = now + hand->retry_ms * 1000000ull;
+}
+
+void rr__hand_over_moved(rr_scene_t *scene) {
+    scene->hand_over->moved++;
+    scene->hand_over->retry_ms = 0;
+    scene->hand_over->retry_ns = 0;
+    rr_count(&scene->count.handed_over, 1);
 }
 
 static void keep_here(rr_session_t *session, bool for_good) {
@@ -133,7 +158,7 @@ static uint64_t count_left(const rr_scene_t *scene, bool only_movable) {
     uint64_t left = 0;
     for (const rr_session_t *s = scene->all; s; s = s->all_next) {
         bool here = s->state != RR__AWAY && s->state != RR__GONE && s->state != RR__OFFLINE;
-        left += here && !(s->flags & RR__LEFT) && !(only_movable && s->flags & RR__STAYS);
+        left += here && !(s->flags & RR__LEFT) && !(only_movable && s->flags & RR__STAYS) && !rr__hand_over_ends(s);
     }
     return left;
 }
@@ -210,7 +235,8 @@ static void begin_some(rr_scene_t *scene, uint64_t now) {
     rr__hand_over_t *hand = scene->hand_over;
     for (rr_session_t *s = scene->all, *next; s && hand->moving < MOVING_MAX; s = next) {
         next = s->all_next;
-        if (may_go(s) && (s->running == 0 || now >= hand->force_ns))
+        bool due = !(s->flags & RR__HELD_BACK) || now >= hand->retry_ns;
+        if (due && may_go(s) && (s->running == 0 || now >= hand->force_ns))
             rr__hand_over_session(s);
     }
 }
@@ -244,19 +270,20 @@ static int begin(rr_scene_t *scene, const rr_hand_over_t *head, const char *to, 
     rr__hand_over_t *hand = scene->hand_over ? scene->hand_over : calloc(1, sizeof(*hand));
     if (!hand)
         return RR_ENOMEM;
-    unsigned ms = head->deadline_ms ? head->deadline_ms : DEADLINE_MS;
+    unsigned ms = head->deadline_ms ? head->deadline_ms : DEADLINE_MS, patience = scene->options->offline_wait_ms;
     uint64_t now = rr_now_ns(scene->self);
     bool beats = scene->hand_over != NULL;
     *hand = (rr__hand_over_t){.call = call,
                               .token = token,
                               .deadline_ns = now + ms * 1000000ull,
-                              .force_ns = now + scene->options->offline_wait_ms * 1000000ull,
+                              .force_ns = now + (patience < ms - ms / 4 ? patience : ms - ms / 4) * 1000000ull,
                               .moving = beats ? hand->moving : 0,
                               .reopen = head->flags & RR_HAND_OVER_REOPEN,
                               .elsewhere = head->flags & RR_HAND_OVER_ELSEWHERE};
     memcpy(hand->to, to, to_size);
     scene->hand_over = hand;
     scene->handed_over = !hand->reopen;
+    scene->node_ends = hand->elsewhere;
     tell_peers(scene, true);
     if (!beats)
         next_beat(scene);

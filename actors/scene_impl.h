@@ -135,6 +135,8 @@ typedef struct rr__hand_over {
     rr_message_t *call; /* to be answered at the end; NULL = answered, or asked for by the logic */
     uint64_t token;     /* of the logic, 0 = none */
     uint64_t deadline_ns, force_ns; /* its end; from when on running handlers are not waited for */
+    uint64_t retry_ns;              /* not before then those that failed */
+    unsigned retry_ms;              /* the last pause before it; 0 = none failed since one moved */
     uint64_t moved;
     uint32_t moving; /* under way */
     bool reopen, elsewhere;
@@ -219,7 +221,8 @@ struct rr_scene {
 
     bool created;  /* load was called: destroy must be */
     bool loaded;   /* serves */
-    bool handed_over; /* it was closed by a hand-over: sessions registered only live on */
+    bool handed_over; /* it was closed by a hand-over: sessions registered only live on … */
+    bool node_ends;   /* … but for those of this node's gates */
     bool stopping; /* RR_TYPE_STOP is being carried out */
     bool cleaned;
     bool entered; /* logic->turn_begin was called in this turn */
@@ -332,6 +335,9 @@ void rr__hand_over_beat(rr_scene_t *scene);                  /* timer */
 bool rr__hand_over_delays(rr_scene_t *scene); /* the stop waits for those under way, a little; it comes again then */
 void rr__hand_over_stop(rr_scene_t *scene);   /* the scene stops: answers */
 void rr__hand_over_free(rr_scene_t *scene);
+void rr__hand_over_failed(rr_session_t *session); /* an attempt: the next one comes later */
+void rr__hand_over_moved(rr_scene_t *scene);      /* one more session is away */
+bool rr__hand_over_ends(const rr_session_t *session); /* its gate ends together with this scene */
 void rr__hand_over_hello(rr_scene_t *scene, rr__peer_t *peer); /* a shard that must be told */
 /* True: the session is to be handed over now rather than handle its next message. */
 bool rr__hand_over_wants(const rr_session_t *session);

@@ -94,7 +94,7 @@ int rr_scene_change(rr_scene_t *scene, const rr_sid_t *id, const char *to, const
 static void fail_move(rr__move_t *move, const char *why) {
     rr_scene_t *scene = move->scene;
     if (move->handing && move->session)
-        move->session->flags |= RR__HELD_BACK;
+        rr__hand_over_failed(move->session);
     rr_count(move->handing ? &scene->count.hand_over_failures : &scene->count.move_failures, 1);
     rr__scene_fail(scene, move->token, why);
     move_free(move);
@@ -194,10 +194,8 @@ static void tell_moved(rr__move_t *move, bool left, unsigned reason) {
 static void moved(rr_session_t *session, rr__move_t *move) {
     rr_scene_t *scene = rr__scene_of(session);
     rr_count(&scene->count.moves_out, 1);
-    if (move->handing && scene->hand_over) {
-        scene->hand_over->moved++;
-        rr_count(&scene->count.handed_over, 1);
-    }
+    if (move->handing && scene->hand_over)
+        rr__hand_over_moved(scene);
     on_leave_called(session, move->to);
     for (rr__queued_t *item = session->first; item; item = item->next)
         rr__tell(session->peer, scene, RR_REC_RETURN, item->cmd, session->slot, session->incarnation, 0, NULL, 0,

@@ -1128,7 +1128,7 @@ static void stop_session(rr_session_t *session) {
     session->reason = RR_CLOSE_DRAIN;
     if (session->state == RR__WAITING)
         return; /* it follows its older one */
-    if (session->state == RR__AWAY && scene->handed_over) { /* it lives on; our successor hears of it from its gate */
+    if (session->state == RR__AWAY && scene->handed_over && !rr__hand_over_ends(session)) { /* it lives on; our successor hears of it from its gate */
         rr__session_free(session);
         return;
     }

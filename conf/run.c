@@ -29,13 +29,12 @@ _Static_assert(sizeof(sig_atomic_t) == sizeof(int), "rr_running_options_t.stop i
 
 static void on_signal(int number) {
     int error = errno;
-    uint64_t one = 1;
+    uint64_t which = (uint64_t)number;
     if (signals_seen++ > 0)
         _exit(RR_EXIT_CUT); /* the second one: now */
-    if (write(signal_fd, &one, sizeof one) < 0)
+    if (write(signal_fd, &which, sizeof which) < 0)
         _exit(RR_EXIT_CUT); /* cannot fail: an eventfd that nobody else writes */
     errno = error;
-    (void)number;
 }
 
 static void on_hangup(int number) {
@@ -128,7 +127,8 @@ typedef struct rr_life {
     int reopen_fd;        /* SIGHUP came */
     int ready_fd;         /* of a daemon, else -1 */
     bool ready;
-    bool asked; /* by another process of the group, to drain and end */
+    bool asked;      /* by another process of the group, to drain and end */
+    bool group_ends; /* SIGINT: there is nobody to hand sessions over to */
     uint64_t next_report_ms; /* 0 = no performance report */
     uint64_t watchdog_ms, next_ask_ms; /* how often the service manager wants a sign of life, 0 = never; when to ask for one */
     unsigned pulse;                    /* signs of life that it was told of */
@@ -224,10 +224,10 @@ static bool look(rr_life_t *life) {
     return true;
 }
 
-/* Empties an eventfd; true if there was something in it. */
-static bool take(int fd) {
+/* Empties an eventfd; what was in it, 0 = nothing. */
+static uint64_t take(int fd) {
     uint64_t count;
-    return read(fd, &count, sizeof count) == (ssize_t)sizeof count;
+    return read(fd, &count, sizeof count) == (ssize_t)sizeof count ? count : 0;
 }
 
 /* Until a signal: RR_EXIT_OK, or until it is clear that it does not start, or has failed: RR_EXIT_FAILED. */
@@ -242,8 +242,10 @@ static int wait_for_end(rr_life_t *life) {
         int n = poll(fds, 3, poll_timeout(life));
         if (n < 0 && errno != EINTR)
             return RR_EXIT_FAILED;
-        if (n > 0 && (fds[0].revents & POLLIN))
+        if (n > 0 && (fds[0].revents & POLLIN)) {
+            life->group_ends = take(life->stop_fd) == SIGINT;
             return RR_EXIT_OK;
+        }
         take(life->wake_fd);
         if (take(life->reopen_fd)) {
             rr_log_reopen(rr_running_system(life->running));
@@ -263,7 +265,7 @@ static int end(rr_life_t *life, int status) {
         printf("redrabbit: draining, %u s at most; a second signal ends it now\n", (deadline + 999) / 1000);
         fflush(stdout);
     }
-    if (rr_running_drain(life->running, deadline) != RR_OK) {
+    if (rr_running_drain(life->running, status == RR_EXIT_OK && !life->group_ends, deadline) != RR_OK) {
         fprintf(stderr, "redrabbit: the drain was cut short after %u ms: not everything ended by itself\n", deadline);
         rr_system_flush_log(rr_running_system(life->running));
         fflush(NULL);

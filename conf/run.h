@@ -11,7 +11,8 @@ enum {
     RR_EXIT_CUT = 3,    /* the drain was cut short: by its deadline or a second signal */
 };
 
-/* Runs a checked graph's share until SIGTERM or SIGINT; returns the exit status. SIGHUP opens the log files anew. `folder` =
+/* Runs a checked graph's share until SIGTERM, SIGINT or another process of its group ends it; returns the exit status. SIGINT
+ * means that the whole group ends: scenes hand no sessions over, as they do else. SIGHUP opens the log files anew. `folder` =
  * the graph's. A service manager is told (notify.h). Main thread, once per process: it owns the process' signals. */
 int rr_run(rr_graph_t *graph, const rr_share_t *share, const char *folder);
 

@@ -658,7 +658,7 @@ static size_t leave_out_waiting(rr_running_t *running, rr_gate_t **gates) {
     return count;
 }
 
-int rr_running_drain(rr_running_t *running, unsigned deadline_ms) {
+int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms) {
     struct timespec start;
     rr_gate_t **gates = calloc(running->gate_count + 1, sizeof(rr_gate_t *));
     clock_gettime(CLOCK_MONOTONIC, &start);
@@ -669,7 +669,8 @@ int rr_running_drain(rr_running_t *running, unsigned deadline_ms) {
     size_t gate_count = leave_out_waiting(running, gates);
     if (running->member)
         rr_cluster_draining(rr_membership_cluster(running->member));
-    int actors = rr_actors_drain(running->system, gates, gate_count, running->scene_names, running->scene_count, deadline_ms);
+    int actors = rr_actors_drain(running->system, gates, gate_count, running->scene_names, running->scene_count,
+                                 hand_over && running->member, deadline_ms);
     if (running->outside)
         rr_outside_stop(running->outside, left_of(deadline_ms, &start) / 4);
     if (running->member)

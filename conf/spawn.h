@@ -47,8 +47,9 @@ RR_MUST_CHECK int rr_running_ask(rr_running_t *running);
 /* How many signs of life there were so far. */
 unsigned rr_running_pulse(rr_running_t *running);
 
-/* The orderly end. RR_OK, or RR_TIMEOUT: what was not done in time was killed. Main thread. */
-RR_MUST_CHECK int rr_running_drain(rr_running_t *running, unsigned deadline_ms);
+/* The orderly end. hand_over: the rest of the group lives on, so scenes give their sessions away first. RR_OK, or RR_TIMEOUT:
+ * what was not done in time was killed. Main thread. */
+RR_MUST_CHECK int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms);
 /* Stops the threads and frees everything. False: a thread is still in some handler, or foreign threads live on in CPython:
  * the caller leaves by _exit. */
 bool rr_running_destroy(rr_running_t *running);

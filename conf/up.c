@@ -25,7 +25,7 @@ typedef enum rr_up_state { UP_IDLE = 0, UP_RUNNING, UP_WAITING /* for its restar
 typedef struct rr_up_node {
     const char *name;
     rr_up_state_t state;
-    bool master, ready, was_ready, asked; /* asked: SIGTERM was sent */
+    bool master, ready, was_ready, asked; /* asked: told to end */
     pid_t pid;
     int output; /* its stdout and stderr; -1 = closed */
     uint64_t restart_ms;               /* UP_WAITING: when */
@@ -126,6 +126,9 @@ static void read_output(rr_up_t *up, rr_up_node_t *node) {
 
 /* ---- Starting ---- */
 
+/* Of a whole graph that ends, no scene hands its sessions over to another (run.h). */
+static int end_signal(const rr_up_t *up) { return up->options->node_count ? SIGTERM : SIGINT; }
+
 /* In the child: only what is safe behind a fork of one thread; does not return. */
 static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_t parent) {
     size_t count = 0;
@@ -136,7 +139,7 @@ static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_
     if (!argv || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 || setpgid(0, 0) != 0 ||
         sigprocmask(SIG_SETMASK, &none, NULL) != 0)
         _exit(RR_EXIT_FAILED);
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != parent) /* `up` was killed: no orphans */
+    if (prctl(PR_SET_PDEATHSIG, end_signal(up)) != 0 || getppid() != parent) /* `up` was killed: no orphans */
         _exit(RR_EXIT_FAILED);
     argv[count++] = (char *)"redrabbit";
     argv[count++] = (char *)up->options->file;
@@ -183,13 +186,13 @@ static bool start_node(rr_up_t *up, rr_up_node_t *node) {
 
 /* ---- Stopping ---- */
 
-static void ask_to_end(rr_up_node_t *node) {
+static void ask_to_end(const rr_up_t *up, rr_up_node_t *node) {
     if (node->state == UP_WAITING)
         node->state = UP_ENDED;
     if (node->state != UP_RUNNING || node->asked)
         return;
     node->asked = true;
-    kill(node->pid, SIGTERM); /* ours, not yet waited for: it cannot be somebody else's */
+    kill(node->pid, end_signal(up)); /* ours, not yet waited for: it cannot be somebody else's */
 }
 
 static bool running(const rr_up_t *up, bool master) {
@@ -211,7 +214,7 @@ static void go_on_stopping(rr_up_t *up) {
     up->master_asked = true;
     set_deadline(up);
     for (size_t i = 0; i < up->count; i++)
-        ask_to_end(up->nodes[i]);
+        ask_to_end(up, up->nodes[i]);
 }
 
 static void stop_all(rr_up_t *up, int status) {
@@ -222,7 +225,7 @@ static void stop_all(rr_up_t *up, int status) {
     set_deadline(up);
     for (size_t i = 0; i < up->count; i++) {
         if (!up->nodes[i]->master)
-            ask_to_end(up->nodes[i]);
+            ask_to_end(up, up->nodes[i]);
     }
     go_on_stopping(up);
 }

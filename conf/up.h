@@ -1,7 +1,8 @@
 /* up.h: `redrabbit up`: the nodes of a graph as processes of this machine, for people who develop.
  *
  * Each node is this program itself with --node NAME, in a process group of its own, so that Ctrl-C reaches only `up`, which
- * stops them in order: the master's node last. A node that ends with an error after it was ready is started again, after 1, 2,
+ * stops them in order: the master's node last; with SIGINT, so that no scene hands sessions over to one that ends as well, or
+ * with SIGTERM, if it runs a part of the graph. A node that ends with an error after it was ready is started again, after 1, 2,
  * 4 … s, at most RR_UP_RESTARTS times in RR_UP_WITHIN_MS; one that never got ready, or fails too often, ends them all. One that
  * ends with 0 was drained and stays away. */
 #ifndef RR_CONF_UP_H

@@ -508,7 +508,7 @@ static inline void start(void) {
 
 static inline int drain_node(void) {
     static const char *const names[] = {"scene@0", "scene@1", "scene@2"};
-    return rr_actors_drain(node.system, &node.gate, node.gate ? 1 : 0, names, 3, 5000);
+    return rr_actors_drain(node.system, &node.gate, node.gate ? 1 : 0, names, 3, false, 5000);
 }
 
 static inline void stop_node(void) {
