@@ -65,6 +65,11 @@ typedef struct rr_scene_logic {
     /* The end of rr_scene_call / rr_scene_change made with token. error NULL = success; body NULL = None. */
     void (*answer)(void *state, uint64_t token, const char *error, const void *body, size_t size);
     void (*timer)(void *state, uint64_t token);
+    /* The end of rr_scene_query made with token: RR_OK with the database's answer (rr_db_answer_decode; buffer: what data
+     * lies in, of which a reference may be taken), else as the call ended: "not executed" or "maybe executed" (error.h). */
+    void (*queried)(void *state, uint64_t token, int status, const void *data, size_t size, rr_buffer_t *buffer);
+    /* An event of one of the scene's subscriptions (runtime/query.h). */
+    void (*query_event)(void *state, const void *data, size_t size);
     /* After rr_scene_wake: goes on with what is runnable. ms until it wants to run again by itself, -1 = not. */
     int64_t (*run)(void *state);
     void (*cancel)(void *state, uint64_t token); /* of a pending handler; its done must follow soon */
@@ -133,6 +138,21 @@ RR_MUST_CHECK int rr_scene_call_group(rr_scene_t *scene, const char *group, cons
 /* The service `name` of the outer group whose broker is at address becomes callable by name here, soon. RR_OK;
  * RR_EUNSUPPORTED (the process has no such thing), RR_EINVAL, RR_EEXIST …: the reason is logged. */
 RR_MUST_CHECK int rr_scene_connect_outer(rr_scene_t *scene, const char *name, const char *address);
+/* Opens a database by URL (scene.h: open_database); its name goes to `name`. RR_OK; RR_EUNSUPPORTED (this process opens none),
+ * RR_EINVAL, RR_ENOMEM: why has one line, without the password. */
+RR_MUST_CHECK int rr_scene_database(rr_scene_t *scene, const char *url, unsigned pool, char *name, size_t name_size,
+                                    char *why, size_t why_size);
+/* Asks a database by name; request is a query (runtime/query.h) whose id is token, its reference is taken over, also on
+ * failure. RR_OK: queried(token) follows exactly once, never inside. RR_NOROUTE: there is no actor of that name; RR_ENOMEM,
+ * RR_ELIMIT, RR_EINVAL (token 0). timeout_ms: that of the request, 0 = the database's own. */
+RR_MUST_CHECK int rr_scene_query(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned timeout_ms,
+                                 uint64_t token);
+/* Nobody waits for it any more; queried(token) follows all the same. Unknown tokens are ignored. What is under way when the
+ * scene ends is cancelled by itself. */
+void rr_scene_query_cancel(rr_scene_t *scene, uint64_t token);
+/* As rr_scene_query, but waits for *reply (to be unreffed) and blocks the calling worker: only on a python pool. */
+RR_MUST_CHECK int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned timeout_ms,
+                                      rr_buffer_t **reply);
 /* Answers a service request. error NULL = success, body NULL = None. RR_ENOENT: answered or given up already. */
 RR_MUST_CHECK int rr_scene_reply(rr_scene_t *scene, uint64_t request, const char *error, const void *body, size_t size);
 bool rr_scene_exists(rr_scene_t *scene, const char *name); /* a live actor has this name */

@@ -372,6 +372,9 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
     case RR_TYPE_STOP:
         rr__scene_stop(scene);
         break;
+    case RR_TYPE_QUERY_EVENT:
+        rr__on_query_event(scene, msg);
+        break;
     default:
         if (rr_message_kind(msg) == RR_CALL)
             rr_reply_error(scene->self, msg, RR_EHANDLER, "a scene does not know this kind of call");
@@ -384,16 +387,18 @@ static bool right_kind(const rr_message_t *msg) {
     uint32_t type = rr_message_type(msg);
     bool call = type == RR_TYPE_ENTER || type == RR_TYPE_SERVICE || type == RR_TYPE_ATTACH || type == RR_TYPE_RELOAD ||
                 type == RR_TYPE_HAND_OVER;
-    bool known = type >= RR_TYPE_INPUT && type <= RR_TYPE_STOP;
+    bool known = (type >= RR_TYPE_INPUT && type <= RR_TYPE_STOP) || type == RR_TYPE_QUERY_EVENT;
     return known ? call == (rr_message_kind(msg) == RR_CALL) : rr_message_kind(msg) == RR_CALL;
 }
 
 static void push_backlog(rr_scene_t *scene, rr_message_t *msg) {
     rr__backlog_item_t *item = malloc(sizeof(*item));
-    bool call = rr_message_kind(msg) == RR_CALL;
-    if (!item || (call && rr_counted(&scene->count.backlog) >= scene->options->max_requests)) {
+    bool call = rr_message_kind(msg) == RR_CALL, event = rr_message_type(msg) == RR_TYPE_QUERY_EVENT;
+    if (!item || ((call || event) && rr_counted(&scene->count.backlog) >= scene->options->max_requests)) {
         free(item);
-        rr_count(&scene->count.overloads, 1);
+        rr_count(event ? &scene->count.query_events_lost : &scene->count.overloads, 1);
+        if (event)
+            return;
         if (call)
             rr_reply_error(scene->self, msg, RR_OVERLOAD, NULL);
         else
@@ -569,6 +574,10 @@ static const scene_metric_t scene_metrics[] = {
     COUNTER(call_errors, "Services called that ended in an error."),
     COUNTER(overloads, "Service requests refused because too many were being handled."),
     COUNTER(timers, "Timers fired."),
+    COUNTER(queries, "Requests to databases."),
+    COUNTER(query_failures, "Requests to databases that got no answer from them."),
+    COUNTER(query_events, "Events of subscriptions at databases."),
+    COUNTER(query_events_lost, "Events of subscriptions dropped because the scene did not keep up."),
     COUNTER(bad_records, "Records that make no sense."),
     COUNTER(turns_cut, "Turns ended because their time was up."),
     COUNTER(reloads, "Reloads asked for from outside."),
@@ -753,6 +762,7 @@ static void destroy(rr_scene_t *scene) {
     scene->state = NULL;
     rr__peers_free(scene);
     rr__calls_free(scene);
+    rr__queries_free(scene);
     for (rr__backlog_item_t *item = scene->backlog, *next; item; item = next) {
         next = item->next;
         free(item);

@@ -207,6 +207,7 @@ typedef struct rr__scene_counters {
     rr_counter_t logins, refused, replaced, offlines, moves_out, moves_in, move_failures, cancelled, verify_timeouts;
     rr_counter_t sends, multicasts, broadcasts, sent_bytes, send_refused, services, calls, call_errors, timers,
         overloads;
+    rr_counter_t queries, query_failures, query_events, query_events_lost;
     rr_counter_t bad_records, queued, queued_bytes, queue_total_full, pending_handlers, backlog, turns_cut, reloads, version;
     rr_counter_t latency_sum_us, latency[RR__LATENCY_BUCKETS];
 } rr__scene_counters_t;
@@ -243,6 +244,7 @@ struct rr_scene {
     unsigned blocked; /* peers */
     rr_set_t ids;
     rr_map_t ops, verdicts, timers_by_token, timers_by_id, requests, downs /* monitor id -> peer or name */;
+    rr_map_t queries; /* token -> its database's address */
     rr_set_t names; /* of other actors, for calls */
     rr__move_t *moves;
     rr__hand_over_t *hand_over; /* NULL: none */
@@ -356,6 +358,11 @@ void rr__close_session(rr_session_t *session, rr_close_reason_t reason);
 void rr__peer_dirty(rr_scene_t *scene, rr__peer_t *peer);
 void rr__scene_flush(rr_scene_t *scene); /* sends what is for the shards */
 void rr__peers_free(rr_scene_t *scene);
+
+/* ---- scene_database.c ---- */
+
+void rr__on_query_event(rr_scene_t *scene, rr_message_t *msg);
+void rr__queries_free(rr_scene_t *scene); /* cancels what is under way */
 
 /* ---- scene_calls.c ---- */
 

@@ -136,6 +136,24 @@ static int host_connect_outer(void *host, const char *name, const char *address)
     return rr_scene_connect_outer(scene_of(host), name, address);
 }
 
+static int host_database(void *host, const char *url, unsigned pool, char *name, size_t name_size, char *why,
+                         size_t why_size) {
+    return rr_scene_database(scene_of(host), url, pool, name, name_size, why, why_size);
+}
+
+static int host_query(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms, uint64_t token) {
+    return rr_scene_query(scene_of(host), database, request, timeout_ms, token);
+}
+
+static void host_query_cancel(void *host, uint64_t token) {
+    rr_scene_query_cancel(scene_of(host), token);
+}
+
+static int host_query_wait(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms,
+                           rr_buffer_t **reply) {
+    return rr_scene_query_wait(scene_of(host), database, request, timeout_ms, reply);
+}
+
 static const rr_script_host_t host = {
     .send = host_send,
     .send_to = host_send_to,
@@ -163,6 +181,10 @@ static const rr_script_host_t host = {
     .wake_threadsafe = host_wake_threadsafe,
     .sessions = host_sessions,
     .connect_outer = host_connect_outer,
+    .database = host_database,
+    .query = host_query,
+    .query_cancel = host_query_cancel,
+    .query_wait = host_query_wait,
 };
 
 /* ---- The logic: from the scene to the script ---- */
@@ -252,6 +274,16 @@ static void python_answer(void *state, uint64_t token, const char *error, const 
 static void python_timer(void *state, uint64_t token) {
     rr_script_timer(((python_state_t *)state)->script, token);
 }
+
+static void python_queried(void *state, uint64_t token, int status, const void *data, size_t size,
+                           rr_buffer_t *buffer) {
+    rr_script_queried(((python_state_t *)state)->script, token, status, data, size, buffer);
+}
+
+static void python_query_event(void *state, const void *data, size_t size) {
+    rr_script_query_event(((python_state_t *)state)->script, data, size);
+}
+
 static int64_t python_run(void *state) {
     return rr_script_run(((python_state_t *)state)->script);
 }
@@ -325,6 +357,8 @@ const rr_scene_logic_t rr_scene_python = {
     .service = python_service,
     .answer = python_answer,
     .timer = python_timer,
+    .queried = python_queried,
+    .query_event = python_query_event,
     .run = python_run,
     .cancel = python_cancel,
     .reload = python_reload,

@@ -58,6 +58,20 @@ class Buffer:
     def __bytes__(self) -> bytes: ...
     def tobytes(self) -> bytes: ...
 
+R = TypeVar("R")
+
+@final
+class Result(list[R]):
+    """The rows of a query, a list; and its columns, affected rows and last id."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def affected(self) -> int: ...
+    @property
+    def last_id(self) -> int | None: ...
+    def dicts(self) -> list[dict[str, Any]]: ...
+
 @final
 class Handler:
     """One registration: what a decorator left behind."""
@@ -120,6 +134,38 @@ def session_ids() -> list[SessionId]: ...
 def session(id: SessionId, /) -> Session | None: ...
 def connect_outer(name: str, address: str, /) -> int: ...
 def facts() -> dict[str, Any]: ...
+
+# Databases: redrabbit/_database.py knows the numbers
+def query(
+    database: str,
+    op: int,
+    text: str | None,
+    parameters: Any,
+    shape: int,
+    timeout_ms: int,
+    flags: int,
+    key: str | None,
+    transaction: int,
+    stream: int,
+    /,
+) -> Awaitable[Any]: ...
+def query_wait(
+    database: str,
+    op: int,
+    text: str | None,
+    parameters: Any,
+    shape: int,
+    timeout_ms: int,
+    flags: int,
+    key: str | None,
+    transaction: int,
+    stream: int,
+    /,
+) -> Any: ...
+def query_forget(database: str, op: int, transaction: int, stream: int, /) -> None: ...
+def query_drop(token: int, /) -> bool: ...
+def database_open(url: str, pool: int, /) -> str: ...
+def database_setup(make_error: Callable[..., BaseException], on_event: Callable[..., Any], /) -> None: ...
 
 # Registrations
 def register(

@@ -102,24 +102,42 @@ typedef struct rr__ready {
 } rr__ready_t;
 
 /* What a token of ours will bring: rr_script_timer or rr_script_answer. */
-typedef enum rr__wait_kind { RR__WAIT_FUTURE, RR__WAIT_TIMER, RR__WAIT_CALLBACK, RR__WAIT_MOVE, RR__WAIT_REPORT } rr__wait_kind_t;
+typedef enum rr__wait_kind {
+    RR__WAIT_FUTURE,
+    RR__WAIT_TIMER,
+    RR__WAIT_CALLBACK,
+    RR__WAIT_MOVE,
+    RR__WAIT_REPORT,
+    RR__WAIT_QUERY, /* rr_script_queried; target NULL: nobody waits any more, but its end is still to be seen to */
+} rr__wait_kind_t;
 typedef struct rr__wait {
     rr__wait_kind_t kind;
+    uint8_t op, shape; /* of a query: rr_db_op_t, rr__shape_t with its flags */
     bool timer;        /* host->timer_cancel is due when it is dropped */
     bool repeat;
     bool running;      /* an async periodic timer's last run is still under way */
     PyObject *target;  /* future or callable */
-    PyObject *data;    /* argument tuple of a timer; reply type of a call; description of a move */
+    PyObject *data;    /* argument tuple of a timer; reply type of a call; description of a move; name of a database */
 } rr__wait_t;
+
+/* ---- Types of values of databases (values.c): imported when first met; NULL = not yet ---- */
+
+typedef struct rr__types {
+    PyObject *decimal, *uuid, *date, *time, *datetime, *timedelta, *timezone, *utc;
+    PyObject *zone; /* the last one made, for zone_offset */
+    int32_t zone_offset;
+} rr__types_t;
 
 /* ---- Per interpreter: the module _redrabbit's state ---- */
 
 typedef struct rr__state {
     rr_script_t *script; /* NULL when no scene runs here */
-    PyTypeObject *future_type, *task_type, *session_type, *handler_type, *buffer_type;
+    PyTypeObject *future_type, *task_type, *session_type, *handler_type, *buffer_type, *result_type;
     PyObject *cancelled_error, *handler_timeout, *call_error;
     PyObject *json_scan, *json_encode; /* C accelerators with our settings, set by redrabbit._host */
     PyObject *thrift_encode, *typed_decode;
+    PyObject *database_error, *database_event; /* functions of redrabbit._database; NULL until it is imported */
+    rr__types_t types;
     PyObject *empty_text;
     PyObject *name_thrift_spec, *name_serialize, *name_throw, *name_cancel, *name_set_result, *name_set_exception,
         *name_done, *name_create_future;
@@ -278,5 +296,16 @@ uint64_t rr__wait_new(rr_script_t *script, rr__wait_kind_t kind, PyObject *targe
 /* Forgets it; a timer of the host is cancelled. False if unknown. */
 bool rr__wait_drop(rr_script_t *script, uint64_t token);
 void rr__wait_free(rr__wait_t *wait);
+
+/* A future that the handlers of this scene can await (ours, or asyncio's), and its wait. New reference; NULL = an exception.
+ * out may be NULL. */
+PyObject *rr__wait_future(rr_script_t *script, rr__wait_kind_t kind, PyObject *data, uint64_t *token, rr__wait_t **out);
+/* Ends such a future, which may be done already (cancelled). Steals value. */
+void rr__wait_end(rr_script_t *script, PyObject *future, PyObject *value, bool is_error);
+
+/* ---- Queries (database.c) ---- */
+
+/* Nobody waits for the query of this token any more. */
+void rr__query_abandon(rr_script_t *script, uint64_t token, rr__wait_t *wait);
 
 #endif

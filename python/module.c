@@ -6,7 +6,9 @@
 
 #include "python/awaitable.h"
 #include "python/convert.h"
+#include "python/database.h"
 #include "python/handler.h"
+#include "python/result.h"
 #include "python/session.h"
 
 rr_script_t *rr__script_here(rr__state_t *state) {
@@ -145,26 +147,7 @@ PyObject *rr__module_close(PyObject *module, PyObject *const *args, Py_ssize_t c
     return yes_or_no(script->host.close(script->context, &id), "close");
 }
 
-/* ---- Futures of the scene's kind ---- */
-
-/* One that the handlers of this scene can await: ours, or asyncio's. */
-static PyObject *new_future(rr_script_t *script) {
-    if (!script->asyncio)
-        return (PyObject *)rr__future_new(script->state);
-    return PyObject_CallMethodNoArgs(script->glue, script->state->name_create_future);
-}
-
-static PyObject *wait_future(rr_script_t *script, PyObject *data, uint64_t *token, rr__wait_t **wait) {
-    PyObject *future = new_future(script);
-    *token = future ? rr__wait_new(script, RR__WAIT_FUTURE, future, data, wait) : 0;
-    if (!*token) {
-        Py_XDECREF(future);
-        return NULL;
-    }
-    if (!script->asyncio)
-        ((rr__future_t *)future)->token = *token;
-    return future;
-}
+/* ---- Waiting ---- */
 
 static PyObject *give_up(rr_script_t *script, PyObject *future, uint64_t token, const char *what, int rc) {
     rr__wait_drop(script, token);
@@ -193,7 +176,7 @@ PyObject *rr__module_move(PyObject *module, PyObject *const *args, Py_ssize_t co
     uint64_t token;
     if (!script || !takes(count, 2, 3, "move"))
         return NULL;
-    PyObject *future = wait_future(script, NULL, &token, NULL);
+    PyObject *future = rr__wait_future(script, RR__WAIT_FUTURE, NULL, &token, NULL);
     if (!future)
         return NULL;
     int rc = move(script, args, count, token);
@@ -238,7 +221,7 @@ static PyObject *module_drain(PyObject *module, PyObject *const *args, Py_ssize_
         return NULL;
     if (to && !rr_name_legal(to))
         return PyErr_Format(PyExc_ValueError, "%R is not the name of a scene", args[0]);
-    PyObject *future = wait_future(script, NULL, &token, NULL);
+    PyObject *future = rr__wait_future(script, RR__WAIT_FUTURE, NULL, &token, NULL);
     if (!future)
         return NULL;
     int rc = script->host.hand_over(script->context, to, ms > UINT_MAX ? UINT_MAX : (unsigned)ms, token);
@@ -328,7 +311,7 @@ static PyObject *module_sleep(PyObject *module, PyObject *seconds) {
         return PyErr_Format(PyExc_ValueError, "sleep() wants 0 or more seconds");
     uint64_t token, ms = (uint64_t)(value * 1000);
     rr__wait_t *wait;
-    PyObject *future = wait_future(script, NULL, &token, &wait);
+    PyObject *future = rr__wait_future(script, RR__WAIT_FUTURE, NULL, &token, &wait);
     if (!future)
         return NULL;
     wait->timer = true;
@@ -370,7 +353,7 @@ static PyObject *module_call(PyObject *module, PyObject *const *args, Py_ssize_t
     uint64_t token;
     if (!script || !takes(count, 7, 7, "call"))
         return NULL;
-    PyObject *future = wait_future(script, args[6] == Py_None ? NULL : args[6], &token, NULL);
+    PyObject *future = rr__wait_future(script, RR__WAIT_FUTURE, args[6] == Py_None ? NULL : args[6], &token, NULL);
     if (!future)
         return NULL;
     int rc = start_call(script, args, token);
@@ -736,7 +719,9 @@ static int execute(PyObject *module) {
         add_type(module, &rr__task_spec, NULL, &state->task_type) != 0 ||
         add_type(module, &rr__session_spec, NULL, &state->session_type) != 0 ||
         add_type(module, &rr__handler_spec, NULL, &state->handler_type) != 0 ||
-        add_type(module, &rr__buffer_spec, NULL, &state->buffer_type) != 0)
+        add_type(module, &rr__buffer_spec, NULL, &state->buffer_type) != 0 ||
+        add_type(module, &rr__result_spec, (PyObject *)&PyList_Type, &state->result_type) != 0 ||
+        PyModule_AddFunctions(module, rr__database_functions) != 0)
         return -1;
     if (add_error(module, "CancelledError", "The handler or task was cancelled.", PyExc_BaseException,
                   &state->cancelled_error) != 0 ||
@@ -752,10 +737,11 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     rr__state_t *s = rr__module_state(module);
     PyObject *all[] = {(PyObject *)s->future_type, (PyObject *)s->task_type, (PyObject *)s->session_type,
                        (PyObject *)s->handler_type, (PyObject *)s->buffer_type, s->cancelled_error, s->handler_timeout,
-                       s->call_error, s->json_scan, s->json_encode, s->thrift_encode, s->typed_decode};
+                       s->call_error, s->json_scan, s->json_encode, s->thrift_encode, s->typed_decode,
+                       (PyObject *)s->result_type, s->database_error, s->database_event};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         Py_VISIT(all[i]);
-    return 0;
+    return rr__types_traverse(&s->types, visit, arg);
 }
 
 static int module_clear(PyObject *module) {
@@ -765,7 +751,9 @@ static int module_clear(PyObject *module) {
                         &s->handler_timeout, &s->call_error, &s->json_scan, &s->json_encode, &s->thrift_encode,
                         &s->typed_decode, &s->empty_text, &s->name_thrift_spec, &s->name_serialize, &s->name_throw,
                         &s->name_cancel, &s->name_set_result, &s->name_set_exception, &s->name_done,
-                        &s->name_create_future};
+                        &s->name_create_future, (PyObject **)&s->result_type, &s->database_error,
+                        &s->database_event};
+    rr__types_clear(&s->types);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         Py_CLEAR(*all[i]);
     return 0;

@@ -518,26 +518,6 @@ static PyObject *reply_value(rr_script_t *script, const rr__wait_t *wait, const 
     return rr__body_decode(script->state, RR__TYPED, wait->data, body, size, NULL);
 }
 
-/* Ends our future or asyncio's, which may be done already (cancelled). Steals value. */
-static void end_future(rr_script_t *script, PyObject *future, PyObject *value, bool is_error) {
-    rr__state_t *state = script->state;
-    if (!script->asyncio) {
-        if (is_error)
-            rr__future_error(state, (rr__future_t *)future, value);
-        else
-            rr__future_result(state, (rr__future_t *)future, value);
-    } else {
-        PyObject *done = PyObject_CallMethodNoArgs(future, state->name_done), *result = done;
-        if (done == Py_False)
-            result = PyObject_CallMethodOneArg(future, is_error ? state->name_set_exception : state->name_set_result,
-                                               value);
-        if (!result)
-            rr__report(script, NULL);
-        Py_XDECREF(result);
-    }
-    Py_DECREF(value);
-}
-
 static void answer_future(rr_script_t *script, const rr__wait_t *wait, const char *error, const void *body,
                           size_t size) {
     PyObject *value;
@@ -550,7 +530,7 @@ static void answer_future(rr_script_t *script, const rr__wait_t *wait, const cha
         value = rr__exception_take();
         is_error = true;
     }
-    end_future(script, wait->target, value, is_error);
+    rr__wait_end(script, wait->target, value, is_error);
 }
 
 static void answer_callback(rr_script_t *script, const rr__wait_t *wait, const char *error, const void *body,
@@ -607,7 +587,7 @@ void rr_script_timer(rr_script_t *script, uint64_t token) {
     if (!wait->repeat)
         rr__tokens_take(&script->waits, token);
     if (wait->kind == RR__WAIT_FUTURE) {
-        end_future(script, wait->target, Py_NewRef(Py_None), false);
+        rr__wait_end(script, wait->target, Py_NewRef(Py_None), false);
     } else if (!wait->repeat) {
         fire(script, token, wait->target, wait->data, &pending);
     } else {

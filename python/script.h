@@ -1,7 +1,7 @@
 /* script.h: a Python script as the logic of one scene. The embedding of CPython behind it: design.md section 4.
  *
  * Layering: python/ knows runtime/ only. Whoever runs a script (actors/scene) gives it a host: what the script can do to
- * the outside. The script never blocks on the host; the host calls the script only inside a turn, between
+ * the outside. The script never blocks on the host, but in query_wait; the host calls the script only inside a turn, between
  * rr_script_enter and rr_script_leave, and host functions are called only from inside script functions, on that thread. */
 #ifndef RR_PYTHON_SCRIPT_H
 #define RR_PYTHON_SCRIPT_H
@@ -111,6 +111,18 @@ typedef struct rr_script_host {
     /* Online sessions of this scene: calls each(context, id) for all, during the call. */
     void (*sessions)(void *host, void (*each)(void *context, const rr_sid_t *id), void *context);
     int (*connect_outer)(void *host, const char *name, const char *address); /* 0 / negative */
+    /* Opens a database by URL in this process, or finds the one that serves it: its name goes to `name` (128 bytes are
+     * enough). pool 0 = the default. RR_OK, or a negative code with one line in why that names no password. */
+    int (*database)(void *host, const char *url, unsigned pool, char *name, size_t name_size, char *why, size_t why_size);
+    /* Asks the database of that name; request (runtime/query.h, its id = token) is taken over, also on failure. RR_OK:
+     * rr_script_queried(token, …) follows exactly once, never inside. RR_NOROUTE: there is no actor of that name; RR_ENOMEM,
+     * RR_ELIMIT. timeout_ms: the request's own, 0 = the database's. */
+    int (*query)(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms, uint64_t token);
+    /* Nobody waits for that query any more: its database may stop it. rr_script_queried follows all the same. */
+    void (*query_cancel)(void *host, uint64_t token);
+    /* As query, but waits: called without the GIL, and the only function here that blocks. *reply, with a reference, if RR_OK;
+     * else as the call ended. */
+    int (*query_wait)(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms, rr_buffer_t **reply);
 } rr_script_host_t;
 
 /* ---- Scripts ---- */
@@ -179,6 +191,11 @@ void rr_script_service(rr_script_t *script, uint64_t request, const char *from, 
 /* The end of a host call / change_scene made with token: error NULL = success; body NULL = None. */
 void rr_script_answer(rr_script_t *script, uint64_t token, const char *error, const void *body, size_t size);
 void rr_script_timer(rr_script_t *script, uint64_t token);
+/* The end of a host query: status RR_OK with the database's answer (buffer: what data lies in), else as the call ended. */
+void rr_script_queried(rr_script_t *script, uint64_t token, int status, const void *data, size_t size,
+                       rr_buffer_t *buffer);
+/* An event of a subscription that this script made (runtime/query.h). */
+void rr_script_query_event(rr_script_t *script, const void *data, size_t size);
 /* Steps ready coroutines and asyncio callbacks; returns ms until it wants to run again by itself, -1 = not. */
 int64_t rr_script_run(rr_script_t *script);
 /* Cancels the pending handler of a token (CancelledError inside); done follows within later runs. */

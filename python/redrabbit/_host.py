@@ -378,6 +378,10 @@ def create_future() -> Any:
     return _loop.create_future()
 
 
+def create_query_future(token: int) -> Any:
+    return _loop.create_query_future(token)
+
+
 def drive(coroutine: Any, owner: Any) -> Any:
     task = _loop.create_task(coroutine)
     task.add_done_callback(owner._finished)

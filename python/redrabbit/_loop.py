@@ -15,12 +15,26 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
+import _redrabbit
+
 
 class _Glance(selectors.EpollSelector):
     """Never waits: the turn must end."""
 
     def select(self, timeout: float | None = None) -> Any:
         return super().select(0)
+
+
+class QueryFuture(asyncio.Future[Any]):
+    """What a query will bring: its database hears that nobody waits any more."""
+
+    token: int
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancelled = super().cancel(msg)
+        if cancelled:
+            _redrabbit.query_drop(self.token)
+        return cancelled
 
 
 class HostLoop(asyncio.SelectorEventLoop):
@@ -33,6 +47,11 @@ class HostLoop(asyncio.SelectorEventLoop):
 
     def fileno(self) -> int:
         return self._selector.fileno()  # type: ignore[attr-defined,no-any-return]
+
+    def create_query_future(self, token: int) -> QueryFuture:
+        future = QueryFuture(loop=self)
+        future.token = token
+        return future
 
     def running(self, on: bool) -> None:
         """Around each turn, on the turn's thread: makes this the running loop there."""

@@ -15,6 +15,7 @@
 
 #include "python/script.h"
 #include "runtime/executor.h"
+#include "runtime/query.h"
 
 typedef struct fake {
     rr_script_t *script;
@@ -27,6 +28,9 @@ typedef struct fake {
     uint64_t timers[64]; /* tokens started and not cancelled, in order */
     size_t timer_count;
     uint64_t last_call; /* token */
+    uint64_t queries[64]; /* tokens of queries under way, in order */
+    size_t query_count;
+    rr_buffer_t *waited; /* what query_wait brings, RR_NOROUTE without it */
     const char *held;   /* only this session id is held; NULL = all */
     unsigned direct;    /* sends that came by session, not by id */
     int move_rc;
@@ -215,6 +219,96 @@ static void fake_sessions(void *host, void (*each)(void *context, const rr_sid_t
 
 static int fake_connect_outer(void *host, const char *name, const char *address) { return RR_EUNSUPPORTED; }
 
+static int fake_database(void *host, const char *url, unsigned pool, char *name, size_t name_size, char *why,
+                         size_t why_size) {
+    note(host, "database %s %u", url, pool);
+    snprintf(name, name_size, "db@url");
+    snprintf(why, why_size, "no such thing");
+    return strncmp(url, "bad:", 4) == 0 ? RR_EINVAL : RR_OK;
+}
+
+/* A value of a request as text: kind and content. */
+static void show_datum(rr_datum_reader_t *reader, char *out, size_t size) {
+    rr_datum_t datum;
+    size_t used = strlen(out);
+    ck_assert_int_eq(rr_datum_get(reader, &datum), RR_OK);
+    const rr_moment_t *m = &datum.moment;
+    switch (datum.kind) {
+    case RR_DATUM_LIST:
+        snprintf(out + used, size - used, "(");
+        for (uint32_t i = 0; i < datum.count; i++) {
+            if (i)
+                snprintf(out + strlen(out), size - strlen(out), " ");
+            show_datum(reader, out, size);
+        }
+        snprintf(out + strlen(out), size - strlen(out), ")");
+        break;
+    case RR_DATUM_NULL:
+        snprintf(out + used, size - used, "null");
+        break;
+    case RR_DATUM_BOOL:
+        snprintf(out + used, size - used, "bool:%d", datum.flag);
+        break;
+    case RR_DATUM_INT:
+    case RR_DATUM_SPAN:
+        snprintf(out + used, size - used, "%s:%lld", rr_datum_kind_name(datum.kind), (long long)datum.number);
+        break;
+    case RR_DATUM_UINT:
+        snprintf(out + used, size - used, "uint:%llu", (unsigned long long)datum.big);
+        break;
+    case RR_DATUM_REAL:
+        snprintf(out + used, size - used, "real:%g", datum.real);
+        break;
+    case RR_DATUM_DATE:
+    case RR_DATUM_TIME:
+    case RR_DATUM_DATETIME:
+        snprintf(out + used, size - used, "%s:%d-%d-%dT%d:%d:%d.%u", rr_datum_kind_name(datum.kind), m->year, m->month,
+                 m->day, m->hour, m->minute, m->second, m->microsecond);
+        if (m->flags & RR_MOMENT_ZONED)
+            snprintf(out + strlen(out), size - strlen(out), "%+d", m->offset);
+        break;
+    default:
+        snprintf(out + used, size - used, "%s:%.*s", rr_datum_kind_name(datum.kind),
+                 datum.text.size < 200 ? (int)datum.text.size : 200, datum.text.data);
+    }
+}
+
+static void note_query(fake_t *fake, const char *what, const char *database, rr_buffer_t *request, uint64_t token) {
+    rr_query_t query;
+    ck_assert_int_eq(rr_query_decode(rr_buffer_data(request), rr_buffer_size(request), &query), RR_OK);
+    ck_assert_uint_eq(query.id, token);
+    char parameters[8192] = "";
+    if (query.parameters) {
+        rr_datum_reader_t reader = rr_datum_reader(query.parameters, query.parameters_size);
+        show_datum(&reader, parameters, sizeof parameters);
+    }
+    note(fake, "%s %s op=%d flags=%u t=%llu s=%llu ms=%u key=%.*s '%.*s' %s", what, database, query.op, query.flags,
+         (unsigned long long)query.transaction, (unsigned long long)query.stream, query.timeout_ms, (int)query.key_size,
+         query.key ? query.key : "", (int)query.text_size, query.text ? query.text : "", parameters);
+    rr_buffer_unref(request);
+}
+
+static int fake_query(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms, uint64_t token) {
+    fake_t *fake = host;
+    note_query(fake, "query", database, request, token);
+    if (strcmp(database, "db@none") == 0)
+        return RR_NOROUTE;
+    ck_assert_uint_lt(fake->query_count, 64);
+    fake->queries[fake->query_count++] = token;
+    return RR_OK;
+}
+
+static void fake_query_cancel(void *host, uint64_t token) { note(host, "query cancelled %llu", (unsigned long long)token); }
+
+static int fake_query_wait(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms,
+                           rr_buffer_t **reply) {
+    fake_t *fake = host;
+    note_query(fake, "wait", database, request, 0);
+    *reply = fake->waited;
+    fake->waited = NULL;
+    return *reply ? RR_OK : RR_NOROUTE;
+}
+
 static const rr_script_host_t fake_functions = {
     .send = fake_send,
     .send_to = fake_send_to,
@@ -242,6 +336,10 @@ static const rr_script_host_t fake_functions = {
     .wake_threadsafe = fake_wake,
     .sessions = fake_sessions,
     .connect_outer = fake_connect_outer,
+    .database = fake_database,
+    .query = fake_query,
+    .query_cancel = fake_query_cancel,
+    .query_wait = fake_query_wait,
 };
 
 /* ---- What tests use ---- */
@@ -356,6 +454,16 @@ __attribute__((unused)) static void fire_timer(fake_t *fake) {
     uint64_t token = fake->timers[0];
     memmove(&fake->timers[0], &fake->timers[1], --fake->timer_count * sizeof token);
     rr_script_timer(fake->script, token);
+}
+
+/* Answers the oldest query; takes over the buffer (NULL: status says why). */
+__attribute__((unused)) static void answer_query(fake_t *fake, int status, rr_buffer_t *answer) {
+    ck_assert_uint_gt(fake->query_count, 0);
+    uint64_t token = fake->queries[0];
+    memmove(&fake->queries[0], &fake->queries[1], --fake->query_count * sizeof token);
+    rr_script_queried(fake->script, token, status, answer ? rr_buffer_data(answer) : NULL,
+                      answer ? rr_buffer_size(answer) : 0, answer);
+    rr_buffer_unref(answer);
 }
 
 /* Plays turns until the text is recorded; fails after 10 s. Entered, and entered again afterwards. */
