@@ -70,9 +70,11 @@ static PyObject *call_error(rr__state_t *state, PyObject *database, int status, 
     char message[400];
     if (!name)
         return NULL;
+    if (status == RR_EHANDLER && !size)
+        status = RR_DIED; /* it failed over this request */
     if (status == RR_NOROUTE)
         snprintf(message, sizeof message, "there is no database named %.127s", name);
-    else if (status == RR_EHANDLER && size)
+    else if (status == RR_EHANDLER)
         snprintf(message, sizeof message, "%.127s is no database: %.*s", name, size < 200 ? (int)size : 200,
                  (const char *)text);
     else

@@ -1,12 +1,9 @@
-"""The original RedRabbit's API for scripts, on Python 3: a thin layer over the package `redrabbit`.
-
-Databases raise NotImplementedError until the server has them.
-"""
+"""The original RedRabbit's API for scripts, on Python 3: a thin layer over the package `redrabbit`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -16,7 +13,7 @@ from _redrabbit import move_now as _move_now, multi_send as _multi_send
 from _redrabbit import send as send_msg_session
 from _redrabbit import timer_cancel as cancel_timer
 from _redrabbit import verdict as on_verify_auth_callback
-from redrabbit import _api, _codec
+from redrabbit import _api, _codec, _database
 from redrabbit._host import reload
 from redrabbit.singletons import singleton
 
@@ -192,10 +189,6 @@ def call_service(
     _redrabbit.call_back(name, cmd, msg, False, _CALL_MS, None, callback)
 
 
-def _later(what: str, milestone: str) -> NotImplementedError:
-    return NotImplementedError(f"{what} is not available yet: it comes with {milestone}")
-
-
 def bridge_call_service(
     group: str,
     name: str,
@@ -230,42 +223,113 @@ def connect_to_outer_service(name: str, address: str) -> int:
 
 
 class query_result_t:
-    """What a query brought: .flag (it worked), .result (rows of strings), .column (names)."""
+    """What a query brought: .flag (it worked), .result (rows, lists of str, NULL is ''), .column
+    (names); after a failure .error says why."""
 
-    def __init__(self, flag: bool, result: list[list[str]], column: list[str]) -> None:
+    def __init__(
+        self, flag: bool, result: list[list[str]], column: list[str], error: str = ""
+    ) -> None:
         self.flag = flag
         self.result = result
         self.column = column
+        self.error = error
 
     def dump(self) -> None:
-        print(self.flag, self.result, self.column)
+        print(self.flag, self.result, self.column, *([self.error] if self.error else []))
+
+
+def _result(rows: Any) -> query_result_t:
+    return query_result_t(True, [list(row) for row in rows], list(rows.columns))
+
+
+def _failure(error: BaseException) -> query_result_t:
+    _redrabbit.log(2, "DB", f"{type(error).__name__}: {error}")
+    return query_result_t(False, [], [], str(error))
 
 
 class ffdb_t:
-    """A database connection, made by ffdb_create."""
+    """A database connection, made by ffdb_create: its queries run one after another.
 
-    def __init__(self, host: str, db_id: int) -> None:
+    A failed query is logged, and its result's flag is False."""
+
+    def __init__(self, host: str, db_id: int, name: str) -> None:
         self._host = host
+        self._name = name
         self.db_id = db_id
+        self._driver = ""
+
+    def _connect(self) -> None:
+        """Waits for the first connection."""
+        describe = (_database.DESCRIBE, None, None, _database.ONE, 0, 0, None, 0, 0)
+        self._driver, _ = _redrabbit.query_wait(self._name, *describe)
+        _redrabbit.query_wait(*self._words("SELECT 1"))
 
     def host(self) -> str:
         return self._host
 
+    def _words(self, sql: str) -> tuple[Any, ...]:
+        shape = _database.ROWS | _database.SEED
+        # One key for all keeps their order, also when others use the same pool.
+        key = f"ffdb {self.db_id}"
+        return (self._name, _database.QUERY, sql, None, shape, 0, _database.TEXTS, key, 0, 0)
+
     def query(self, sql: str, callback: Callable[..., Any] | None = None, data: Any = None) -> None:
-        raise _later("a database", "database access")
+        """callback(result), or callback(result, data) if data is given; this does not wait."""
+
+        def ended(future: Any) -> Any:
+            if future.cancelled():
+                return None
+            error = future.exception()
+            result = _result(future.result()) if error is None else _failure(error)
+            if callback is None:
+                return None
+            outcome = callback(result) if data is None else callback(result, data)
+            if _api._asyncio and isinstance(outcome, Coroutine):
+                return _api.spawn(outcome)
+            return outcome
+
+        query: Any = _redrabbit.query(*self._words(sql))
+        query.add_done_callback(ended)
 
     def sync_query(self, sql: str) -> query_result_t:
-        raise _later("a database", "database access")
+        """Waits for the result: this scene, and no other actor, stands still meanwhile."""
+        try:
+            return _result(_redrabbit.query_wait(*self._words(sql)))
+        except _database.DatabaseError as error:
+            return _failure(error)
+
+    def escape(self, text: str) -> str:
+        """A string as it may stand between single quotes in this database's SQL."""
+        return escape(text) if self._driver == "mysql" else str(text).replace("'", "''")
+
+
+_last_db = 0
 
 
 def ffdb_create(host: str) -> ffdb_t | None:
-    """'sqlite://./x.db' or 'mysql://host:port/user/password/db'; None on failure."""
-    raise _later("a database", "database access")
+    """'sqlite://./x.db' or 'mysql://host:port/user/password/db', or any URL or name that
+    redrabbit.database() takes. Waits for the connection; None on failure, which is logged."""
+    global _last_db
+    try:
+        name = _redrabbit.database_open(host, 1) if "://" in host else host
+        db = ffdb_t(host, _last_db + 1, name)
+        db._connect()
+    except (ValueError, _database.DatabaseError) as error:
+        _failure(error)
+        return None
+    _last_db += 1
+    return db
+
+
+_ESCAPES = str.maketrans(
+    {"'": "''", "\\": "\\\\", "\0": "\\0", "\n": "\\n", "\r": "\\r", '"': '\\"', "\x1a": "\\Z"}
+)
 
 
 def escape(text: str) -> str:
-    """A string as it may stand between quotes in SQL."""
-    raise _later("a database", "database access")
+    """A string as it may stand between quotes in MySQL's SQL; db.escape() knows the others', too.
+    Parameters (redrabbit.database) need none of this."""
+    return str(text).translate(_ESCAPES)
 
 
 # ---- Bodies ----

@@ -335,11 +335,6 @@ async def never(msg):
             "scene@0",
         )
 
-    async def test_databases_say_that_they_come_later(self) -> None:
-        await self.lab(LAB)
-        result = str(await self.run_code("result = ffext.ffdb_create('sqlite://./x.db')"))
-        self.assertRegex(result, r"^\w*Error: .+")
-
     async def test_without_a_bridge_other_groups_cannot_be_called(self) -> None:
         await self.lab(LAB)
         for call in ("bridge_call('G', 1, {}", "bridge_call_service('G', 'scene@0', 1, {}"):

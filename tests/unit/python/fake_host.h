@@ -30,7 +30,7 @@ typedef struct fake {
     uint64_t last_call; /* token */
     uint64_t queries[64]; /* tokens of queries under way, in order */
     size_t query_count;
-    rr_buffer_t *waited; /* what query_wait brings, RR_NOROUTE without it */
+    rr_buffer_t *waited[4]; /* what query_wait brings, in order; RR_NOROUTE without one */
     const char *held;   /* only this session id is held; NULL = all */
     unsigned direct;    /* sends that came by session, not by id */
     int move_rc;
@@ -304,8 +304,9 @@ static int fake_query_wait(void *host, const char *database, rr_buffer_t *reques
                            rr_buffer_t **reply) {
     fake_t *fake = host;
     note_query(fake, "wait", database, request, 0);
-    *reply = fake->waited;
-    fake->waited = NULL;
+    *reply = fake->waited[0];
+    memmove(&fake->waited[0], &fake->waited[1], sizeof fake->waited - sizeof fake->waited[0]);
+    fake->waited[3] = NULL;
     return *reply ? RR_OK : RR_NOROUTE;
 }
 

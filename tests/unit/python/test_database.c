@@ -246,10 +246,10 @@ START_TEST(test_errors) {
         {RR_LINKDOWN, "DatabaseConnectionError True 0 LINKDOWN "},
         {RR_TIMEOUT, "DatabaseTimeout True 0 TIMEOUT "},
         {RR_OVERLOAD, "DatabaseBusy False 0 OVERLOAD "},
-        {RR_EHANDLER, "DatabaseStateError False 0 HANDLER "},
+        {RR_EHANDLER, "DatabaseStateError False 0 HANDLER  | db@main is no database: no text [HANDLER]"},
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
-        answer_query(&fake, calls[i].status, NULL);
+        answer_query(&fake, calls[i].status, calls[i].status == RR_EHANDLER ? rr_buffer_copy("no text", 7) : NULL);
         EXPECT(&fake, calls[i].line);
     }
     answer_query(&fake, RR_OK, rr_buffer_copy("nonsense", 8));
@@ -604,6 +604,60 @@ START_TEST(test_subscription) {
 }
 END_TEST
 
+/* ---- ffext ---- */
+
+static rr_buffer_t *texts(void) {
+    static const char *const names[] = {"id", "name"};
+    rr_datum_writer_t writer = begin((answer_t){0}, 2, names);
+    rr_datum_put_list(&writer, 2);
+    put(&writer, RR_DATUM_TEXT, "1");
+    rr_datum_put_null(&writer);
+    return finish(&writer);
+}
+
+START_TEST(test_ffdb) {
+    fake_t fake;
+    fake_init(&fake, "import ffext\n"
+                     "def heard(result, *data):\n"
+                     "    print('heard', result.flag, result.result, result.column, data)\n"
+                     "def init():\n"
+                     "    db = ffext.ffdb_create('mysql://host:3306/user/word/game')\n"
+                     "    print(db.host(), db.db_id)\n"
+                     "    result = db.sync_query('select 2')\n"
+                     "    assert result.flag and result.result == [['1', '']] and result.column == ['id', 'name']\n"
+                     "    result.dump()\n"
+                     "    assert not db.sync_query('bad').flag\n"
+                     "    db.query('a', heard)\n"
+                     "    db.query('b', heard, {'x': 1})\n"
+                     "    db.query('c')\n"
+                     "    assert ffext.escape(\"it's a \\\\ \\n\") == \"it''s a \\\\\\\\ \\\\n\"\n"
+                     "    assert db.escape('\\\\') == '\\\\\\\\'\n"
+                     "    assert ffext.ffdb_create('bad://x') is None\n"
+                     "    assert ffext.ffdb_create('db@main') is None\n");
+    fake.waited[0] = description("mysql");
+    fake.waited[1] = numbers((answer_t){0}, 1, 1);
+    fake.waited[2] = texts();
+    int rc = fake_open(&fake, &(rr_script_options_t){.asyncio = _i});
+    ck_assert_msg(rc == RR_OK, "%s\n%s", fake.why, fake.record);
+    EXPECT(&fake, "database mysql://host:3306/user/word/game 1\n");
+    EXPECT(&fake, "wait db@url op=11 flags=0 t=0 s=0 ms=0 key= '' \n");
+    EXPECT(&fake, "wait db@url op=1 flags=16 t=0 s=0 ms=0 key=ffdb 1 'SELECT 1' \n");
+    EXPECT(&fake, "print mysql://host:3306/user/word/game 1\n");
+    EXPECT(&fake, "print True [['1', '']] ['id', 'name']\n");
+    EXPECT(&fake, "log 2 DB DatabaseConnectionError: there is no database named db@url");
+    EXPECT(&fake, "query db@url op=1 flags=16 t=0 s=0 ms=0 key=ffdb 1 'a' \n");
+    answer_query(&fake, RR_OK, texts());
+    turn_until(&fake, "print heard True [['1', '']] ['id', 'name'] ()\n");
+    answer_query(&fake, RR_OK, failure(RR_DB_SYNTAX, RR_EXECUTED_NO));
+    turn_until(&fake, "print heard False [] [] ({'x': 1},)\n");
+    EXPECT(&fake, "log 2 DB DatabaseSyntaxError: no luck");
+    answer_query(&fake, RR_OK, failure(RR_DB_SYNTAX, RR_EXECUTED_NO));
+    EXPECT(&fake, "log 2 DB ValueError: no such thing");
+    EXPECT_NOT(&fake, "never retrieved");
+    fake_end(&fake);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("python.database");
     TCase *all = tcase_create("all");
@@ -622,6 +676,7 @@ int main(void) {
     tcase_add_test(all, test_stream);
     tcase_add_test(all, test_redis);
     tcase_add_loop_test(all, test_subscription, 0, 2);
+    tcase_add_loop_test(all, test_ffdb, 0, 2);
     suite_add_tcase(suite, all);
     return run_suite(suite);
 }
