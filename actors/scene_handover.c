@@ -163,9 +163,10 @@ static uint64_t count_left(const rr_scene_t *scene, bool only_movable) {
     return left;
 }
 
+/* Who never said anything (we speak to all of its gate) brings no session; its first word is HELLO, which is answered. */
 static bool all_quiet(const rr_scene_t *scene) {
     for (const rr__peer_t *peer = scene->peers; peer; peer = peer->next)
-        if (!peer->dead && !peer->quiet)
+        if (!peer->dead && peer->messages && !peer->quiet)
             return false;
     return true;
 }

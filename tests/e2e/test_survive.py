@@ -48,6 +48,8 @@ async def slow(session, number):
 async def drain(session):
     if str(session.id).startswith("admin"):
         return False
+    if str(session.id).startswith("caster"):
+        redrabbit.broadcast_gate("gate@1", 9, "")
     if str(session.id).endswith("7"):
         await redrabbit.sleep(0.001)
     return None, {"count": counts[session.id]}
@@ -94,6 +96,7 @@ class HandOver(Case):
             f"  scene@{i}: {{ role: scene, script: scene.py, drain_to: scene@{3 - i} }}"
             for i in (1, 2)
         )
+        more += f"\n  gate@1: {{ role: gate, login: scene@2, listen: 'tcp://127.0.0.1:{free_port()}' }}"
         return self.scene(SCRIPT, more=more)
 
     async def test_two_hundred_clients_and_no_downtime(self) -> None:
@@ -142,6 +145,15 @@ class HandOver(Case):
             await self.expect(client, lambda m: m.cmd == 6 and m.json() == [1, 1])
         answer = await self.expect(admin, lambda m: m.cmd == 1)
         self.assertGreaterEqual(answer.json()[0], 20)
+
+    async def test_a_gate_that_only_hears_is_not_waited_for(self) -> None:
+        """The scene speaks to it for the first time while it hands over."""
+        _, port = self.graph()
+        await self.client(port, "caster")
+        admin = await self.client(port, "admin")
+        await admin.send(1, ["scene@0", "scene@1"])
+        answer = await self.expect(admin, lambda m: m.cmd == 1)
+        self.assertEqual(answer.json(), [1, 1])
 
 
 if __name__ == "__main__":
