@@ -70,6 +70,8 @@ typedef struct rr_scene_logic {
     void (*queried)(void *state, uint64_t token, int status, const void *data, size_t size, rr_buffer_t *buffer);
     /* An event of one of the scene's subscriptions (runtime/query.h). */
     void (*query_event)(void *state, const void *data, size_t size);
+    /* A database that this scene asked is gone, with the scene's subscriptions there; what was under way ends by queried. */
+    void (*database_down)(void *state, const char *name);
     /* After rr_scene_wake: goes on with what is runnable. ms until it wants to run again by itself, -1 = not. */
     int64_t (*run)(void *state);
     void (*cancel)(void *state, uint64_t token); /* of a pending handler; its done must follow soon */

@@ -12,6 +12,7 @@ enum { TAG_SCRIPT = 1 }; /* see scene.c */
 typedef struct name_entry {
     rr_addr_t addr;
     uint64_t monitor;
+    bool database; /* asked as one: the logic hears of its end */
     char name[];
 } name_entry_t;
 
@@ -25,33 +26,44 @@ static bool is_name(const void *item, const void *key) {
 }
 
 /* Remembers an address until its actor ends. Without memory it is looked up again next time. */
-static void remember(rr_scene_t *scene, const char *name, uint64_t hash, rr_addr_t addr) {
+static name_entry_t *remember(rr_scene_t *scene, const char *name, uint64_t hash, rr_addr_t addr) {
     name_entry_t *entry = malloc(sizeof(*entry) + strlen(name) + 1);
     if (!entry)
-        return;
+        return NULL;
     entry->addr = addr;
+    entry->database = false;
     strcpy(entry->name, name);
     if (rr_monitor(scene->self, addr, &entry->monitor) != RR_OK) {
         free(entry);
-        return;
+        return NULL;
     }
     /* The low bit tells names from peers: both are aligned. */
     if (!rr_map_put(&scene->downs, entry->monitor, (char *)entry + 1) || !rr_set_add(&scene->names, hash, entry)) {
         rr_map_take(&scene->downs, entry->monitor);
         rr_demonitor(scene->self, entry->monitor);
         free(entry);
+        return NULL;
     }
+    return entry;
+}
+
+static rr_addr_t look_up(rr_scene_t *scene, const char *name, bool database) {
+    uint64_t hash = name_hash(name);
+    name_entry_t *entry = rr_set_find(&scene->names, hash, is_name, name);
+    rr_addr_t addr = entry ? entry->addr : rr_lookup(scene->system, name);
+    if (!entry && addr != RR_NOBODY)
+        entry = remember(scene, name, hash, addr);
+    if (entry)
+        entry->database |= database;
+    return addr;
 }
 
 rr_addr_t rr__scene_lookup(rr_scene_t *scene, const char *name) {
-    uint64_t hash = name_hash(name);
-    name_entry_t *entry = rr_set_find(&scene->names, hash, is_name, name);
-    if (entry)
-        return entry->addr;
-    rr_addr_t addr = rr_lookup(scene->system, name);
-    if (addr != RR_NOBODY)
-        remember(scene, name, hash, addr);
-    return addr;
+    return look_up(scene, name, false);
+}
+
+rr_addr_t rr__scene_lookup_database(rr_scene_t *scene, const char *name) {
+    return look_up(scene, name, true);
 }
 
 bool rr__on_name_down(rr_scene_t *scene, uint64_t monitor) {
@@ -61,6 +73,8 @@ bool rr__on_name_down(rr_scene_t *scene, uint64_t monitor) {
     name_entry_t *entry = (name_entry_t *)(tagged - 1);
     rr_map_take(&scene->downs, monitor);
     rr_set_remove(&scene->names, name_hash(entry->name), entry);
+    if (entry->database)
+        rr__database_down(scene, entry->name);
     free(entry);
     return true;
 }

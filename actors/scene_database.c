@@ -36,7 +36,7 @@ static void on_queried(rr_actor_t *self, void *state, int status, rr_message_t *
 _Static_assert(sizeof(uintptr_t) == 8, "tokens travel as context pointers, addresses as values of a map");
 
 int rr_scene_query(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned timeout_ms, uint64_t token) {
-    rr_addr_t target = rr__scene_lookup(scene, database);
+    rr_addr_t target = rr__scene_lookup_database(scene, database);
     int rc = target == RR_NOBODY ? RR_NOROUTE : token == 0 ? RR_EINVAL : RR_OK;
     rr_count(&scene->count.queries, 1);
     if (rc == RR_OK && !rr_map_put(&scene->queries, token, (void *)(uintptr_t)target))
@@ -70,7 +70,7 @@ void rr_scene_query_cancel(rr_scene_t *scene, uint64_t token) {
 
 int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned timeout_ms,
                         rr_buffer_t **reply) {
-    rr_addr_t target = rr__scene_lookup(scene, database);
+    rr_addr_t target = rr__scene_lookup_database(scene, database);
     rr_count(&scene->count.queries, 1);
     if (target != RR_NOBODY)
         return rr_database_ask(scene->system, target, request, call_ms(timeout_ms), reply);
@@ -84,6 +84,14 @@ void rr__on_query_event(rr_scene_t *scene, rr_message_t *msg) {
         return;
     rr__logic_begin(scene);
     scene->logic->query_event(scene->state, rr_message_data(msg), rr_message_size(msg));
+    rr__logic_end(scene);
+}
+
+void rr__database_down(rr_scene_t *scene, const char *name) {
+    if (!scene->logic->database_down || scene->cleaned)
+        return;
+    rr__logic_begin(scene);
+    scene->logic->database_down(scene->state, name);
     rr__logic_end(scene);
 }
 

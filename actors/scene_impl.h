@@ -362,6 +362,7 @@ void rr__peers_free(rr_scene_t *scene);
 /* ---- scene_database.c ---- */
 
 void rr__on_query_event(rr_scene_t *scene, rr_message_t *msg);
+void rr__database_down(rr_scene_t *scene, const char *name);
 void rr__queries_free(rr_scene_t *scene); /* cancels what is under way */
 
 /* ---- scene_calls.c ---- */
@@ -371,5 +372,6 @@ void rr__on_script_timer(rr_scene_t *scene, uint64_t id);
 bool rr__on_name_down(rr_scene_t *scene, uint64_t monitor);
 void rr__calls_free(rr_scene_t *scene);
 rr_addr_t rr__scene_lookup(rr_scene_t *scene, const char *name);
+rr_addr_t rr__scene_lookup_database(rr_scene_t *scene, const char *name); /* the logic hears of its end */
 
 #endif

@@ -284,6 +284,10 @@ static void python_query_event(void *state, const void *data, size_t size) {
     rr_script_query_event(((python_state_t *)state)->script, data, size);
 }
 
+static void python_database_down(void *state, const char *name) {
+    rr_script_database_down(((python_state_t *)state)->script, name);
+}
+
 static int64_t python_run(void *state) {
     return rr_script_run(((python_state_t *)state)->script);
 }
@@ -359,6 +363,7 @@ const rr_scene_logic_t rr_scene_python = {
     .timer = python_timer,
     .queried = python_queried,
     .query_event = python_query_event,
+    .database_down = python_database_down,
     .run = python_run,
     .cancel = python_cancel,
     .reload = python_reload,

@@ -529,6 +529,16 @@ static PyObject *function_query_wait(PyObject *module, PyObject *const *args, Py
 
 /* ---- Events ---- */
 
+static void run_callback(rr_script_t *script, rr__origin_t *origin, PyObject *function, PyObject *const *args,
+                         size_t count) {
+    PyObject *result = NULL;
+    rr__bump(&script->stats.handlers);
+    if (rr__run(script, origin, function, args, count, &result) == RR_OK)
+        Py_DECREF(result);
+    rr__ready_drain(script);
+    rr__turn_end(script);
+}
+
 void rr_script_query_event(rr_script_t *script, const void *data, size_t size) {
     rr_datum_reader_t reader = rr_datum_reader(data, size);
     PyObject *fields = script->state->database_event ? rr__value_tuple(script->state, &reader, 5, RR__TEXT_AS_IS) : NULL;
@@ -538,15 +548,21 @@ void rr_script_query_event(rr_script_t *script, const void *data, size_t size) {
             rr__report(script, &origin);
         return;
     }
-    PyObject *args[6] = {NULL}, *result = NULL;
+    PyObject *args[6] = {NULL};
     for (size_t i = 0; i < 5; i++)
         args[i + 1] = PyTuple_GET_ITEM(fields, (Py_ssize_t)i);
-    rr__bump(&script->stats.handlers);
-    if (rr__run(script, &origin, script->state->database_event, args + 1, 5, &result) == RR_OK)
-        Py_DECREF(result);
+    run_callback(script, &origin, script->state->database_event, args + 1, 5);
     Py_DECREF(fields);
-    rr__ready_drain(script);
-    rr__turn_end(script);
+}
+
+void rr_script_database_down(rr_script_t *script, const char *name) {
+    rr__origin_t origin = {.kind = RR__CALLBACK};
+    PyObject *args[2] = {NULL, PyUnicode_FromString(name)};
+    if (!args[1])
+        rr__report(script, &origin);
+    else if (script->state->database_down)
+        run_callback(script, &origin, script->state->database_down, args + 1, 1);
+    Py_XDECREF(args[1]);
 }
 
 /* ---- Databases ---- */
@@ -569,13 +585,14 @@ static PyObject *function_database_open(PyObject *module, PyObject *const *args,
     return PyErr_Format(rc == RR_ENOMEM ? PyExc_MemoryError : PyExc_ValueError, "%s", why[0] ? why : rr_strerror(rc));
 }
 
-/* database_setup(make_error, on_event): redrabbit._database hands in what is Python's. */
+/* database_setup(make_error, on_event, on_down): redrabbit._database hands in what is Python's. */
 static PyObject *function_database_setup(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     rr__state_t *state = rr__module_state(module);
-    if (count != 2 || !PyCallable_Check(args[0]) || !PyCallable_Check(args[1]))
-        return PyErr_Format(PyExc_TypeError, "database_setup(make_error, on_event)");
+    if (count != 3 || !PyCallable_Check(args[0]) || !PyCallable_Check(args[1]) || !PyCallable_Check(args[2]))
+        return PyErr_Format(PyExc_TypeError, "database_setup(make_error, on_event, on_down)");
     Py_XSETREF(state->database_error, Py_NewRef(args[0]));
     Py_XSETREF(state->database_event, Py_NewRef(args[1]));
+    Py_XSETREF(state->database_down, Py_NewRef(args[2]));
     Py_RETURN_NONE;
 }
 
@@ -587,6 +604,6 @@ PyMethodDef rr__database_functions[] = {
     {"query_forget", FAST(function_query_forget), PyDoc_STR("query_forget($module, database, op, transaction, stream, /)\n--\n\n")},
     {"query_drop", function_query_drop, METH_O, PyDoc_STR("query_drop($module, token, /)\n--\n\n")},
     {"database_open", FAST(function_database_open), PyDoc_STR("database_open($module, url, pool, /)\n--\n\n")},
-    {"database_setup", FAST(function_database_setup), PyDoc_STR("database_setup($module, make_error, on_event, /)\n--\n\n")},
+    {"database_setup", FAST(function_database_setup), PyDoc_STR("database_setup($module, make_error, on_event, on_down, /)\n--\n\n")},
     {NULL, NULL, 0, NULL},
 };

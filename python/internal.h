@@ -136,7 +136,8 @@ typedef struct rr__state {
     PyObject *cancelled_error, *handler_timeout, *call_error;
     PyObject *json_scan, *json_encode; /* C accelerators with our settings, set by redrabbit._host */
     PyObject *thrift_encode, *typed_decode;
-    PyObject *database_error, *database_event; /* functions of redrabbit._database; NULL until it is imported */
+    /* Functions of redrabbit._database; NULL until it is imported. */
+    PyObject *database_error, *database_event, *database_down;
     rr__types_t types;
     PyObject *empty_text;
     PyObject *name_thrift_spec, *name_serialize, *name_throw, *name_cancel, *name_set_result, *name_set_exception,

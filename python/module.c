@@ -738,7 +738,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     PyObject *all[] = {(PyObject *)s->future_type, (PyObject *)s->task_type, (PyObject *)s->session_type,
                        (PyObject *)s->handler_type, (PyObject *)s->buffer_type, s->cancelled_error, s->handler_timeout,
                        s->call_error, s->json_scan, s->json_encode, s->thrift_encode, s->typed_decode,
-                       (PyObject *)s->result_type, s->database_error, s->database_event};
+                       (PyObject *)s->result_type, s->database_error, s->database_event, s->database_down};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         Py_VISIT(all[i]);
     return rr__types_traverse(&s->types, visit, arg);
@@ -752,7 +752,7 @@ static int module_clear(PyObject *module) {
                         &s->typed_decode, &s->empty_text, &s->name_thrift_spec, &s->name_serialize, &s->name_throw,
                         &s->name_cancel, &s->name_set_result, &s->name_set_exception, &s->name_done,
                         &s->name_create_future, (PyObject **)&s->result_type, &s->database_error,
-                        &s->database_event};
+                        &s->database_event, &s->database_down};
     rr__types_clear(&s->types);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         Py_CLEAR(*all[i]);

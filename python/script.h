@@ -196,6 +196,8 @@ void rr_script_queried(rr_script_t *script, uint64_t token, int status, const vo
                        rr_buffer_t *buffer);
 /* An event of a subscription that this script made (runtime/query.h). */
 void rr_script_query_event(rr_script_t *script, const void *data, size_t size);
+/* A database that this script asked is gone, and its subscriptions there. */
+void rr_script_database_down(rr_script_t *script, const char *name);
 /* Steps ready coroutines and asyncio callbacks; returns ms until it wants to run again by itself, -1 = not. */
 int64_t rr_script_run(rr_script_t *script);
 /* Cancels the pending handler of a token (CancelledError inside); done follows within later runs. */

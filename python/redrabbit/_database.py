@@ -680,4 +680,11 @@ def on_event(number: int, channel: str, pattern: str | None, payload: bytes, los
     return deliver(number, channel, pattern, payload, lost)
 
 
-_redrabbit.database_setup(make_error, on_event)
+def on_down(name: str) -> Any:
+    """What C calls when a database is gone that this scene has asked."""
+    from ._redis import resubscribe
+
+    return resubscribe(name)
+
+
+_redrabbit.database_setup(make_error, on_event, on_down)

@@ -393,7 +393,9 @@ class Redis(Commands[V]):
         *channels, handler = words
         if not callable(handler) or not channels or not all(isinstance(c, str) for c in channels):
             raise TypeError("subscribe() wants channels, which are str, and then a handler")
-        return await _subscribe(self, tuple(channels), handler, flags)
+        subscription = Subscription(self, tuple(channels), handler, flags)
+        await subscription._begin()
+        return subscription
 
 
 # ---- Pipelines ----
@@ -488,18 +490,51 @@ def _end(future: Any, result: Any) -> Any:
 class Subscription:
     """Channels that a handler hears; made by Redis.subscribe() and psubscribe()."""
 
-    __slots__ = ("_at_server", "_number", "_redis", "channels", "handler", "lost")
+    __slots__ = ("_at_server", "_flags", "_number", "_redis", "channels", "handler", "lost")
 
-    def __init__(self, redis: Redis[Any], channels: tuple[str, ...], handler: Handler) -> None:
+    def __init__(
+        self, redis: Redis[Any], channels: tuple[str, ...], handler: Handler, flags: int
+    ) -> None:
         self._redis = redis
+        self._flags = flags
         self._number = 0  # of its request, which its events name
         self._at_server = 0
         self.channels = channels
         self.handler = handler
         self.lost = 0  # messages missed, at least: the scene did not keep up, the connection was lost
 
+    async def _begin(self) -> None:
+        global _subscribing
+        _subscribing += 1
+        try:
+            self._at_server, self._number = await _redrabbit.query(
+                self._redis._name, SUBSCRIBE, None, self.channels, ID, 0, self._flags, None, 0, 0
+            )
+            _subscriptions[self._number] = self
+            for event in [event for event in _early if event[0] == self._number]:
+                _early.remove(event)
+                _api.after(0, self._hear, *event[1:])
+        finally:
+            _subscribing -= 1
+            if not _subscribing:
+                _early.clear()
+
+    async def _begin_anew(self) -> None:
+        pause = 0.1
+        while self in _lost:
+            try:
+                await self._begin()
+                if self not in _lost:  # unsubscribed meanwhile
+                    await self.unsubscribe()
+                _lost.discard(self)
+            except DatabaseError as error:
+                _redrabbit.log(3, "DB", f"{self.channels} of {self._redis._name}: {error}")
+                await _api.sleep(pause)
+                pause = min(pause * 2, 5.0)
+
     async def unsubscribe(self) -> None:
         """The handler hears no more, from now on."""
+        _lost.discard(self)
         if _subscriptions.pop(self._number, None) is None:
             return
         await _redrabbit.query(
@@ -514,30 +549,9 @@ class Subscription:
 
 
 _subscriptions: dict[int, Subscription] = {}
+_lost: set[Subscription] = set()  # whose database is gone: they begin anew
 _subscribing = 0  # whose answers are on their way: their first events may be faster
 _early: list[tuple[int, str, bytes, int]] = []
-
-
-async def _subscribe(
-    redis: Redis[Any], channels: tuple[str, ...], handler: Handler, flags: int
-) -> Subscription:
-    global _subscribing
-    subscription = Subscription(redis, channels, handler)
-    _subscribing += 1
-    try:
-        subscription._at_server, number = await _redrabbit.query(
-            redis._name, SUBSCRIBE, None, channels, ID, 0, flags, None, 0, 0
-        )
-        subscription._number = number
-        _subscriptions[number] = subscription
-        for event in [event for event in _early if event[0] == number]:
-            _early.remove(event)
-            _api.after(0, subscription._hear, *event[1:])
-    finally:
-        _subscribing -= 1
-        if not _subscribing:
-            _early.clear()
-    return subscription
 
 
 def deliver(number: int, channel: str, pattern: str | None, message: bytes, lost: int) -> Any:
@@ -547,3 +561,13 @@ def deliver(number: int, channel: str, pattern: str | None, message: bytes, lost
     if _subscribing and len(_early) < _MAX_EARLY:
         _early.append((number, channel, message, lost))
     return None
+
+
+def resubscribe(name: str) -> None:
+    """The database of that name is gone, and with it what was subscribed there."""
+    for number, subscription in list(_subscriptions.items()):
+        if subscription._redis._name == name:
+            del _subscriptions[number]
+            subscription.lost += 1
+            _lost.add(subscription)
+            _api.spawn(subscription._begin_anew())

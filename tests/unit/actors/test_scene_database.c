@@ -118,11 +118,16 @@ static void client_event(void *state, const void *data, size_t size) {
     note("event %d", (int)id);
 }
 
+static void client_down(void *state, const char *name) {
+    note("down %s", name);
+}
+
 static const rr_scene_logic_t client_logic = {.name = "client",
                                               .state_size = sizeof(asker_t),
                                               .load = client_load,
                                               .queried = client_queried,
-                                              .query_event = client_event};
+                                              .query_event = client_event,
+                                              .database_down = client_down};
 
 static rr_system_t *sys;
 static rr_addr_t db, scene;
@@ -173,6 +178,7 @@ START_TEST(a_database_that_dies_may_have_executed_it) {
     up((const char *const[]){"hold", "die", NULL});
     await_line("queried 10 DIED *");
     await_line("queried 11 DIED *");
+    await_line("down db@main");
     down();
 }
 END_TEST

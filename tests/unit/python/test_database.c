@@ -593,10 +593,27 @@ START_TEST(test_subscription) {
     event(&fake, number + 1, "of another", 0);
     event(&fake, number, "h\xc3\xa9", 2);
     turn_until(&fake, "print news h\xc3\xa9");
+    forget(&fake);
+    rr_script_database_down(fake.script, "db@other");
+    rr_script_database_down(fake.script, "db@main"); /* it subscribes anew, until that works */
+    turn_until(&fake, "op=10");
+    answer_query(&fake, RR_NOROUTE, NULL);
+    turn_until(&fake, "there is no database named db@main");
+    forget(&fake);
+    if (!_i)
+        fire_timer(&fake); /* the pause before it tries again */
+    turn_until(&fake, "op=10");
+    event(&fake, number, "old", 0);
+    number = fake.queries[0];
+    answer_query(&fake, RR_OK, nothing((answer_t){.id = 56}));
     event(&fake, number, "end", 1);
-    turn_until(&fake, "op=8 flags=0 t=0 s=55");
+    if (_i) { /* faster than the answer is looked at */
+        turn_until(&fake, "timer 0 0");
+        fire_timer(&fake);
+    }
+    turn_until(&fake, "op=8 flags=0 t=0 s=56");
     answer_query(&fake, RR_OK, nothing((answer_t){0}));
-    turn_until(&fake, "print lost 3");
+    turn_until(&fake, "print lost 4");
     event(&fake, number, "late", 0);
     EXPECT_NOT(&fake, "late");
     EXPECT_NOT(&fake, "another");
