@@ -275,8 +275,10 @@ static void door_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     uint32_t wanted = door->bridge->outer ? RR_TYPE_SERVICE : RR_TYPE_BRIDGE;
     if (rr_message_kind(msg) == RR_TIMER)
         on_tick(self, door);
+    else if (rr_message_kind(msg) == RR_SEND && rr_message_type(msg) == RR_TYPE_BRIDGE_WAKE)
+        carry_out(self, door); /* it may have come since this turn began: nobody wakes us for the same parcels again */
     else if (rr_message_kind(msg) != RR_CALL)
-        return; /* a wake-up: turn_begin has done it */
+        return;
     else if (rr_message_type(msg) != wanted)
         rr_reply_error(self, msg, RR_EHANDLER, door->bridge->outer ? "PROTO: an outer service takes service calls only"
                                                                    : "PROTO: a bridge takes calls to groups only");
@@ -286,7 +288,7 @@ static void door_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         on_call_to_group(self, door, msg);
 }
 
-/* Every turn: a wake-up may have found the mailbox full. */
+/* Every turn, too: a wake-up may have found the mailbox full. */
 static void door_turn(rr_actor_t *self, void *state) {
     door_t *door = state;
     if (door->bridge)

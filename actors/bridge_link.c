@@ -175,10 +175,11 @@ static void agent_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         rr_reply_error(self, msg, RR_EHANDLER, "PROTO: a group is called by its bridge only");
     else if (rr_message_kind(msg) == RR_TIMER)
         rr__bridged_tick(&agent->calls, self);
-    /* a wake-up: turn_begin has done it */
+    else if (rr_message_kind(msg) == RR_SEND && rr_message_type(msg) == RR_TYPE_BRIDGE_WAKE)
+        carry_out_answers(self, agent); /* it may have come since this turn began: nobody wakes us for the same again */
 }
 
-/* Every turn: a wake-up may have found the mailbox full. */
+/* Every turn, too: a wake-up may have found the mailbox full. */
 static void agent_turn(rr_actor_t *self, void *state) {
     agent_t *agent = state;
     if (agent->link)

@@ -450,9 +450,9 @@ static void detach(rr__slot_t *slot, rr_close_reason_t reason) {
             rr__ref_record(slot, slot->scene, RR_REC_LEFT, reason | RR_LEFT_HOLDER);
         if (slot->login)
             rr__ref_record(slot, slot->login, RR_REC_LEFT, reason | RR_LEFT_LOGIN);
-        if (member && member != slot->scene && state == RR__MOVED_OFF) /* its old scene may not live to say so */
-            rr__ref_record(slot, member, RR_REC_LEFT, reason | RR_LEFT_HOLDER);
     }
+    if (member && member != slot->scene && state == RR__MOVED_OFF) /* its old scene may not live to say so */
+        rr__ref_record(slot, member, RR_REC_LEFT, reason | RR_LEFT_HOLDER);
     rr__ref_use(&slot->scene, NULL);
     rr__ref_use(&slot->login, NULL);
     free(slot->kept);
