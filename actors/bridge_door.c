@@ -45,8 +45,9 @@ static void answer_link(door_t *door, uint64_t token, int status, rr_buffer_t *b
     rr_bridge_t *bridge = door->bridge;
     if (status != RR_OK)
         rr_count(&bridge->errors, 1);
+    /* Never refused for fullness: no more than calls from there. */
     if (rr__token_link(token) < bridge->link_count &&
-        rr__pipe_push(&bridge->links[rr__token_link(token)].answers, &parcel, false) != RR_OK)
+        rr__pipe_push(&bridge->links[rr__token_link(token)].answers, &parcel, true) != RR_OK)
         rr_count(&bridge->errors, 1); /* its caller's link is gone, or it ends by its deadline */
 }
 

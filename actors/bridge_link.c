@@ -18,9 +18,10 @@ typedef struct caller {
     rr__link_t *link;
 } caller_t;
 
+/* As many as there are calls under way at most: never refused for fullness, which would end the call late. */
 static void answer(rr__link_t *link, uint64_t token, int status, rr_buffer_t *buffer) {
     rr__parcel_t parcel = {.kind = RR__PARCEL_ANSWER, .token = token, .status = status, .buffer = buffer};
-    int rc = rr__pipe_push(&link->bridge->inbox, &parcel, false);
+    int rc = rr__pipe_push(&link->bridge->inbox, &parcel, true);
     if (rc != RR_OK && rc != RR_NOROUTE) /* the call ends by its deadline */
         rr_log(link->bridge->own, RR_WARN, "BRIDGE", "an answer through %s is lost: %s", link->address, rr_strerror(rc));
 }

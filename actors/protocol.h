@@ -9,7 +9,8 @@
  * 8
  *
  * A session is named by (shard's address, slot, incarnation). The incarnation is never used twice, so what is late for
- * an older owner of a slot, or of an id, finds nobody.
+ * an older owner of a slot, or of an id, finds nobody. A shard's incarnations grow, as a session's hops do: an ENTER that
+ * is older than what its receiver knows of the slot is refused.
  *
  * Bodies above RR_BODY_INLINE travel without a copy: the record has RR_RECORD_FOLLOWS in its kind, an empty body, its
  * batch ends there, and the next message between the two actors is RR_TYPE_BODY, the body itself.
@@ -26,6 +27,10 @@
  * When the client leaves on the way back to its login scene, S's LEFT and A's ENTER race to B. ENTER names the login
  * scene (A has it from FENCE), so B knows a session of its own that it does not have registered: its offline is over
  * there, and B refuses it. Its offline at A follows from A's own LEFT.
+ *
+ * When the client leaves while the move is under way, S tells A, and B as well if it has joined; a JOIN that comes later is
+ * answered with LEFT. So B never depends on A to hear of it: A may be gone by then. Whether the session is offline at A or
+ * at B is decided by B's answer to ENTER: the one of them that has it.
  *
  * A scene that is gone (crashed, its node down, its name another's): what the gate does about its sessions is the gate's
  * option scene_lost. `close`: 4009. `wait`: S holds their input, looks for the name's next owner N until scene_wait is over,

@@ -742,8 +742,8 @@ static void scene_drain(rr_actor_t *self, void *state) {
 static void destroy(rr_scene_t *scene) {
     if (scene->loaded)
         rr_metrics_remove(scene->system, collect, scene);
+    rr__moves_free(scene); /* first: nobody hears how they end any more */
     rr__sessions_free(scene);
-    rr__moves_free(scene);
     rr__hand_over_free(scene);
     for (rr__todo_t *todo = scene->todo, *next; todo; todo = next) {
         next = todo->next;

@@ -22,7 +22,8 @@ bool rr__hand_over_ends(const rr_session_t *session) {
 
 static bool may_go(const rr_session_t *session) {
     const rr__hand_over_t *hand = rr__scene_of(session)->hand_over;
-    return session->state == RR__READY && hand->moving < MOVING_MAX && !rr__hand_over_ends(session) &&
+    bool over = hand->over && hand->reopen; /* those under way are the last: else it might never open again */
+    return session->state == RR__READY && hand->moving < MOVING_MAX && !over && !rr__hand_over_ends(session) &&
            !(session->flags & (RR__LEFT | RR__LOGIN_LEFT | RR__CLOSING | RR__STAYS | RR__ENDING)) &&
            !(session->transit && session->transit->move);
 }

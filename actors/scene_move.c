@@ -123,10 +123,19 @@ void rr__move_abort(rr_session_t *session, const char *why) {
     rr__move_t *move = session->transit ? session->transit->move : NULL;
     if (!move || move->fenced)
         return;
-    session->state = RR__READY;
+    if (session->state == RR__MOVING) /* else its enter runs still, or has just ended */
+        session->state = RR__READY;
     char text[200];
     snprintf(text, sizeof(text), "CANCELLED: %s", why);
     fail_move(move, text);
+}
+
+void rr__move_orphan(rr_session_t *session) {
+    rr__move_t *move = session->transit->move;
+    if (move->fenced) /* its call is out, whose end it waits for */
+        move->session = NULL;
+    else
+        fail_move(move, "CANCELLED: the session is over");
 }
 
 static rr_buffer_t *enter_encode(const rr_session_t *session, const rr__move_t *move, rr_addr_t login) {
@@ -276,6 +285,18 @@ static void name_gate(rr__peer_t *peer, const char *gate, uint32_t flags) {
     peer->hello_flags |= flags;
 }
 
+/* Is it overtaken by what is known of its slot already? Another node's ENTER may come that late: a later session's news, or a
+ * later move's, went by other ways. Incarnations of one shard grow, and so do a session's hops. */
+static bool overtaken(const rr__peer_t *peer, const rr_enter_head_t *head) {
+    const rr_session_t *known = head->slot < peer->slot_capacity ? peer->slots[head->slot] : NULL;
+    if (!known)
+        return false;
+    if (known->incarnation != head->incarnation)
+        return (int64_t)(known->incarnation - head->incarnation) > 0;
+    int32_t ahead = (int32_t)(known->hop - head->hop);
+    return ahead > 0 || (ahead == 0 && known->state != RR__AWAY); /* an ANNOUNCE may have told of the move already */
+}
+
 /* The session object for an ENTER: the one that we know already as its login scene, or a new one. NULL: *error says
  * why. */
 static rr_session_t *adopt(rr_scene_t *scene, const rr_enter_t *request, int *error) {
@@ -286,6 +307,9 @@ static rr_session_t *adopt(rr_scene_t *scene, const rr_enter_t *request, int *er
     if (!peer)
         return NULL;
     name_gate(peer, request->gate, head->hello_flags);
+    *error = RR_STALE;
+    if (overtaken(peer, head))
+        return NULL;
     if (older && older->incarnation == head->incarnation && older->state == RR__AWAY) {
         rr__count_down(&scene->count.away);
         older->hop = head->hop;
@@ -294,10 +318,9 @@ static rr_session_t *adopt(rr_scene_t *scene, const rr_enter_t *request, int *er
     /* The id is registered here by a later login; or this is the session's login scene and has forgotten it: the client
      * left, or was replaced, while it was on its way, and its offline here is done (a second one must not follow).
      * After a restart it may also be that its ANNOUNCE is not here yet: it stays where it is. */
-    if ((older && (older->flags & RR__LOGIN)) || head->login == scene->addr) {
-        *error = RR_STALE;
+    if ((older && (older->flags & RR__LOGIN)) || head->login == scene->addr)
         return NULL;
-    }
+    *error = RR_ENOMEM;
     rr_session_t *session = rr__session_new(scene, peer, head->slot, head->incarnation);
     if (!session)
         return NULL;
@@ -344,6 +367,7 @@ void rr__on_enter(rr_scene_t *scene, rr_message_t *msg) {
 
 /* It does not stay here: back to being registered only, or forgotten. */
 static void forget(rr_session_t *session) {
+    rr__move_abort(session, "the session is not here any more"); /* its enter wanted to move it on */
     if (session->flags & RR__JOINED)
         rr__tell_session(session, RR_REC_PART, session->hop);
     session->flags &= (uint16_t) ~(RR__DROPPED | (session->flags & RR__LOGIN_LEFT ? 0 : RR__LEFT));
@@ -392,7 +416,8 @@ void rr__enter_over(rr_session_t *session, int status) {
 static void drop(rr_session_t *session, uint32_t hop) {
     if (session->hop != hop && !(session->state == RR__MOVING && session->hop == hop + 1))
         return;
-    rr__move_abort(session, "the session is not here any more");
+    if (session->state == RR__MOVING)
+        rr__move_abort(session, "the session is not here any more");
     if (session->state == RR__READY) {
         forget(session);
     } else if (session->state == RR__ENTERING || session->state == RR__WAITING) {

@@ -246,7 +246,7 @@ void rr__session_free(rr_session_t *session) {
         if (session->transit->cb_id)
             rr_map_take(&scene->verdicts, session->transit->cb_id);
         if (session->transit->move)
-            session->transit->move->session = NULL;
+            rr__move_orphan(session);
         if (session->transit->enter)
             rr_reply_error(scene->self, session->transit->enter, RR_CANCELLED, "the session left");
     }

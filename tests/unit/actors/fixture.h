@@ -192,6 +192,16 @@ static inline void go(puppet_t *puppet, const char *id, int status) {
     note("%s nothing waits for %s", scene_name(puppet), id);
 }
 
+static inline void say(puppet_t *puppet, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static inline void say(puppet_t *puppet, const char *format, ...) {
+    char text[600];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    note("%s %s", scene_name(puppet), text);
+}
+
 static inline int puppet_enter(void *state, rr_session_t *session, const char *from, const void *extra, size_t size,
                                uint64_t token) {
     puppet_t *puppet = state;
@@ -199,7 +209,9 @@ static inline int puppet_enter(void *state, rr_session_t *session, const char *f
     if (strncmp(id, "bot-", 4))
         note("%s enter %s from '%s' extra '%.*s'", scene_name(puppet), id, from, (int)size,
          size ? (const char *)extra : "");
-    if (!strncmp(id, "slow-", 5))
+    if (!strncmp(id, "slowback-", 9) && *from) /* wants to go back while its enter runs on */
+        say(puppet, "change %d", rr_scene_change(puppet->scene, rr_session_id(session), from, "b", 1, 78));
+    if (!strncmp(id, "slow-", 5) || (!strncmp(id, "slowback-", 9) && *from))
         return run_on(puppet, id, token);
     unsigned count = 0; /* of cmd 6, brought by a hand-over */
     char brought[64];
@@ -213,16 +225,6 @@ static inline int puppet_enter(void *state, rr_session_t *session, const char *f
     int rc = rr_scene_send(puppet->scene, session, 100, "welcome", 7, true);
     ck_assert(rc == RR_OK || puppet->storm);
     return RR_OK;
-}
-
-static inline void say(puppet_t *puppet, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static inline void say(puppet_t *puppet, const char *format, ...) {
-    char text[600];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    note("%s %s", scene_name(puppet), text);
 }
 
 /* Bodies are orders: WORD or WORD:REST. cmd 9 is the concurrent one. */
@@ -294,7 +296,7 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
                 puppet->verdicts[i].cb_id = 0;
             }
     } else if (!strcmp(text, "handover"))
-        say(puppet, "hand_over %d", rr_scene_hand_over(scene, *rest ? rest : NULL, 5000, 57));
+        say(puppet, "hand_over %d", rr_scene_hand_over(scene, *rest ? rest : NULL, puppet->storm ? 60 : 5000, 57));
     else if (!strcmp(text, "handto")) {
         rr_hand_to_t later = {.state = "later", .size = 5};
         for (size_t i = 0; i < 64; i++)
@@ -544,6 +546,12 @@ static inline void await_metric(const char *sample, double at_least) {
     for (int i = 0; i < PATIENCE_MS / 5 && metric(sample) < at_least; i++)
         usleep(5000); /* polling a counter: nothing tells of its change */
     ck_assert_msg(metric(sample) >= at_least, "%s is %g, not %g", sample, metric(sample), at_least);
+}
+
+static inline void await_gauge(const char *sample, double value) {
+    for (int i = 0; i < PATIENCE_MS / 5 && metric(sample) != value; i++)
+        usleep(5000); /* polling, too */
+    ck_assert_msg(metric(sample) == value, "%s is %g, not %g", sample, metric(sample), value);
 }
 
 /* ---- Clients ---- */

@@ -214,6 +214,59 @@ START_TEST(a_move_that_takes_too_long_is_undone) {
 }
 END_TEST
 
+/* Its next scene wants to move it on while its enter runs: giving the move up ends that, too. */
+START_TEST(an_enter_that_wants_to_move_on_is_undone) {
+    prepare();
+    node.scenes[0].move_timeout_ms = 100;
+    node.scenes[1].offline_wait_ms = 100;
+    start();
+    client_t *a = log_in("slowback-alice");
+    tell(a, 1, "move:scene@1");
+    await_line("scene@1 change 0");
+    await_line("scene@0 answer 55 error TIMEOUT: scene@1: *");
+    await_line("scene@1 answer 78 error CANCELLED: the session is not here any more");
+    await_line("scene@1 cancel slowback-alice"); /* its handler is told to end, not left to itself */
+    expect_silence(a);
+    ck_assert_double_eq(metric("rr_scene_sessions{scene=\"scene@1\"}"), 0);
+    ck_assert_double_eq(metric("rr_scene_pending_handlers{scene=\"scene@1\"}"), 0);
+    tell(a, 1, "move:scene@1"); /* nothing is in the way of the next attempt */
+    await_line("scene@0 answer 55 error TIMEOUT: scene@1: *");
+    hang_up(a);
+    await_line("scene@0 offline slowback-alice peer");
+    ck_assert(!was_noted("scene@1 offline *"));
+    finish();
+}
+END_TEST
+
+/* The client leaves while it enters elsewhere, and the scene that it comes from, which is its login scene, crashes before
+ * it can say so: the gate does. */
+START_TEST(leaving_while_the_old_scene_crashes) {
+    prepare();
+    node.scenes[1].offline_wait_ms = 100;
+    start();
+    client_t *boss = log_in("boss"), *there = log_in("there"), *a = dial();
+    tell(there, 1, "move:scene@1");
+    expect(there, 100, "welcome");
+    tell(a, 0, "slow-alice");
+    await_line("scene@0 enter slow-alice from '' extra ''");
+    tell(boss, 1, "go:slow-alice");
+    tell(a, 1, "move:scene@1");
+    await_line("scene@1 enter slow-alice from 'scene@0' extra 'x'");
+    tell(there, 1, "all:joined");
+    expect(there, 1, "joined");
+    expect(a, 1, "joined"); /* its gate knows that it is at scene@1 already */
+    hang_up(a);
+    await_gauge("rr_gate_sessions{", 2);
+    tell(boss, 1, "crash");
+    await_line("scene@1 cancel slow-alice");
+    await_gauge("rr_scene_sessions{scene=\"scene@1\"}", 1);
+    expect_silence(there);
+    hang_up(there);
+    hang_up(boss);
+    finish();
+}
+END_TEST
+
 /* ---- A scene@1 of our own: it does each step of a move when it is told to ---- */
 
 static struct {
@@ -221,7 +274,8 @@ static struct {
     rr_addr_t login; /* as FENCE says */
 } lent;              /* the session that scene@1 has; written by its turns only */
 
-enum { COME_BACK = 1, SAY_MOVED };
+enum { COME_BACK = 1, SAY_MOVED, COME_LATE };
+static size_t own_to; /* the scene that it gives her to */
 
 static uint8_t *add_record(rr_batch_t *batch, uint16_t kind, uint32_t hop, size_t size) {
     uint8_t *body = rr_batch_add(batch, kind, 0, lent.head.slot, lent.head.incarnation, hop, size);
@@ -249,7 +303,7 @@ static void own_enter(rr_actor_t *self, rr_message_t *msg) {
 static void own_moved(rr_actor_t *self) {
     rr_batch_t batch = {0};
     uint8_t *body = add_record(&batch, RR_REC_MOVED, lent.head.hop + 1, 12);
-    rr_put64(body, node.addresses[0]);
+    rr_put64(body, node.addresses[own_to]);
     rr_put32(body + 8, 0);
     tell_shard(self, &batch);
 }
@@ -274,17 +328,17 @@ static void own_answer(rr_actor_t *self, void *state, int status, rr_message_t *
     note("own answer %s", rr_error_name(status));
 }
 
-static void own_return(rr_actor_t *self) {
+static void own_return(rr_actor_t *self, uint32_t hop) {
     uint8_t request[sizeof(rr_enter_head_t) + RR_SID_MAX];
     rr_sid_t alice = sid_of("alice");
     rr_enter_head_t head = lent.head;
     ck_assert_uint_eq(lent.login, node.addresses[0]);
     head.login = lent.login;
-    head.hop++;
+    head.hop = hop;
     head.gate_size = head.from_size = head.extra_size = 0;
     head.sid_size = (uint32_t)rr_sid_encode(&alice, request + sizeof(head));
     memcpy(request, &head, sizeof(head));
-    ck_assert_int_eq(rr_call(self, node.addresses[0], RR_TYPE_ENTER, request, sizeof(head) + head.sid_size, 0,
+    ck_assert_int_eq(rr_call(self, node.addresses[own_to], RR_TYPE_ENTER, request, sizeof(head) + head.sid_size, 0,
                              own_answer, NULL, NULL),
                      RR_OK);
 }
@@ -298,7 +352,10 @@ static void own_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         own_input(msg);
         break;
     case COME_BACK:
-        own_return(self);
+        own_return(self, lent.head.hop + 1);
+        break;
+    case COME_LATE:
+        own_return(self, lent.head.hop);
         break;
     case SAY_MOVED:
         own_moved(self);
@@ -366,7 +423,34 @@ START_TEST(coming_back_in_time_is_let_in) {
 }
 END_TEST
 
+/* An ENTER that was overtaken by a later one, as it may be that of a crashed scene of another node. */
+START_TEST(an_enter_that_comes_too_late_is_refused) {
+    prepare();
+    rr_addr_t own = start_own();
+    start_scene(2);
+    own_to = 2;
+    client_t *a = log_in("alice");
+    tell(a, 1, "move:scene@1");
+    await_line("own fence");
+    ck_assert_int_eq(rr_system_send(node.system, own, COME_BACK, NULL, 0), RR_OK);
+    await_line("own answer OK");
+    ck_assert_int_eq(rr_system_send(node.system, own, SAY_MOVED, NULL, 0), RR_OK);
+    expect(a, 100, "welcome");
+    expect_silence(a); /* scene@2 has her */
+    ck_assert_int_eq(rr_system_send(node.system, own, COME_LATE, NULL, 0), RR_OK);
+    await_line("own answer HANDLER");
+    expect_silence(a);
+    ck_assert(!was_noted("scene@2 offline alice *"));
+    ck_assert_double_eq(metric("rr_scene_sessions{scene=\"scene@2\"}"), 1);
+    hang_up(a);
+    await_line("scene@2 offline alice peer");
+    finish();
+}
+END_TEST
+
 CHECK_MAIN("move", messages_follow_in_order, no_such_scene_and_failing_enter_leave_it_where_it_is,
            broadcasts_are_the_holders, there_and_back_and_offline_once, moving_from_within_enter,
            a_new_login_replaces_a_session_that_moved_on, leaving_while_moving, a_move_that_takes_too_long_is_undone,
-           leaving_on_the_way_back_is_one_offline, coming_back_in_time_is_let_in)
+           leaving_on_the_way_back_is_one_offline, coming_back_in_time_is_let_in,
+           an_enter_that_wants_to_move_on_is_undone, leaving_while_the_old_scene_crashes,
+           an_enter_that_comes_too_late_is_refused)

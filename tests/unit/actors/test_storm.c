@@ -20,19 +20,19 @@ static void drain_input(client_t *client) {
 }
 
 static client_t *come(void) {
-    static const char *const kinds[] = {"", "", "", "", "late:", "inside:", "extra:", "slow-"};
+    static const char *const kinds[] = {"", "", "", "", "late:", "inside:", "extra:", "slow-", "slowback-"};
     client_t *client = dial();
     char key[32];
-    snprintf(key, sizeof(key), "%sp%u", kinds[draw(8)], draw(IDS));
+    snprintf(key, sizeof(key), "%sp%u", kinds[draw(sizeof(kinds) / sizeof(*kinds))], draw(IDS));
     tell(client, 0, key);
     return client;
 }
 
 static void act(client_t *client) {
     static const char *const orders[] = {
-        "move:scene@1", "move:scene@0", "move:scene@2", "movefail:scene@1", "echo:x",       "all:x",
-        "wait",         "go:p%u",       "go:slow-p%u",  "verdict:p%u",      "reject:p%u",   "close:p%u",
-        "bye",          "send:p%u",     "gate:gate@0",  "call:scene@1",     "call:scene@2", "raise"};
+        "move:scene@1", "move:scene@0",     "move:scene@2", "movefail:scene@1", "echo:x",       "all:x",       "wait",
+        "go:p%u",       "go:slow-p%u",      "verdict:p%u",  "reject:p%u",       "close:p%u",    "bye",         "send:p%u",
+        "gate:gate@0",  "go:slowback-p%u", "call:scene@1", "call:scene@2",     "raise"};
     char text[32];
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -47,6 +47,16 @@ static void disturb(client_t *client) {
     static const char *const faults[] = {"crash", "crash", "handover:scene@0", "handover:scene@1", "handover:scene@2",
                                          "handover"};
     tell(client, 1, faults[draw(sizeof(faults) / sizeof(*faults))]);
+}
+
+/* Until the gate and its login scene have handled what the clients said before: a login that is refused goes the same way
+ * (or is closed, while there is no such scene). Else a busy machine would see little of the storm. */
+static void keep_pace(void) {
+    client_t *probe = dial();
+    tell(probe, 0, "no");
+    while (hear(probe))
+        ;
+    hang_up(probe);
 }
 
 static void supervise(size_t i) {
@@ -89,6 +99,8 @@ static void storm(rr_scene_lost_t lost, bool faults) {
         } else {
             act(clients[i]);
         }
+        if (draw(30) == 0)
+            keep_pace();
         if (draw(20) == 0)
             usleep(draw(2000));
     }
@@ -134,18 +146,12 @@ START_TEST(nothing_is_left_over) {
 }
 END_TEST
 
-/* OPEN: in about one of ten runs of the two below a scene keeps one session whose client has left (seen: seed 3), so they
- * run only when asked for by RR_TEST_FAULTS, until that is found. */
 START_TEST(nothing_is_left_over_where_sessions_wait) {
-    if (!getenv("RR_TEST_FAULTS"))
-        return;
     storm(RR_LOST_WAIT, true);
 }
 END_TEST
 
 START_TEST(nothing_is_left_over_where_sessions_log_in_anew) {
-    if (!getenv("RR_TEST_FAULTS"))
-        return;
     storm(RR_LOST_RELOGIN, true);
 }
 END_TEST
