@@ -20,7 +20,7 @@ typedef struct tcp_carrier {
     rr_loop_t *loop;
     rr_listener_t *listener;
     uv_timer_t *timers[RR__TIMERS]; /* NULL until first used, and after the loop's end */
-    rr__loop_end_t end;
+    rr_loop_end_t end;
     bool ended;
 } tcp_carrier_t;
 
@@ -294,7 +294,7 @@ static void free_timer(uv_handle_t *handle) {
     free(handle);
 }
 
-static void on_loop_end(rr__loop_end_t *item) {
+static void on_loop_end(rr_loop_end_t *item) {
     tcp_carrier_t *self = (tcp_carrier_t *)((char *)item - offsetof(tcp_carrier_t, end));
     self->base.handler->ends(self->base.context);
     self->ended = true;
@@ -310,7 +310,7 @@ static void on_loop_end(rr__loop_end_t *item) {
 static void end_early(void *context) {
     tcp_carrier_t *self = context;
     if (!self->ended) {
-        rr__loop_end_remove(self->loop, &self->end);
+        rr_loop_end_remove(self->loop, &self->end);
         on_loop_end(&self->end);
     }
 }
@@ -344,7 +344,7 @@ static const rr__carrier_ops_t tcp_ops = {
 
 static void add_end(void *context) {
     tcp_carrier_t *self = context;
-    rr__loop_end_add(self->loop, &self->end);
+    rr_loop_end_add(self->loop, &self->end);
 }
 
 int rr__carrier_tcp(rr_loop_t *loop, const rr__carrier_handler_t *handler, void *context, rr__carrier_t **out) {

@@ -25,7 +25,7 @@
 typedef struct acceptor {
     uv_poll_t poll;
     uv_timer_t rest;
-    rr__loop_end_t end;
+    rr_loop_end_t end;
     rr_listener_t *listener; /* NULL once stopped */
     unsigned handles;
 } acceptor_t;
@@ -229,7 +229,7 @@ static void acceptor_end(acceptor_t *acceptor) {
     uv_close((uv_handle_t *)&acceptor->rest, after_close);
 }
 
-static void on_loop_end(rr__loop_end_t *item) {
+static void on_loop_end(rr_loop_end_t *item) {
     acceptor_end((acceptor_t *)((char *)item - offsetof(acceptor_t, end)));
 }
 
@@ -250,7 +250,7 @@ static void do_start(void *context) {
     acceptor->handles = 2;
     acceptor->listener = listener;
     acceptor->end.fn = on_loop_end;
-    rr__loop_end_add(listener->loops[0], &acceptor->end);
+    rr_loop_end_add(listener->loops[0], &acceptor->end);
     listener->acceptor = acceptor;
     uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
 }
@@ -259,7 +259,7 @@ static void do_stop(void *context) {
     rr_listener_t *listener = context;
     listener->stopped = true;
     if (listener->acceptor) {
-        rr__loop_end_remove(listener->loops[0], &listener->acceptor->end);
+        rr_loop_end_remove(listener->loops[0], &listener->acceptor->end);
         acceptor_end(listener->acceptor);
     }
     if (listener->fd >= 0) { /* who connects from now on is refused at once instead of waiting in the backlog */

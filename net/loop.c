@@ -87,7 +87,7 @@ struct rr_loop {
     uint64_t timer_due_ns;
     rr__deadlines_t deadlines;
     chunk_pool_t small, big;
-    rr__loop_end_t *ends;
+    rr_loop_end_t *ends;
     uint8_t *scratch;
     uv_timer_t timer;
     uv_loop_t uv;
@@ -425,8 +425,8 @@ static void close_handle(uv_handle_t *handle, void *context) {
 /* Ends what is left on the loop. Streams tell their owners. */
 static void end_handles(rr_loop_t *loop) {
     while (loop->ends) {
-        rr__loop_end_t *item = loop->ends;
-        rr__loop_end_remove(loop, item);
+        rr_loop_end_t *item = loop->ends;
+        rr_loop_end_remove(loop, item);
         item->fn(item);
     }
     run_deferred(loop);
@@ -703,7 +703,7 @@ void rr__loop_chunk_put(rr_loop_t *loop, bool big, void *memory) {
     pool->count++;
 }
 
-void rr__loop_end_add(rr_loop_t *loop, rr__loop_end_t *item) {
+void rr_loop_end_add(rr_loop_t *loop, rr_loop_end_t *item) {
     item->next = loop->ends;
     item->prev = &loop->ends;
     if (item->next) {
@@ -712,7 +712,7 @@ void rr__loop_end_add(rr_loop_t *loop, rr__loop_end_t *item) {
     loop->ends = item;
 }
 
-void rr__loop_end_remove(rr_loop_t *loop, rr__loop_end_t *item) {
+void rr_loop_end_remove(rr_loop_t *loop, rr_loop_end_t *item) {
     if (!item->prev) {
         return;
     }

@@ -39,6 +39,15 @@ void rr_loop_defer_cancel(rr_loop_t *loop, rr_deferred_t *item);
 /* Runs fn(context) on the loop thread soon. Any thread. RR_ENOMEM, RR_ESTOPPING. */
 RR_MUST_CHECK int rr_loop_post(rr_loop_t *loop, void (*fn)(void *context), void *context);
 
+/* fn(item) once when the loop ends, on its thread: close the handles that you have on it; it runs until they are closed. The item
+ * belongs to its maker; removing one that is not in is fine. Loop thread only (or anyone's before the loop runs). */
+typedef struct rr_loop_end {
+    void (*fn)(struct rr_loop_end *item);
+    struct rr_loop_end *next, **prev; /* the loop's */
+} rr_loop_end_t;
+void rr_loop_end_add(rr_loop_t *loop, rr_loop_end_t *item);
+void rr_loop_end_remove(rr_loop_t *loop, rr_loop_end_t *item);
+
 /* The loop's scratch for reads: parse in place, keep nothing. Loop thread only. */
 #define RR_LOOP_SCRATCH (256u << 10)
 uint8_t *rr_loop_scratch(rr_loop_t *loop);

@@ -25,14 +25,6 @@ void rr__loop_awake(rr_loop_t *loop);
 void *rr__loop_chunk_get(rr_loop_t *loop, bool big); /* NULL when out of memory */
 void rr__loop_chunk_put(rr_loop_t *loop, bool big, void *chunk);
 
-/* fn(item) when the loop ends, on its thread, before its handles are closed. */
-typedef struct rr__loop_end {
-    void (*fn)(struct rr__loop_end *item);
-    struct rr__loop_end *next, **prev;
-} rr__loop_end_t;
-void rr__loop_end_add(rr_loop_t *loop, rr__loop_end_t *item);
-void rr__loop_end_remove(rr_loop_t *loop, rr__loop_end_t *item);
-
 /* Runs fn(context) on the loop's thread and waits for it; in the caller's thread if the loop does not run (not yet, or no
  * more). Any thread but a loop's own or a worker's. */
 void rr__loop_call(rr_loop_t *loop, void (*fn)(void *context), void *context);

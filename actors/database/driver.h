@@ -2,7 +2,8 @@
  * (sqlite.c, mysql.c, postgres.c, redis.c), registered by one line in url.c.
  *
  * All functions are called on the database's loop thread, all must return at once, and all that they promise to call later
- * (rr__db_*) is called on that thread too, also from inside. A driver that needs a thread comes back by rr_loop_post. */
+ * (rr__db_*) is called on that thread too, also from inside. A driver that needs a thread comes back by a uv_async_t of its own, not
+ * by rr_loop_post: a loop that ends closes its connections first, and waits only for their handles. */
 #ifndef RR_ACTORS_DATABASE_DRIVER_H
 #define RR_ACTORS_DATABASE_DRIVER_H
 
@@ -22,22 +23,23 @@ typedef struct rr__db_job rr__db_job_t;
 
 /* What a query is to a driver. Lives from execute (or fetch) until rr__db_done. */
 struct rr__db_job {
-    rr_db_op_t op; /* QUERY, BATCH, STREAM, COMMANDS, SUBSCRIBE; BEGIN, COMMIT, ROLLBACK come as QUERY with the driver's text;
-                      CLOSE of a subscription */
+    rr_db_op_t op; /* QUERY, BATCH, STREAM, COMMANDS, SUBSCRIBE (again after a lost connection); BEGIN, COMMIT, ROLLBACK come as
+                      QUERY with the driver's text and RR_QUERY_TEXTS, as nothing that needs to be prepared; CLOSE of a subscription */
     unsigned flags;
-    const char *text; /* in the driver's own placeholder style (driver->style); NUL-terminated */
+    const char *text; /* in the driver's own placeholder style (driver->style); NUL-terminated; UTF-8 */
     size_t text_size;
-    uint64_t text_hash;             /* for the statement cache */
-    const uint32_t *order;          /* the i-th placeholder takes parameter order[i]; NULL = in turn */
-    uint32_t placeholders;
-    uint32_t parameter_count;       /* of one execution, in their list */
-    rr_datum_reader_t parameters;   /* behind the LIST's head: the values (named ones without their names); BATCH, COMMANDS: LISTs */
+    uint64_t text_hash;             /* for the statement cache; texts may differ all the same: compare */
+    const struct rr__sql *sql;      /* the translated statement (sql.h); for rr__db_arrange */
+    uint32_t placeholders;          /* values to bind: the length of rr__db_arrange's out */
+    uint32_t parameter_count;       /* datums of the list of one execution, names included */
+    rr_datum_reader_t parameters;   /* behind the LIST's head: one execution's, for rr__db_arrange; BATCH, COMMANDS: LISTs */
     uint32_t list_count;            /* BATCH, COMMANDS, SUBSCRIBE: how many there are */
     rr_datum_writer_t out;          /* the answer, limit set; see rr__db_columns and rr__db_row */
     int64_t affected;               /* set by the driver; -1 at first */
     bool has_last_id;
     int64_t last_id;
     uint64_t stream;                /* SUBSCRIBE: the subscription's id, for rr__db_event */
+    bool transaction;               /* within one: a driver that was given jobs ahead refuses it (STATE) if there is none any more */
     bool more;                      /* STREAM: set by the driver at the end of a part */
     bool sent;                      /* set by the driver as soon as a byte of it may reach the server: from then on an error
                                        means "maybe executed", unless the server itself said that it failed */
@@ -51,7 +53,7 @@ typedef struct rr__db_driver {
     const char *schemes[4]; /* "mysql", "mariadb", NULL */
     rr__db_style_t style;
     bool backslashes;       /* '\'' is a quote within a string of its SQL */
-    bool multiplexed;       /* one connection takes any number of jobs at once, in order (Redis) */
+    bool multiplexed;       /* one connection takes many jobs at once, in order (Redis, SQLite) */
     unsigned pool_max;      /* 0 = any; SQLite: 1 */
     size_t state_size;      /* bytes of zeroed state a connection */
     /* What is wrong with the URL, besides its syntax. RR_OK, RR_EINVAL with why. Any thread. */
@@ -65,7 +67,8 @@ typedef struct rr__db_driver {
      * says which); the pool opens one beside its `pool` for that. When it is lost, the pool opens another and executes each
      * SUBSCRIBE anew there, and the next event of each says that some were lost. */
     void (*execute)(rr__db_connection_t *connection, rr__db_job_t *job);
-    /* The next part of the stream that `job` (the same, out emptied) opened: rr__db_done follows. */
+    /* The next part of the stream that `job` (the same, out emptied) opened: rr__db_done follows. A stream whose last part or an
+     * error was told is over: end_stream does not follow. */
     void (*fetch)(rr__db_connection_t *connection, rr__db_job_t *job);
     /* The rest of the stream is not wanted: rr__db_done follows. May cost the connection (rr__db_lost instead of waiting). */
     void (*end_stream)(rr__db_connection_t *connection, rr__db_job_t *job);
@@ -77,7 +80,8 @@ typedef struct rr__db_driver {
     const char *(*begin)(unsigned flags, const char **why);
     /* Is the connection inside a transaction? After COMMIT/ROLLBACK or an error; what the pool does then: roll back or close. */
     bool (*in_transaction)(rr__db_connection_t *connection);
-    /* Closes, whatever it is doing; every job on it ends by rr__db_done with CONNECTION first, from inside. rr__db_closed
+    /* Closes, whatever it is doing; every job on it ends by rr__db_done with CONNECTION first, from inside (one that a thread
+     * works on: as soon as it can). rr__db_closed
      * follows, never from inside, once nothing of it is left (handles closed, threads gone): then the state is freed. */
     void (*close)(rr__db_connection_t *connection);
 } rr__db_driver_t;
@@ -102,7 +106,7 @@ typedef struct rr__db_failure {
 
 /* version: the server's, copied; failure NULL or its error RR_DB_OK = open. */
 void rr__db_opened(rr__db_connection_t *connection, const char *version, const rr__db_failure_t *failure);
-/* The connection broke while idle (jobs on it were ended by the driver before). */
+/* The connection broke while idle (jobs on it were ended by the driver before). The pool calls close. */
 void rr__db_lost(rr__db_connection_t *connection, const rr__db_failure_t *failure);
 void rr__db_closed(rr__db_connection_t *connection);
 /* failure as above. broken: the connection can take no more jobs; the pool calls close. */
@@ -111,13 +115,15 @@ void rr__db_done(rr__db_connection_t *connection, rr__db_job_t *job, const rr__d
 void rr__db_event(rr__db_connection_t *connection, uint64_t subscription, const char *channel, size_t channel_size,
                   const char *pattern, size_t pattern_size, const void *payload, size_t size);
 
-/* Writing the answer: once the columns (also for none), then each row: `rr__db_row(job)` and a put a column. On the driver's
- * thread if it has one: nobody else touches the job meanwhile. BATCH and COMMANDS: see query.h. */
+/* Writing the answer: once the columns (also for none; again for each part of a stream), then each row: rr__db_row and a put a
+ * column. On the driver's thread if it has one: nobody else touches the job meanwhile. When job->out.status is not RR_OK the rest
+ * is for nothing: stop reading it; the pool makes the error. BATCH and COMMANDS: see query.h. */
 void rr__db_columns(rr__db_job_t *job, uint32_t count); /* then count × rr_datum_put_text(&job->out, RR_DATUM_TEXT, …) */
 void rr__db_row(rr__db_job_t *job, uint32_t count);
 /* The next parameter set of a BATCH or COMMANDS, its values behind it: their count, or a negative code. */
 RR_MUST_CHECK int rr__db_next_list(rr__db_job_t *job, rr_datum_reader_t *values);
-/* The parameters of one execution into `out` (placeholders of them, in their order). RR_OK; RR_EINVAL: their number differs. */
+/* The parameters of one execution into `out` (job->placeholders of them, in their order; names are matched). RR_OK; RR_EINVAL: their
+ * number or names differ, or one is a list (the pool has checked that before the job began). */
 RR_MUST_CHECK int rr__db_arrange(const rr__db_job_t *job, rr_datum_reader_t values, uint32_t count, rr_datum_t *out);
 
 #endif

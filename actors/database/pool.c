@@ -1,0 +1,392 @@
+/* pool.c: a database's connections: opened when they are needed, given work, closed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/database/database_impl.h"
+
+#define NS_PER_MS 1000000ull
+#define SAY_EVERY_NS (60ull * 1000 * NS_PER_MS) /* a server that stays away is logged so often */
+
+int rr__db_pool_init(rr__db_t *db) {
+    unsigned most = db->driver->pool_max;
+    db->pool_size = most && db->options->pool > most ? most : db->options->pool;
+    db->connections = calloc(db->pool_size + 1u, sizeof *db->connections);
+    if (!db->connections)
+        return RR_ENOMEM;
+    for (unsigned i = 0; i <= db->pool_size; i++) {
+        db->connections[i].db = db;
+        TAILQ_INIT(&db->connections[i].running);
+    }
+    return RR_OK;
+}
+
+/* ---- What drivers ask for ---- */
+
+void *rr__db_state(rr__db_connection_t *connection) { return connection->state; }
+const rr__db_url_t *rr__db_url(rr__db_connection_t *connection) { return &connection->db->arg->parts; }
+const rr_database_options_t *rr__db_options(rr__db_connection_t *connection) { return connection->db->options; }
+rr_loop_t *rr__db_loop(rr__db_connection_t *connection) { return connection->db->options->loop; }
+rr_system_t *rr__db_system(rr__db_connection_t *connection) { return connection->db->system; }
+
+static bool in_use(const rr__db_connection_t *connection) { return connection->in_flight > 0 || connection->reserved; }
+
+static void count_in_use(rr__db_t *db, bool before, bool after) {
+    if (before != after)
+        rr_count(&db->count.in_use, after ? 1 : (uint64_t)-1);
+}
+
+/* ---- Opening ---- */
+
+static bool is_listener(const rr__db_connection_t *connection) { return connection == &connection->db->connections[connection->db->pool_size]; }
+
+static void count_open(rr__db_t *db, int by) {
+    db->open += (unsigned)by;
+    rr_count(&db->count.open, (uint64_t)(int64_t)by);
+}
+
+static void on_retry(rr__db_timer_t *timer) {
+    rr__db_t *db = RR__DB_OF_TIMER(timer, rr__db_t, retry);
+    if (!TAILQ_EMPTY(&db->listening))
+        rr__db_listener(db);
+    rr__db_pump(db);
+}
+
+static void say_failure(rr__db_t *db) {
+    uint64_t now = rr__db_now(db);
+    if (db->failures > 1 && now < db->said_ns + SAY_EVERY_NS)
+        return;
+    db->said_ns = now;
+    rr_log(db->system, RR_WARN, "DB", "%s: cannot connect to %s: %s; it is tried again (%u times so far)", db->label,
+           db->arg->shown, db->last_failure.message, db->failures);
+}
+
+/* A wrong password or database stays wrong for a while: those who wait learn it at once. */
+static void fail_waiting(rr__db_t *db) {
+    while (db->ready_count > 0)
+        rr__db_end_failed(rr__db_ready_pop(db), &db->last_failure, RR_EXECUTED_NO);
+}
+
+static void open_failed(rr__db_t *db, const rr__db_failure_t *failure) {
+    const rr_database_options_t *options = db->options;
+    unsigned pause = options->retry_min_ms;
+    db->last_failure = *failure;
+    for (unsigned i = 0; i < db->failures && pause < options->retry_max_ms; i++)
+        pause *= 2;
+    pause = pause < options->retry_max_ms ? pause : options->retry_max_ms;
+    pause = pause / 2 + (unsigned)rr_random_below(&db->random, pause / 2 + 1);
+    db->failures++;
+    rr_count(&db->count.connect_failures, 1);
+    say_failure(db);
+    db->retry_ns = rr__db_after(db, pause);
+    rr__db_timer_set(db, &db->retry, pause, on_retry);
+    if (failure->error == RR_DB_AUTH && db->open == 0)
+        fail_waiting(db);
+}
+
+static void on_opening_over(rr__db_timer_t *timer) {
+    rr__db_connection_t *connection = RR__DB_OF_TIMER(timer, rr__db_connection_t, timer);
+    rr__db_failure_t failure = {.error = RR_DB_CONNECTION};
+    snprintf(failure.message, sizeof failure.message, "no connection within %u ms", connection->db->options->connect_timeout_ms);
+    rr__db_opened(connection, NULL, &failure);
+}
+
+static bool open_one(rr__db_connection_t *connection) {
+    rr__db_t *db = connection->db;
+    connection->state = calloc(1, db->driver->state_size);
+    if (!connection->state)
+        return false;
+    connection->link = RR__DB_OPENING;
+    db->opening++;
+    db->alive++;
+    rr__db_timer_set(db, &connection->timer, db->options->connect_timeout_ms, on_opening_over);
+    db->driver->open(connection);
+    return true;
+}
+
+void rr__db_opened(rr__db_connection_t *connection, const char *version, const rr__db_failure_t *failure) {
+    rr__db_t *db = connection->db;
+    if (connection->link != RR__DB_OPENING)
+        return; /* it was closed meanwhile */
+    rr__db_timer_clear(db, &connection->timer);
+    db->opening--;
+    connection->link = RR__DB_OPEN;
+    count_open(db, 1);
+    if (failure && failure->error != RR_DB_OK) {
+        rr__db_connection_close(connection);
+        open_failed(db, failure);
+    } else {
+        if (db->failures > 0) {
+            rr_log(db->system, RR_INFO, "DB", "%s: connected to %s after %u failures", db->label, db->arg->shown, db->failures);
+            rr_count(&db->count.reconnects, 1);
+        }
+        db->failures = 0;
+        db->retry_ns = 0;
+        connection->used_ns = rr__db_now(db);
+        snprintf(db->version, sizeof db->version, "%s", version ? version : "");
+        if (is_listener(connection))
+            rr__db_subscriptions_go(connection);
+    }
+    rr__db_pump(db);
+}
+
+/* ---- Closing ---- */
+
+static void detach(rr__db_connection_t *connection) {
+    bool before = in_use(connection);
+    rr__db_sessions_lost(connection);
+    connection->reserved = false;
+    count_in_use(connection->db, before, in_use(connection));
+    if (is_listener(connection))
+        rr__db_subscriptions_lost(connection);
+}
+
+void rr__db_connection_close(rr__db_connection_t *connection) {
+    rr__db_t *db = connection->db;
+    if (connection->link == RR__DB_CLOSED || connection->link == RR__DB_CLOSING)
+        return;
+    if (connection->link == RR__DB_OPEN)
+        count_open(db, -1);
+    else
+        db->opening--;
+    rr__db_timer_clear(db, &connection->timer);
+    connection->link = RR__DB_CLOSING;
+    db->driver->close(connection); /* ends its jobs */
+    detach(connection);
+}
+
+void rr__db_closed(rr__db_connection_t *connection) {
+    rr__db_t *db = connection->db;
+    free(connection->state);
+    connection->state = NULL;
+    connection->link = RR__DB_CLOSED;
+    db->alive--;
+    if (db->self)
+        rr__db_pump(db);
+    else
+        rr__db_release(db);
+}
+
+void rr__db_lost(rr__db_connection_t *connection, const rr__db_failure_t *failure) {
+    rr__db_t *db = connection->db;
+    if (connection->link != RR__DB_OPEN)
+        return;
+    rr_log(db->system, RR_DEBUG, "DB", "%s: a connection was lost: %s", db->label, failure->message);
+    rr_count(&db->count.reconnects, 1);
+    rr__db_connection_close(connection);
+    rr__db_pump(db);
+}
+
+void rr__db_pool_close(rr__db_t *db) {
+    rr__db_timer_clear(db, &db->retry);
+    rr__db_timer_clear(db, &db->sweep);
+    for (unsigned i = 0; i <= db->pool_size; i++)
+        rr__db_connection_close(&db->connections[i]);
+}
+
+/* ---- Idle ones ---- */
+
+static void on_sweep(rr__db_timer_t *timer) {
+    rr__db_t *db = RR__DB_OF_TIMER(timer, rr__db_t, sweep);
+    uint64_t idle = db->options->idle_ms * NS_PER_MS, now = rr__db_now(db);
+    for (unsigned i = db->pool_size; i-- > 0 && db->open > 1;) {
+        rr__db_connection_t *connection = &db->connections[i];
+        if (connection->link == RR__DB_OPEN && connection->in_flight == 0 && !connection->reserved && now - connection->used_ns >= idle)
+            rr__db_connection_close(connection);
+    }
+    if (db->open > 1)
+        rr__db_timer_set(db, &db->sweep, db->options->idle_ms / 2 + 1, on_sweep);
+}
+
+static void watch_idle(rr__db_t *db) {
+    if (db->options->idle_ms && db->open > 1 && !rr_wheel_pending(&db->sweep.node))
+        rr__db_timer_set(db, &db->sweep, db->options->idle_ms / 2 + 1, on_sweep);
+}
+
+/* ---- Giving work ---- */
+
+static unsigned window(const rr__db_t *db) { return db->driver->multiplexed ? RR__DB_WINDOW : 1; }
+
+static void on_grace_over(rr__db_timer_t *timer) {
+    rr__db_request_t *request = RR__DB_OF_TIMER(timer, rr__db_request_t, timer);
+    rr__db_connection_t *connection = request->connection;
+    rr_log(request->db->system, RR_WARN, "DB", "%s: a cancelled query did not end: its connection is closed", request->db->label);
+    rr__db_connection_close(connection);
+    rr__db_pump(connection->db);
+}
+
+void rr__db_cancel(rr__db_request_t *request, rr_db_error_t why) {
+    rr__db_t *db = request->db;
+    if (request->giving_up != RR_DB_OK)
+        return;
+    request->giving_up = why;
+    rr_count(&db->count.cancels, 1);
+    rr__db_timer_set(db, &request->timer, RR__DB_GRACE_MS, on_grace_over);
+    db->driver->cancel(request->connection, &request->job);
+}
+
+static void on_time_out(rr__db_timer_t *timer) {
+    rr__db_cancel(RR__DB_OF_TIMER(timer, rr__db_request_t, timer), RR_DB_TIMEOUT);
+}
+
+/* A driver gets it: on its connection's list, with the query's time. */
+static void give(rr__db_request_t *request, rr__db_connection_t *connection) {
+    rr__db_t *db = request->db;
+    bool before = in_use(connection);
+    rr__db_wait_over(request);
+    request->connection = connection;
+    request->place = RR__DB_RUNNING;
+    request->giving_up = RR_DB_OK;
+    request->started_ns = rr__db_now(db);
+    request->job.sent = false;
+    TAILQ_INSERT_TAIL(&connection->running, request, link);
+    connection->in_flight++;
+    if ((request->op == RR_DB_BEGIN || request->op == RR_DB_STREAM) && !request->transaction) {
+        connection->reserved = true;
+        connection->reserver = request;
+    }
+    count_in_use(db, before, true);
+    rr__db_timer_set(db, &request->timer, request->timeout_ms ? request->timeout_ms : db->options->query_timeout_ms, on_time_out);
+}
+
+void rr__db_start(rr__db_request_t *request, rr__db_connection_t *connection) {
+    give(request, connection);
+    request->db->driver->execute(connection, &request->job);
+}
+
+void rr__db_fetch(rr__db_request_t *request, rr__db_connection_t *connection) {
+    give(request, connection);
+    request->db->driver->fetch(connection, &request->job);
+}
+
+void rr__db_end_stream(rr__db_request_t *request, rr__db_connection_t *connection) {
+    give(request, connection);
+    request->db->driver->end_stream(connection, &request->job);
+}
+
+/* The free connection with least to do; of equals the first, so that the last ones fall idle. */
+static rr__db_connection_t *pick(rr__db_t *db) {
+    rr__db_connection_t *best = NULL;
+    unsigned most = window(db);
+    for (unsigned i = 0; i < db->pool_size; i++) {
+        rr__db_connection_t *connection = &db->connections[i];
+        if (connection->link != RR__DB_OPEN || connection->reserved || connection->in_flight >= most)
+            continue;
+        if (connection->in_flight == 0)
+            return connection;
+        if (!best || connection->in_flight < best->in_flight)
+            best = connection;
+    }
+    return best;
+}
+
+/* Opens as many as there are requests that wait, one at a time while the server is away; the first one even if nobody waits. */
+static void open_missing(rr__db_t *db) {
+    unsigned wanted = db->ready_count ? db->ready_count : db->open == 0;
+    if (db->failures > 0)
+        wanted = rr__db_now(db) >= db->retry_ns ? 1 : 0;
+    for (unsigned i = 0; i < db->pool_size && db->opening < wanted; i++) {
+        unsigned failures = db->failures;
+        if (db->connections[i].link == RR__DB_CLOSED && (!open_one(&db->connections[i]) || db->failures != failures))
+            break;
+    }
+    watch_idle(db);
+}
+
+void rr__db_pump(rr__db_t *db) {
+    rr__db_connection_t *connection;
+    if (db->pumping) {
+        db->pump_again = true;
+        return;
+    }
+    if (!db->self)
+        return;
+    db->pumping = true;
+    do {
+        db->pump_again = false;
+        while (db->ready_count > 0 && (connection = pick(db)))
+            rr__db_start(rr__db_ready_pop(db), connection);
+        if (!db->closing)
+            open_missing(db);
+    } while (db->pump_again);
+    db->pumping = false;
+}
+
+rr__db_connection_t *rr__db_listener(rr__db_t *db) {
+    rr__db_connection_t *connection = &db->connections[db->pool_size];
+    if (connection->link == RR__DB_CLOSED && !db->closing && rr__db_now(db) >= db->retry_ns)
+        open_one(connection);
+    return connection;
+}
+
+void rr__db_listen_again(rr__db_t *db) {
+    rr__db_timer_set(db, &db->retry, db->options->retry_min_ms, on_retry);
+}
+
+/* ---- Coming back ---- */
+
+void rr__db_connection_free(rr__db_connection_t *connection) {
+    bool reserved = connection->transaction || connection->stream || connection->reserver;
+    bool before = in_use(connection);
+    if (connection->reserved && !reserved) {
+        connection->reserved = false;
+        count_in_use(connection->db, before, in_use(connection));
+    }
+}
+
+/* It never went out: another connection may take it, if there is time left. */
+static bool try_again(rr__db_request_t *request, const rr__db_failure_t *failure) {
+    rr__db_t *db = request->db;
+    uint64_t waited = (rr__db_now(db) - request->arrived_ns) / NS_PER_MS;
+    if (failure->error != RR_DB_CONNECTION || request->job.sent || request->giving_up != RR_DB_OK || request->transaction ||
+        request->stream || request->subscription || !db->self || db->closing || waited >= db->options->acquire_timeout_ms)
+        return false;
+    rr_datum_drop(&request->job.out);
+    request->job.out.status = RR_OK;
+    rr__db_wait(request, db->options->acquire_timeout_ms - (unsigned)waited);
+    rr__db_ready(request);
+    return true;
+}
+
+static void settle(rr__db_request_t *request, rr__db_connection_t *connection, const rr__db_failure_t *failure) {
+    static const rr__db_failure_t none = {.error = RR_DB_OK};
+    failure = failure ? failure : &none;
+    if (request->subscription) {
+        rr__db_subscription_done(request, failure);
+        return;
+    }
+    if (try_again(request, failure))
+        return;
+    rr__db_measure(request);
+    if (rr__db_session_done(request, connection, failure))
+        return;
+    if (failure->error == RR_DB_OK) {
+        rr__db_end_good(request, 0);
+        return;
+    }
+    rr_executed_t executed;
+    rr__db_failure_t verdict = rr__db_verdict(request, failure, &executed);
+    rr__db_end_failed(request, &verdict, executed);
+}
+
+void rr__db_done(rr__db_connection_t *connection, rr__db_job_t *job, const rr__db_failure_t *failure, bool broken) {
+    rr__db_request_t *request = (rr__db_request_t *)job;
+    rr__db_t *db = connection->db;
+    bool before = in_use(connection);
+    TAILQ_REMOVE(&connection->running, request, link);
+    connection->in_flight--;
+    count_in_use(db, before, in_use(connection));
+    connection->used_ns = rr__db_now(db);
+    rr__db_timer_clear(db, &request->timer);
+    request->place = RR__DB_NOWHERE;
+    request->connection = NULL;
+    if (connection->reserver == request)
+        connection->reserver = NULL;
+    settle(request, connection, failure);
+    if (broken)
+        rr__db_connection_close(connection);
+    else if (connection->link == RR__DB_OPEN && connection->transaction)
+        rr__db_transaction_go(connection);
+    if (connection->link == RR__DB_OPEN)
+        rr__db_connection_free(connection);
+    rr__db_pump(db);
+}

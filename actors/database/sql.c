@@ -1,0 +1,331 @@
+#include "actors/database/sql.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/utf8.h"
+
+#define PLACEHOLDERS_MAX 65535u /* what the protocols count in 16 bits */
+
+uint64_t rr__sql_hash(const void *data, size_t size) {
+    const uint8_t *at = data;
+    uint64_t hash = 0x9e3779b97f4a7c15ull ^ size, word;
+    for (; size >= 8; at += 8, size -= 8) {
+        memcpy(&word, at, 8);
+        hash = (hash ^ word) * 0xff51afd7ed558ccdull;
+        hash ^= hash >> 32;
+    }
+    word = 0;
+    memcpy(&word, at, size);
+    hash = (hash ^ word) * 0xc4ceb9fe1a85ec53ull;
+    return hash ^ hash >> 29;
+}
+
+/* ---- What is left alone ---- */
+
+static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (unsigned char)c >= 0x80; }
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+typedef struct scan {
+    const rr__db_driver_t *driver;
+    const char *start, *end;
+    bool named;
+    bool native; /* no `?` so far: `$1` counts */
+    char *out;   /* NULL: counting only */
+    size_t size;
+    uint32_t count;
+    rr__sql_name_t *names;
+} scan_t;
+
+/* Behind a string or quoted name that begins at `at`. */
+static const char *behind_quote(const scan_t *scan, const char *at, bool backslashes) {
+    char quote = *at++;
+    for (; at < scan->end; at++) {
+        if (backslashes && *at == '\\' && at + 1 < scan->end)
+            at++;
+        else if (*at == quote)
+            return at + 1;
+    }
+    return at;
+}
+
+static const char *behind_line(const scan_t *scan, const char *at) {
+    const char *end = memchr(at, '\n', (size_t)(scan->end - at));
+    return end ? end + 1 : scan->end;
+}
+
+/* Comments nest in PostgreSQL only. */
+static const char *behind_comment(const scan_t *scan, const char *at) {
+    unsigned depth = 1;
+    for (at += 2; at + 1 < scan->end; at++) {
+        if (at[0] == '*' && at[1] == '/') {
+            at++;
+            if (--depth == 0)
+                return at + 1;
+        } else if (at[0] == '/' && at[1] == '*' && scan->driver->style == RR__DB_DOLLAR) {
+            at++;
+            depth++;
+        }
+    }
+    return scan->end;
+}
+
+/* Behind $tag$ … $tag$, or NULL if none begins here. */
+static const char *behind_dollars(const scan_t *scan, const char *at) {
+    const char *tag_end = at + 1;
+    while (tag_end < scan->end && (is_letter(*tag_end) || (is_digit(*tag_end) && tag_end > at + 1)))
+        tag_end++;
+    if (tag_end == scan->end || *tag_end != '$')
+        return NULL;
+    size_t size = (size_t)(tag_end + 1 - at);
+    const char *end = memmem(tag_end + 1, (size_t)(scan->end - tag_end - 1), at, size);
+    return end ? end + size : scan->end;
+}
+
+/* E'…' of PostgreSQL: a letter of its own before the quote. */
+static bool is_escape_string(const scan_t *scan, const char *at) {
+    return at > scan->start && (at[-1] == 'E' || at[-1] == 'e') &&
+           (at - 1 == scan->start || !(is_letter(at[-2]) || is_digit(at[-2])));
+}
+
+/* Behind what begins at `at` and holds no placeholder, or NULL. */
+static const char *behind_other(const scan_t *scan, const char *at) {
+    bool dollar = scan->driver->style == RR__DB_DOLLAR, two = at + 1 < scan->end;
+    switch (*at) {
+    case '\'':
+        return behind_quote(scan, at, scan->driver->backslashes || (dollar && is_escape_string(scan, at)));
+    case '"':
+        return behind_quote(scan, at, scan->driver->backslashes);
+    case '`':
+        return dollar ? NULL : behind_quote(scan, at, false);
+    case '-':
+        return two && at[1] == '-' ? behind_line(scan, at) : NULL;
+    case '#':
+        return scan->driver->backslashes ? behind_line(scan, at) : NULL;
+    case '/':
+        return two && at[1] == '*' ? behind_comment(scan, at) : NULL;
+    case ':':
+        return two && at[1] == ':' ? at + 2 : NULL;
+    case '$':
+        return dollar && !(at > scan->start && (is_letter(at[-1]) || is_digit(at[-1]))) ? behind_dollars(scan, at) : NULL;
+    default:
+        return NULL;
+    }
+}
+
+/* ---- Placeholders ---- */
+
+static void emit(scan_t *scan, const char *text, size_t size) {
+    if (scan->out)
+        memcpy(scan->out + scan->size, text, size);
+    scan->size += size;
+}
+
+static void emit_placeholder(scan_t *scan, uint32_t number) {
+    char text[16];
+    if (scan->driver->style == RR__DB_DOLLAR)
+        emit(scan, text, (size_t)snprintf(text, sizeof text, "$%u", number));
+    else
+        emit(scan, "?", 1);
+}
+
+/* PostgreSQL takes a name's value once, the others one for each `?`. */
+static void emit_named(scan_t *scan, const char *name, uint32_t size) {
+    if (scan->driver->style == RR__DB_DOLLAR) {
+        for (uint32_t i = 0; scan->names && i < scan->count; i++) {
+            if (scan->names[i].size == size && memcmp(scan->names[i].at, name, size) == 0) {
+                emit_placeholder(scan, i + 1);
+                return;
+            }
+        }
+    }
+    if (scan->names)
+        scan->names[scan->count] = (rr__sql_name_t){name, size};
+    emit_placeholder(scan, ++scan->count);
+}
+
+/* `$7` of PostgreSQL itself: as it is; the highest one counts. */
+static const char *native(scan_t *scan, const char *at) {
+    const char *from = at++;
+    uint32_t number = 0;
+    while (at < scan->end && is_digit(*at) && number <= PLACEHOLDERS_MAX)
+        number = number * 10 + (uint32_t)(*at++ - '0');
+    scan->count = number > scan->count ? number : scan->count;
+    emit(scan, from, (size_t)(at - from));
+    return at;
+}
+
+/* Handles the placeholder at `at`; behind it, or NULL if there is none. */
+static const char *placeholder(scan_t *scan, const char *at) {
+    bool two = at + 1 < scan->end;
+    if (*at == '?' && two && at[1] == '?') {
+        emit(scan, "?", 1);
+        return at + 2;
+    }
+    if (*at == '?' && !scan->named) {
+        emit_placeholder(scan, ++scan->count);
+        return at + 1;
+    }
+    if (*at == ':' && scan->named && two && is_letter(at[1])) {
+        const char *name = at + 1;
+        for (at += 2; at < scan->end && (is_letter(*at) || is_digit(*at));)
+            at++;
+        emit_named(scan, name, (uint32_t)(at - name));
+        return at;
+    }
+    if (*at == '$' && scan->native && two && is_digit(at[1]) && !(at > scan->start && (is_letter(at[-1]) || is_digit(at[-1]))))
+        return native(scan, at);
+    return NULL;
+}
+
+static void run(scan_t *scan) {
+    scan->size = scan->count = 0;
+    for (const char *at = scan->start; at < scan->end;) {
+        const char *behind = behind_other(scan, at);
+        if (behind) {
+            emit(scan, at, (size_t)(behind - at));
+            at = behind;
+            continue;
+        }
+        behind = placeholder(scan, at);
+        if (!behind) {
+            emit(scan, at, 1);
+            behind = at + 1;
+        }
+        at = behind;
+    }
+}
+
+/* ---- Translating ---- */
+
+static int wrong(char *why, size_t why_size, const char *text) {
+    snprintf(why, why_size, "%s", text);
+    return RR_EINVAL;
+}
+
+/* Counts first, then writes: names are known in the second run only, which for `$n` of names may take less room. */
+static int translate(rr__sql_t *sql, scan_t *scan, char *why, size_t why_size) {
+    run(scan);
+    if (scan->driver->style == RR__DB_DOLLAR && !scan->named && scan->count == 0) {
+        scan->native = true;
+        run(scan);
+    }
+    if (scan->count > PLACEHOLDERS_MAX)
+        return wrong(why, why_size, "the statement has over 65,535 placeholders");
+    sql->text = malloc(scan->size + 1);
+    scan->out = sql->text;
+    if (scan->named)
+        scan->names = sql->names = calloc(scan->count + 1u, sizeof *sql->names);
+    if (!sql->text || (scan->named && !sql->names))
+        return RR_ENOMEM;
+    run(scan);
+    sql->text[scan->size] = '\0';
+    sql->text_size = scan->size;
+    sql->placeholders = scan->count;
+    sql->hash = rr__sql_hash(sql->text, sql->text_size);
+    return RR_OK;
+}
+
+int rr__sql_translate(const rr__db_driver_t *driver, const char *source, size_t size, bool named, rr__sql_t **out, char *why,
+                      size_t why_size) {
+    if (!rr_utf8_valid((const uint8_t *)source, size))
+        return wrong(why, why_size, "the statement is not UTF-8");
+    if (memchr(source, 0, size))
+        return wrong(why, why_size, "the statement has a NUL in it");
+    rr__sql_t *sql = calloc(1, sizeof *sql);
+    if (!sql)
+        return RR_ENOMEM;
+    *sql = (rr__sql_t){.source = malloc(size + 1), .source_size = size, .named = named, .references = 1};
+    int rc = RR_ENOMEM;
+    if (sql->source) {
+        memcpy(sql->source, source, size);
+        scan_t scan = {.driver = driver, .start = sql->source, .end = sql->source + size, .named = named};
+        rc = translate(sql, &scan, why, why_size);
+    }
+    if (rc != RR_OK)
+        rr__sql_free(sql);
+    else
+        *out = sql;
+    return rc;
+}
+
+void rr__sql_free(rr__sql_t *sql) {
+    if (!sql)
+        return;
+    free(sql->source);
+    free(sql->text);
+    free(sql->names);
+    free(sql);
+}
+
+/* ---- Parameters ---- */
+
+static int fit_values(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size) {
+    if (count != sql->placeholders) {
+        snprintf(why, why_size, "the statement takes %u parameters, %u were given", sql->placeholders, count);
+        return RR_EINVAL;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        rr_datum_t datum;
+        if (rr_datum_get(&values, &datum) != RR_OK || datum.kind == RR_DATUM_LIST || datum.kind == RR_DATUM_ERROR)
+            return wrong(why, why_size, "a list is no parameter");
+    }
+    return RR_OK;
+}
+
+/* The value of that name: RR_OK, RR_ENOENT, or RR_EINVAL (no pairs of a text and a value). */
+static int find_value(rr_datum_reader_t values, uint32_t count, const rr__sql_name_t *name, rr_datum_t *out) {
+    for (uint32_t i = 0; i + 1 < count; i += 2) {
+        rr_datum_t key;
+        if (rr_datum_get(&values, &key) != RR_OK || key.kind != RR_DATUM_TEXT || rr_datum_get(&values, out) != RR_OK ||
+            out->kind == RR_DATUM_LIST || out->kind == RR_DATUM_ERROR)
+            return RR_EINVAL;
+        if (key.text.size == name->size && memcmp(key.text.data, name->at, name->size) == 0)
+            return RR_OK;
+    }
+    return RR_ENOENT;
+}
+
+static int fit_names(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size) {
+    rr_datum_t value;
+    for (uint32_t i = 0; i < sql->placeholders; i++) {
+        int rc = find_value(values, count, &sql->names[i], &value);
+        if (rc == RR_EINVAL)
+            return wrong(why, why_size, "named parameters are pairs of a name and a value that is no list");
+        if (rc != RR_OK) {
+            snprintf(why, why_size, "the parameter :%.*s was not given", (int)sql->names[i].size, sql->names[i].at);
+            return RR_EINVAL;
+        }
+    }
+    return count % 2 ? wrong(why, why_size, "named parameters are pairs of a name and a value") : RR_OK;
+}
+
+int rr__sql_fit(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size) {
+    return sql->named ? fit_names(sql, values, count, why, why_size) : fit_values(sql, values, count, why, why_size);
+}
+
+int rr__db_arrange(const rr__db_job_t *job, rr_datum_reader_t values, uint32_t count, rr_datum_t *out) {
+    const rr__sql_t *sql = job->sql;
+    if (!sql || (!sql->named && count != sql->placeholders))
+        return sql ? RR_EINVAL : RR_OK; /* a text of the driver's own takes none */
+    for (uint32_t i = 0; i < sql->placeholders; i++) {
+        int rc = sql->named ? find_value(values, count, &sql->names[i], &out[i]) : rr_datum_get(&values, &out[i]);
+        if (rc != RR_OK || out[i].kind == RR_DATUM_LIST || out[i].kind == RR_DATUM_ERROR)
+            return RR_EINVAL;
+    }
+    return RR_OK;
+}
+
+int rr__db_next_list(rr__db_job_t *job, rr_datum_reader_t *values) {
+    uint32_t count;
+    int rc = rr_datum_get_list(&job->parameters, &count);
+    if (rc != RR_OK)
+        return rc;
+    if (count > INT32_MAX)
+        return RR_ETOOBIG;
+    *values = job->parameters;
+    for (uint32_t i = 0; rc == RR_OK && i < count; i++)
+        rc = rr_datum_skip(&job->parameters);
+    values->end = job->parameters.at;
+    return rc == RR_OK ? (int)count : rc;
+}

@@ -1,0 +1,194 @@
+/* Addresses of databases, their parts and how they are shown; statements' placeholders in each driver's style. */
+#include <string.h>
+
+#include "actors/database/database_impl.h"
+#include "tests/unit/check_main.h"
+
+/* ---- Addresses ---- */
+
+static rr__db_url_t parse(const char *text) {
+    rr__db_url_t url;
+    char why[256] = "";
+    int rc = rr__db_url_parse(text, &url, why, sizeof why);
+    ck_assert_msg(rc == RR_OK, "%s: %s", text, why);
+    return url;
+}
+
+static void is_parts(const char *text, const char *user, const char *password, const char *host, unsigned port, const char *database) {
+    rr__db_url_t url = parse(text);
+    ck_assert_str_eq(url.user, user);
+    ck_assert_str_eq(url.password, password);
+    ck_assert_str_eq(url.host, host);
+    ck_assert_uint_eq(url.port, port);
+    ck_assert_str_eq(url.database, database);
+    rr__db_url_free(&url);
+}
+
+START_TEST(parts_of_addresses) {
+    is_parts("sqlite://./x.db", "", "", "", 0, "./x.db");
+    is_parts("sqlite:///var/lib/x%20y.db", "", "", "", 0, "/var/lib/x y.db");
+    is_parts("SQLite://:memory:", "", "", "", 0, ":memory:");
+    is_parts("postgresql://u:p@h:3307/d", "u", "p", "h", 3307, "d");
+    is_parts("postgres://u:p%40%2F%3a@h/d", "u", "p@/:", "h", 0, "d");
+    is_parts("postgresql://u:p@x@[::1]:3306/d", "u", "p@x", "::1", 3306, "d");
+    is_parts("postgresql://h", "", "", "h", 0, "");
+}
+END_TEST
+
+START_TEST(options_of_addresses) {
+    rr__db_url_t url = parse("postgresql://u@h/d?application_name=utf8mb4");
+    ck_assert_str_eq(rr__db_url_option(&url, "application_name"), "utf8mb4");
+    ck_assert_ptr_null(rr__db_url_option(&url, "other"));
+    rr__db_url_free(&url);
+}
+END_TEST
+
+static void is_wrong(const char *text, int code) {
+    const char *driver;
+    char why[256] = "";
+    ck_assert_int_eq(rr_database_check_url(text, &driver, why, sizeof why), code);
+    ck_assert_uint_gt(strlen(why), 0);
+    ck_assert_ptr_null(strstr(why, "secret"));
+}
+
+START_TEST(wrong_addresses) {
+    is_wrong("", RR_EINVAL);
+    is_wrong("game.db", RR_EINVAL);
+    is_wrong("://x", RR_EINVAL);
+    is_wrong("oracle://u:secret@h/d", RR_EUNSUPPORTED);
+    is_wrong("sqlite://", RR_EINVAL);
+    is_wrong("sqlite://x.db?mode=ro", RR_EINVAL);
+    is_wrong("postgresql://u:secret@h:0/d", RR_EINVAL);
+    is_wrong("postgresql://u:secret@h:65536/d", RR_EINVAL);
+    is_wrong("postgresql://u:secret/x@h/d", RR_EINVAL);
+    is_wrong("postgresql://u:secret@[::1/d", RR_EINVAL);
+    is_wrong("postgresql://u:secret@h/d/e", RR_EINVAL);
+    is_wrong("postgresql://u:secret@h/d?colour=red", RR_EINVAL);
+}
+END_TEST
+
+static void is_shown(const char *url, const char *expected) {
+    char out[200];
+    ck_assert_str_eq(rr_database_redact(url, out, sizeof out), expected);
+    for (size_t size = 0; size < sizeof out; size++) { /* whatever the room: no more than that, and nothing else */
+        char *exact = malloc(size ? size : 1);
+        rr_database_redact(url, exact, size);
+        ck_assert(size == 0 || strncmp(exact, expected, size - 1) == 0);
+        free(exact);
+    }
+}
+
+START_TEST(shown_without_secrets) {
+    is_shown("sqlite://./x.db", "sqlite://./x.db");
+    is_shown("mysql://u:secret@h:3306/d", "mysql://u:***@h:3306/d");
+    is_shown("mysql://u@h/d", "mysql://u@h/d");
+    is_shown("mysql://u:sec@ret@h/d", "mysql://u:***@h/d");
+    is_shown("mysql://u:sec/ret@h/d", "mysql://u:***@h/d");
+    is_shown("mysql://u:sec?ret@h/d", "mysql://u:***@h/d");
+    is_shown("mysql://h:3306/u/secret/d", "mysql://h:3306/u/***/d");
+    is_shown("mysql://h:3306/u/sec/ret/d", "mysql://h:3306/u/***/d");
+    is_shown("redis://:secret@h/0", "redis://:***@h/0");
+    is_shown("redis://secret@h/0", "redis://***@h/0");
+    is_shown("postgresql://u:secret@h/d?sslmode=require&password=secret", "postgresql://u:***@h/d?sslmode=require&password=***");
+    is_shown("secret", "***");
+}
+END_TEST
+
+/* ---- Placeholders ---- */
+
+static const rr__db_driver_t question = {.name = "q", .style = RR__DB_QUESTION},
+                             backslash = {.name = "b", .style = RR__DB_QUESTION, .backslashes = true},
+                             dollar = {.name = "d", .style = RR__DB_DOLLAR};
+
+static void becomes(const rr__db_driver_t *driver, bool named, const char *source, const char *expected, uint32_t placeholders) {
+    rr__sql_t *sql;
+    char why[200] = "";
+    int rc = rr__sql_translate(driver, source, strlen(source), named, &sql, why, sizeof why);
+    ck_assert_msg(rc == RR_OK, "%s: %s", source, why);
+    ck_assert_str_eq(sql->text, expected);
+    ck_assert_uint_eq(sql->text_size, strlen(expected));
+    ck_assert_msg(sql->placeholders == placeholders, "%s: %u", source, sql->placeholders);
+    rr__sql_free(sql);
+}
+
+START_TEST(by_position) {
+    becomes(&question, false, "SELECT ?, ?", "SELECT ?, ?", 2);
+    becomes(&dollar, false, "SELECT ?, ?", "SELECT $1, $2", 2);
+    becomes(&dollar, false, "SELECT j ?? 'k', ?", "SELECT j ? 'k', $1", 1);
+    becomes(&dollar, false, "SELECT $2, $1, '$9'", "SELECT $2, $1, '$9'", 2); /* its own */
+    becomes(&dollar, false, "SELECT a$1, ?", "SELECT a$1, $1", 1);
+    becomes(&question, false, "SELECT :a", "SELECT :a", 0);
+    becomes(&question, false, "", "", 0);
+}
+END_TEST
+
+START_TEST(by_name) {
+    becomes(&question, true, "SELECT :a, :b_2, :a", "SELECT ?, ?, ?", 3);
+    becomes(&dollar, true, "SELECT :a, :b_2, :a", "SELECT $1, $2, $1", 2);
+    becomes(&dollar, true, "SELECT :a::int, x::text", "SELECT $1::int, x::text", 1);
+    becomes(&dollar, true, "SELECT j ? 'k' AND :a", "SELECT j ? 'k' AND $1", 1);
+    becomes(&backslash, true, "SET @a := 1, b = :b", "SET @a := 1, b = ?", 1);
+}
+END_TEST
+
+START_TEST(what_is_left_alone) {
+    becomes(&dollar, false, "SELECT '?', '''?', \"?\", ?", "SELECT '?', '''?', \"?\", $1", 1);
+    becomes(&dollar, false, "SELECT '\\', ?", "SELECT '\\', $1", 1);                        /* no backslashes there */
+    becomes(&dollar, false, "SELECT E'\\'?', ?", "SELECT E'\\'?', $1", 1);                  /* but here */
+    becomes(&dollar, false, "SELECT type'\\', ?", "SELECT type'\\', $1", 1);                /* nor here */
+    becomes(&backslash, false, "SELECT '\\'?', \"\\\"?\", `?`, ?", "SELECT '\\'?', \"\\\"?\", `?`, ?", 1);
+    becomes(&dollar, false, "SELECT ? -- ?\n, ?", "SELECT $1 -- ?\n, $2", 2);
+    becomes(&backslash, false, "SELECT ? # ?\n, ?", "SELECT ? # ?\n, ?", 2);
+    becomes(&dollar, false, "SELECT /* ? /* ? */ ? */ ?", "SELECT /* ? /* ? */ ? */ $1", 1); /* they nest */
+    becomes(&question, false, "SELECT /* ? /* ? */ ?", "SELECT /* ? /* ? */ ?", 1);          /* they do not */
+    becomes(&dollar, false, "SELECT $$?$$, $a$ ? $$ ? $a$, ?", "SELECT $$?$$, $a$ ? $$ ? $a$, $1", 1);
+    becomes(&dollar, false, "SELECT '?", "SELECT '?", 0); /* never closed: the server's affair */
+    becomes(&dollar, false, "SELECT /* ?", "SELECT /* ?", 0);
+    becomes(&dollar, false, "SELECT $a$ ?", "SELECT $a$ ?", 0);
+}
+END_TEST
+
+START_TEST(wrong_statements) {
+    rr__sql_t *sql;
+    char why[200] = "";
+    ck_assert_int_eq(rr__sql_translate(&question, "a\0b", 3, false, &sql, why, sizeof why), RR_EINVAL);
+    ck_assert_int_eq(rr__sql_translate(&question, "\xff", 1, false, &sql, why, sizeof why), RR_EINVAL);
+    char *many = malloc(65536 + 1);
+    memset(many, '?', 65536);
+    for (size_t i = 1; i < 65536; i += 2)
+        many[i] = ',';
+    ck_assert_int_eq(rr__sql_translate(&question, many, 65536, false, &sql, why, sizeof why), RR_OK);
+    ck_assert_uint_eq(sql->placeholders, 32768);
+    rr__sql_free(sql);
+    free(many);
+    ck_assert_int_eq(rr__sql_translate(&dollar, "SELECT $65536", 13, false, &sql, why, sizeof why), RR_EINVAL);
+    ck_assert_int_eq(rr__sql_translate(&dollar, "SELECT $99999999999999999999", 28, false, &sql, why, sizeof why), RR_EINVAL);
+}
+END_TEST
+
+START_TEST(parameters_of_statements) {
+    rr__sql_t *sql;
+    rr_datum_t out[3];
+    rr_datum_writer_t writer = {0};
+    char why[200] = "";
+    ck_assert_int_eq(rr__sql_translate(&question, "SELECT :a, :b, :a", 17, true, &sql, why, sizeof why), RR_OK);
+    rr_datum_put_text(&writer, RR_DATUM_TEXT, "b", 1);
+    rr_datum_put_int(&writer, 2);
+    rr_datum_put_text(&writer, RR_DATUM_TEXT, "a", 1);
+    rr_datum_put_int(&writer, 1);
+    rr_datum_reader_t values = rr_datum_reader(writer.data, writer.size);
+    ck_assert_int_eq(rr__sql_fit(sql, values, 4, why, sizeof why), RR_OK);
+    ck_assert_int_eq(rr__sql_fit(sql, values, 2, why, sizeof why), RR_EINVAL);
+    ck_assert_str_eq(why, "the parameter :a was not given");
+    rr__db_job_t job = {.sql = sql, .placeholders = sql->placeholders};
+    ck_assert_int_eq(rr__db_arrange(&job, values, 4, out), RR_OK);
+    ck_assert_int_eq(out[0].number, 1);
+    ck_assert_int_eq(out[1].number, 2);
+    ck_assert_int_eq(out[2].number, 1);
+    rr__sql_free(sql);
+    rr_datum_drop(&writer);
+}
+END_TEST
+
+CHECK_MAIN("database_text", parts_of_addresses, options_of_addresses, wrong_addresses, shown_without_secrets, by_position, by_name,
+           what_is_left_alone, wrong_statements, parameters_of_statements)
