@@ -190,18 +190,22 @@ typedef struct order {
     uint64_t incarnation;
 } order_t;
 
-static rr__link_t *find_incarnation(rr__link_t *list, unsigned node, uint64_t incarnation) {
-    for (rr__link_t *link = list; link; link = link->next) {
-        if (link->node == node && link->peer.incarnation == incarnation && !link->ended) {
-            return link;
-        }
+/* Whose end is decided, or the other one: a node that is told of anew gets a new link, while its earlier one ends still. */
+static rr__link_t *find_attached(const order_t *order, bool doomed) {
+    rr_mesh_t *mesh = order->mesh;
+    rr__link_t *link = mesh->links;
+    pthread_mutex_lock(&mesh->lock);
+    while (link && (link->node != order->node || link->peer.incarnation != order->incarnation || link->ended ||
+                    (link->superseded || link->forgotten) != doomed)) {
+        link = link->next;
     }
-    return NULL;
+    pthread_mutex_unlock(&mesh->lock);
+    return link;
 }
 
 static void run_want(void *context) {
     order_t *order = context;
-    rr__link_t *link = find_incarnation(order->mesh->links, order->node, order->incarnation);
+    rr__link_t *link = find_attached(order, false);
     if (link) {
         rr__link_want(link);
     }
@@ -210,30 +214,29 @@ static void run_want(void *context) {
 
 static void run_end(void *context) {
     order_t *order = context;
-    rr_mesh_t *mesh = order->mesh;
-    rr__link_t *link = find_incarnation(mesh->links, order->node, order->incarnation);
+    rr__link_t *link = find_attached(order, true);
     if (link) {
         rr__link_end(link, link->superseded ? "another process has its node id now" : "it is known to be gone");
     }
     free(order);
 }
 
-/* A link whose proxy has not begun yet learns its orders when it is attached. */
+/* The link that is known now is wanted, or is over: from here on it is another one that a node of the same incarnation gets.
+ * True: its proxy has not begun yet, it learns that when it is attached. */
 static bool note_order(rr_mesh_t *mesh, unsigned node, uint64_t incarnation, bool ends) {
     pthread_mutex_lock(&mesh->lock);
-    rr__link_t *link = find_incarnation(mesh->fresh, node, incarnation);
+    rr__link_t **slot = slot_of(mesh->known, node, false);
+    rr__link_t *link = slot && *slot && (*slot)->peer.incarnation == incarnation ? *slot : NULL;
+    bool fresh = link && !link->attached;
     if (link) {
         link->forgotten = link->forgotten || ends;
-        link->eager = true;
+        link->eager = link->eager || !ends;
     }
     pthread_mutex_unlock(&mesh->lock);
-    return link != NULL;
+    return fresh;
 }
 
 static int order(rr_mesh_t *mesh, unsigned node, uint64_t incarnation, void (*fn)(void *context)) {
-    if (note_order(mesh, node, incarnation, fn == run_end)) {
-        return RR_OK;
-    }
     order_t *order = malloc(sizeof *order);
     if (!order) {
         return RR_ENOMEM;
@@ -268,7 +271,7 @@ static int put_link(rr_mesh_t *mesh, const rr_node_identity_t *peer, rr__link_t 
         return RR_ENOMEM;
     }
     *old = *slot;
-    if (*old && (*old)->peer.incarnation == peer->incarnation) {
+    if (*old && (*old)->peer.incarnation == peer->incarnation && !(*old)->forgotten) {
         if (peer->address[0]) {
             memcpy((*old)->peer.address, peer->address, sizeof peer->address);
         }
@@ -332,14 +335,14 @@ int rr__mesh_add(rr_mesh_t *mesh, const rr_node_identity_t *peer, bool eager, rr
 
 int rr_mesh_peer(rr_mesh_t *mesh, const rr_node_identity_t *peer, bool eager) {
     int rc = rr__mesh_add(mesh, peer, eager, NULL);
-    if (rc == RR_OK && eager) {
+    if (rc == RR_OK && eager && !note_order(mesh, peer->node, peer->incarnation, false)) {
         rc = order(mesh, peer->node, peer->incarnation, run_want);
     }
     return rc;
 }
 
 void rr_mesh_forget(rr_mesh_t *mesh, unsigned node, uint64_t incarnation) {
-    if (order(mesh, node, incarnation, run_end) != RR_OK) {
+    if (!note_order(mesh, node, incarnation, true) && order(mesh, node, incarnation, run_end) != RR_OK) {
         rr_log(mesh->system, RR_ERROR, "LINK", "no memory to forget node %u now: it ends after %u ms of silence", node,
                mesh->options.down_ms);
     }

@@ -491,6 +491,27 @@ START_TEST(crossed_dials_end_with_one_connection) {
 }
 END_TEST
 
+START_TEST(forgotten_and_told_of_at_once) {
+    node_t a, b;
+    node_start(&a, 1, NULL);
+    node_start(&b, 2, NULL);
+    node_tell(&b, &a, "", false);
+    node_tell(&a, &b, NULL, true);
+    for (unsigned i = 0; i < 20; i++) {
+        EVENTUALLY(5000, node_link(&a, 2).state == RR_LINK_UP);
+        int ups = atomic_load(&a.states[RR_LINK_UP]), downs = atomic_load(&a.states[RR_LINK_DOWN]);
+        rr_mesh_forget(a.mesh, 2, b.who.incarnation);
+        node_tell(&a, &b, NULL, true); /* while the earlier link still ends: gets one of its own */
+        EVENTUALLY(5000, atomic_load(&a.states[RR_LINK_UP]) > ups);
+        ck_assert_int_eq(atomic_load(&a.states[RR_LINK_DOWN]), downs + 1);
+        ck_assert_uint_ne(rr_route(a.system, 2), RR_NOBODY);
+    }
+    EVENTUALLY(5000, rr_mesh_list(a.mesh, NULL, 0) == 1);
+    node_stop(&a);
+    node_stop(&b);
+}
+END_TEST
+
 START_TEST(peers_are_bounded) {
     node_t a;
     rr_mesh_options_t o;
@@ -515,4 +536,5 @@ RUN_TESTS("mesh", a_wrong_key_is_refused, no_key_is_a_wrong_key, another_group_i
           without_a_key_only_loopback_is_bound, garbage_is_refused_and_counted, another_version_is_told_so,
           strangers_are_bounded_in_number_and_time, a_member_that_breaks_the_protocol_is_cut,
           a_malformed_record_ends_only_that_session, a_node_joins_and_links, a_join_that_fails_says_why,
-          another_incarnation_is_another_session, crossed_dials_end_with_one_connection, an_address_that_belongs_to_another_now, peers_are_bounded)
+          another_incarnation_is_another_session, crossed_dials_end_with_one_connection, an_address_that_belongs_to_another_now,
+          forgotten_and_told_of_at_once, peers_are_bounded)
