@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/random.h"
+
 #define EPOCH_2020 1577836800ll /* terms are seconds since then at least: they last until 2156 */
 #define IDS 65534u
 
@@ -116,16 +118,28 @@ static uint32_t next_term(unsigned long last) {
     return (uint32_t)last + 1;
 }
 
+/* Where a new file's numbers begin. If an earlier one was lost, its nodes' numbers may still be in use, or in others' hands: by
+ * addresses that begin with them. */
+static int first_number(content_t *content, char *why, size_t why_size) {
+    uint32_t draw;
+    if (rr_random_os(&draw, sizeof draw) != RR_OK)
+        return fail(RR_EIO, why, why_size, "no randomness");
+    content->next_id = 1 + draw % (IDS - RR_STATE_IDS);
+    return RR_OK;
+}
+
 int rr_state_file_open(const char *path, rr_state_file_t *out, char *why, size_t why_size) {
     *out = (rr_state_file_t){.lock_fd = -1};
     if (strlen(path) >= sizeof out->path)
         return fail(RR_ETOOBIG, why, why_size, "the path of the master's state file is too long");
     strcpy(out->path, path);
-    content_t content = {.next_id = 1};
+    content_t content = {0};
     bool there;
     int rc = lock(out, why, why_size);
     if (rc == RR_OK)
         rc = load(path, &content, &there, why, why_size);
+    if (rc == RR_OK && !there)
+        rc = first_number(&content, why, why_size);
     if (rc == RR_OK) {
         out->term = next_term(content.term);
         out->first_id = (unsigned)content.next_id;

@@ -3,7 +3,7 @@
  * A start takes the next term and the next block of ids, and has both on the disk (write beside, fsync, rename, fsync the
  * folder) before it returns. FILE.lock is locked (flock) as long as the master lives: a second one on the same file is
  * refused, also while the first is stopped. A lost file costs nothing but the grace: terms follow the wall clock, so a new
- * file's is greater than all before it too. */
+ * file's is greater than all before it too, and its ids begin at a random one. */
 #ifndef RR_ACTORS_STATE_FILE_H
 #define RR_ACTORS_STATE_FILE_H
 

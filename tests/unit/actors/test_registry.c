@@ -131,12 +131,14 @@ START_TEST(a_lost_file_costs_only_time) {
     make_folder();
     ck_assert_int_eq(rr_state_file_open(path, &one, why, sizeof why), RR_OK);
     uint32_t last = one.term;
+    unsigned number = one.first_id;
     rr_state_file_close(&one, true);
     ck_assert_int_eq(unlink(path), 0);
     struct timespec pause = {1, 100000000}; /* terms follow the clock, whose unit is a second */
     nanosleep(&pause, NULL);
     ck_assert_int_eq(rr_state_file_open(path, &one, why, sizeof why), RR_OK);
     ck_assert_uint_gt(one.term, last);
+    ck_assert_uint_ne(one.first_id, number); /* but once in 63,486 times */
     ck_assert(one.grace);
     rr_state_file_close(&one, true);
     drop_folder();
