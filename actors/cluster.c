@@ -1,4 +1,4 @@
-#include "actors/cluster.h"
+#include "actors/cluster_impl.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@
 
 struct rr_cluster {
     rr_system_t *system;
-    rr_loop_t *loop;
+    rr__cluster_base_t base;
     bool seek, seeking; /* a master that may have been started anew: wanted, under way. Loop thread */
     rr_master_t *master; /* NULL on a member */
     rr_member_t *member;
@@ -198,7 +198,7 @@ static void seek_now(void *context) {
 /* Not from inside the mesh's own work. */
 static void seek(rr_cluster_t *cluster, bool on) {
     cluster->seek = on;
-    int rc = rr_loop_post(cluster->loop, seek_now, cluster);
+    int rc = cluster->base.post(cluster->base.from, seek_now, cluster);
     if (rc != RR_OK && rc != RR_ESTOPPING && on)
         rr_log(cluster->system, RR_ERROR, "NAMES", "a new master cannot be looked for: out of memory");
 }
@@ -313,8 +313,7 @@ static const rr_member_links_t links = {.peer = add_peer, .forget = forget_peer,
 
 /* ---- Making ---- */
 
-static int make_master(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_options_t *options, char *why,
-                       size_t why_size) {
+static int make_master(rr_cluster_t *cluster, const rr_cluster_options_t *options, char *why, size_t why_size) {
     rr_master_options_t master = {
         .self = cluster->self,
         .name = options->broker,
@@ -324,7 +323,7 @@ static int make_master(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_
         .margin_ms = options->margin_ms,
         .max_nodes = 1024,
         .max_names = 65536,
-        .executor = rr_loop_executor(loop),
+        .executor = cluster->base.executor,
     };
     int rc = rr_master_create(cluster->system, &master, &cluster->master);
     if (rc != RR_OK)
@@ -333,8 +332,7 @@ static int make_master(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_
     return RR_OK;
 }
 
-static int make_mesh(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_options_t *options, char *why,
-                     size_t why_size) {
+static int make_mesh(rr_cluster_t *cluster, const rr_cluster_options_t *options, char *why, size_t why_size) {
     rr_mesh_options_t mesh;
     rr_mesh_options_init(&mesh);
     if (options->mesh)
@@ -345,7 +343,7 @@ static int make_mesh(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_op
     mesh.key_size = options->key_size;
     mesh.handler = &mesh_handler;
     mesh.context = cluster;
-    int rc = rr_mesh_create(loop, &mesh, &cluster->mesh, why, why_size);
+    int rc = cluster->base.mesh(cluster->base.from, &mesh, &cluster->mesh, why, why_size);
     if (rc == RR_OK && !cluster->self.address[0])
         snprintf(cluster->self.address, sizeof cluster->self.address, "%s", rr_mesh_address(cluster->mesh));
     return rc;
@@ -364,8 +362,7 @@ static void find_place(char *out, size_t size) {
         snprintf(out, size, "%s:%llu", boot, (unsigned long long)space.st_ino);
 }
 
-static int make_member(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_options_t *options, char *why,
-                       size_t why_size) {
+static int make_member(rr_cluster_t *cluster, const rr_cluster_options_t *options, char *why, size_t why_size) {
     if (options->listen) /* else nothing proves anything */
         find_place(cluster->place, sizeof cluster->place);
     if (cluster->master)
@@ -379,7 +376,7 @@ static int make_member(rr_cluster_t *cluster, rr_loop_t *loop, const rr_cluster_
         .registry = &rr_registry_builtin,
         .links = &links,
         .links_context = cluster,
-        .executor = rr_loop_executor(loop),
+        .executor = cluster->base.executor,
         .drain = options->drain,
         .lost = options->lost,
         .context = options->context,
@@ -403,15 +400,15 @@ static int add_metrics(rr_cluster_t *cluster) {
     return rc;
 }
 
-int rr_cluster_create(rr_system_t *system, rr_loop_t *loop, const rr_cluster_options_t *options,
-                      rr_cluster_ticket_t *ticket, rr_cluster_t **out, char *why, size_t why_size) {
+int rr__cluster_create(rr_system_t *system, const rr__cluster_base_t *base, const rr_cluster_options_t *options,
+                       rr_cluster_ticket_t *ticket, rr_cluster_t **out, char *why, size_t why_size) {
     rr_cluster_t *cluster = calloc(1, sizeof *cluster);
     if (!cluster) {
         rr_cluster_ticket_drop(ticket);
         return fail(RR_ENOMEM, why, why_size, "out of memory");
     }
     cluster->system = system;
-    cluster->loop = loop;
+    cluster->base = *base;
     cluster->state = ticket->state;
     ticket->state.lock_fd = -1;
     cluster->self = ticket->self;
@@ -419,11 +416,11 @@ int rr_cluster_create(rr_system_t *system, rr_loop_t *loop, const rr_cluster_opt
     int rc = copy_text(cluster->master_address, sizeof cluster->master_address, options->master, "master's address", why,
                        why_size);
     if (rc == RR_OK && !options->master)
-        rc = make_master(cluster, loop, options, why, why_size);
+        rc = make_master(cluster, options, why, why_size);
     if (rc == RR_OK)
-        rc = make_mesh(cluster, loop, options, why, why_size);
+        rc = make_mesh(cluster, options, why, why_size);
     if (rc == RR_OK)
-        rc = make_member(cluster, loop, options, why, why_size);
+        rc = make_member(cluster, options, why, why_size);
     if (rc == RR_OK && (rc = add_metrics(cluster)) != RR_OK)
         rc = fail(rc, why, why_size, "out of memory");
     if (rc == RR_OK)
@@ -431,6 +428,23 @@ int rr_cluster_create(rr_system_t *system, rr_loop_t *loop, const rr_cluster_opt
     else
         rr_cluster_destroy(cluster);
     return rc;
+}
+
+static int post_to_loop(void *loop, void (*fn)(void *context), void *context) { return rr_loop_post(loop, fn, context); }
+
+static int mesh_on_loop(void *loop, const rr_mesh_options_t *options, rr_mesh_t **out, char *why, size_t why_size) {
+    return rr_mesh_create(loop, options, out, why, why_size);
+}
+
+int rr_cluster_create(rr_system_t *system, rr_loop_t *loop, const rr_cluster_options_t *options,
+                      rr_cluster_ticket_t *ticket, rr_cluster_t **out, char *why, size_t why_size) {
+    rr__cluster_base_t base = {
+        .executor = rr_loop_executor(loop), .post = post_to_loop, .mesh = mesh_on_loop, .from = loop};
+    return rr__cluster_create(system, &base, options, ticket, out, why, why_size);
+}
+
+int rr__cluster_admit(rr_cluster_t *master, rr_node_identity_t *who, rr_node_identity_t *self, char *why, size_t why_size) {
+    return on_join(master, who, self, why, why_size);
 }
 
 void rr_cluster_draining(rr_cluster_t *cluster) { rr_member_draining(cluster->member); }

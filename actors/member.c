@@ -470,8 +470,8 @@ static void answer_links(rr_actor_t *self, rr_member_t *member, rr_message_t *ms
 
 static void give_up(rr_member_t *member, rr_message_t *msg) {
     char why[RR_REG_WHY];
-    if (!member->fenced || member->lost)
-        return; /* anybody could say so; and it says so again */
+    if (rr_system_boot_ns(member->system) < member->until_ns || member->lost)
+        return; /* with a lease, or once more: anybody could say so; and it says so again */
     snprintf(why, sizeof why, "%.*s", (int)rr_message_size(msg), (const char *)rr_message_data(msg));
     on_lost(member, why);
 }

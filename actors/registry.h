@@ -10,7 +10,7 @@
 
 #include "net/mesh.h"
 
-typedef enum rr_node_status { RR_NODE_ALIVE = 0, RR_NODE_SUSPECT, RR_NODE_DRAINING, RR_NODE_GONE } rr_node_status_t;
+typedef enum rr_node_status { RR_NODE_ALIVE = 0, RR_NODE_SUSPECT, RR_NODE_DRAINING } rr_node_status_t;
 const char *rr_node_status_name(rr_node_status_t status);
 
 typedef struct rr_registry rr_registry_t;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 const char *rr_node_status_name(rr_node_status_t status) {
-    static const char *const names[] = {"alive", "suspect", "draining", "gone"};
+    static const char *const names[] = {"alive", "suspect", "draining"};
     return (unsigned)status < sizeof names / sizeof names[0] ? names[status] : "unknown";
 }
 

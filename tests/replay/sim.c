@@ -215,6 +215,8 @@ static int put(rr_stream_t *stream, const void *head, size_t head_size, const vo
         to->first = c;
     }
     to->last = c;
+    sim->bytes += size;
+    sim->writes++;
     from->flying += size;
     from->above = from->above || pending(stream) > from->limit / 4;
     const sim_path_t *path = &sim->paths[from->life->place][to->life->place];
@@ -543,34 +545,55 @@ static int carry(void *from, const rr__carrier_handler_t *handler, void *context
 
 /* ---- Lives ---- */
 
-sim_life_t *sim_start(sim_t *sim, unsigned place, const rr_mesh_options_t *options, rr_level_t log_level, void *user) {
+sim_life_t *sim_boot(sim_t *sim, unsigned place, unsigned node, uint64_t incarnation, rr_level_t log_level, void *user) {
     sim_life_t *life = must(calloc(1, sizeof *life));
-    *life = (sim_life_t){.sim = sim, .place = place, .node = options->self.node, .incarnation = options->self.incarnation, .user = user};
+    *life = (sim_life_t){.sim = sim, .place = place, .node = node, .incarnation = incarnation, .user = user};
     rr_options_t system;
-    rr_mesh_options_t mesh = *options;
-    char why[300], listen[16];
     rr_options_init(&system);
     system.node = life->node;
     system.max_actors = 1000;
     system.seed = rr_random_next(&sim->random) | 1;
     system.log_level = log_level;
+    system.log_screen = log_level > RR_FATAL;
     system.replay = true;
     rr_pool_options_t pool = {.name = "sim"};
-    snprintf(listen, sizeof listen, "sim:%u", place);
-    mesh.listen = listen;
     if (rr_system_create(&life->system, &system) != RR_OK || rr_pool_create(life->system, &pool, &life->executor) != RR_OK ||
         rr_system_start(life->system) != RR_OK) {
         abort();
     }
     life->executor->pinned = true;
     rr_clock_set(&life->system->clock, sim->now);
-    if (rr__mesh_create(life->system, carry, life, &mesh, &life->mesh, why, sizeof why) != RR_OK) {
-        fprintf(stderr, "%s\n", why);
-        abort();
-    }
     life->next = sim->lives;
     sim->lives = life;
     sim->at[place] = life;
+    return life;
+}
+
+int sim_mesh(void *from, const rr_mesh_options_t *options, rr_mesh_t **out, char *why, size_t why_size) {
+    sim_life_t *life = from;
+    rr_mesh_options_t mesh = *options;
+    char listen[16];
+    snprintf(listen, sizeof listen, "sim:%u", life->place);
+    mesh.listen = listen;
+    int rc = rr__mesh_create(life->system, carry, life, &mesh, &life->mesh, why, why_size);
+    if (rc == RR_OK) {
+        *out = life->mesh;
+    }
+    return rc;
+}
+
+int sim_post(void *life, void (*fn)(void *context), void *context) {
+    return carrier_post(life, fn, context);
+}
+
+sim_life_t *sim_start(sim_t *sim, unsigned place, const rr_mesh_options_t *options, rr_level_t log_level, void *user) {
+    sim_life_t *life = sim_boot(sim, place, options->self.node, options->self.incarnation, log_level, user);
+    rr_mesh_t *mesh;
+    char why[300];
+    if (sim_mesh(life, options, &mesh, why, sizeof why) != RR_OK) {
+        fprintf(stderr, "%s\n", why);
+        abort();
+    }
     return life;
 }
 
@@ -632,7 +655,11 @@ void sim_kill(sim_life_t *life, bool polite, bool tell) {
     sim->trace = (sim->trace ^ rr_replay_trace(life->system)) * 0x9e3779b97f4a7c15ull;
     rr_system_stop(life->system);
     run_all_posted(life);
-    rr_mesh_destroy(life->mesh);
+    if (life->end) {
+        life->end(life);
+    } else {
+        rr_mesh_destroy(life->mesh);
+    }
     rr_system_destroy(life->system);
     life->system = NULL;
     life->mesh = NULL;
@@ -682,6 +709,13 @@ static bool is_paused(const sim_life_t *life) {
     return life->paused_until > life->sim->now;
 }
 
+void sim_enter(sim_t *sim, sim_life_t *life) {
+    if (life) {
+        rr_clock_set(&life->system->clock, sim->now);
+    }
+    sim->inside = life;
+}
+
 static void handle(sim_t *sim, event_t *event) {
     sim_life_t *life = event->life;
     if (!event->fn || (life && life->died_ns)) {
@@ -692,12 +726,9 @@ static void handle(sim_t *sim, event_t *event) {
         sim_at(sim, life->paused_until, life, event->fn, event->context, event->argument);
         return;
     }
-    if (life) {
-        rr_clock_set(&life->system->clock, sim->now);
-    }
-    sim->inside = life;
+    sim_enter(sim, life);
     event->fn(event->context, event->argument);
-    sim->inside = NULL;
+    sim_enter(sim, NULL);
 }
 
 static uint64_t next_time(sim_t *sim) {
@@ -718,6 +749,7 @@ static void run_life(sim_life_t *life) {
     if (sim_chance(life->sim, 10)) {
         run_deferred(life);
     }
+    rr_clock_set(&life->system->clock, life->sim->now); /* a pause is over for it at once */
     (void)rr_replay_run_until(life->system, life->sim->now);
     run_deferred(life);
 }

@@ -8,7 +8,7 @@
 #include "runtime/random.h"
 #include "runtime/replay.h"
 
-#define SIM_PLACES 8
+#define SIM_PLACES 128
 #define SIM_MS 1000000ull
 
 typedef struct sim sim_t;
@@ -36,6 +36,7 @@ struct sim_life {
     uint64_t died_ns;                  /* 0 = alive */
     bool silenced, listens;
     sim_life_t *next; /* of sim->lives, newest first */
+    void (*end)(sim_life_t *life); /* its mesh's, behind its system's stop; NULL = rr_mesh_destroy */
     void *user;
 };
 
@@ -49,6 +50,7 @@ struct sim {
     sim_conn_t *conns;
     sim_path_t paths[SIM_PLACES][SIM_PLACES];
     uint64_t steps, trace;
+    uint64_t bytes, writes; /* put on connections so far */
     unsigned places;
 };
 
@@ -57,6 +59,11 @@ void sim_destroy(sim_t *sim); /* kills who is left */
 
 /* A node at a free place, whose mesh has these options (self.node and self.incarnation set). It runs from now on. */
 sim_life_t *sim_start(sim_t *sim, unsigned place, const rr_mesh_options_t *options, rr_level_t log_level, void *user);
+/* The two halves of it: a node without a mesh, and its mesh, for whoever makes that otherwise. RR_ENOMEM and as of
+ * rr_mesh_create. */
+sim_life_t *sim_boot(sim_t *sim, unsigned place, unsigned node, uint64_t incarnation, rr_level_t log_level, void *user);
+int sim_mesh(void *life, const rr_mesh_options_t *options, rr_mesh_t **out, char *why, size_t why_size);
+int sim_post(void *life, void (*fn)(void *context), void *context);
 /* polite: it says that it leaves. Else it falls silent; tell = its peers' connections break at once (a dead process), else
  * not at all (a dead machine). Not from inside a turn. */
 void sim_kill(sim_life_t *life, bool polite, bool tell);
@@ -67,6 +74,8 @@ sim_conn_t *sim_any_conn(sim_t *sim); /* a random open one; NULL */
 
 /* fn(context, number) at that time, unless the life (NULL: the world) is over; while it is paused: behind the pause. */
 void sim_at(sim_t *sim, uint64_t when, sim_life_t *life, void (*fn)(void *context, uint64_t number), void *context, uint64_t number);
+/* From here on this is that life's thread, now; NULL: nobody's again. */
+void sim_enter(sim_t *sim, sim_life_t *life);
 /* Runs everything up to that time. */
 void sim_run(sim_t *sim, uint64_t until);
 
