@@ -359,9 +359,9 @@ static void give_back(rr_script_t *script, const rr__wait_t *wait, const rr_db_a
         send_alone(script, wait->data, &query);
 }
 
-/* A transaction's end must reach the server, and the next part of a stream is closed after it has come. */
+/* A transaction's end must reach the server; a part of a stream is stopped by its CLOSE. */
 static bool may_be_cancelled(rr_db_op_t op) {
-    return op != RR_DB_COMMIT && op != RR_DB_ROLLBACK && op != RR_DB_CLOSE;
+    return op != RR_DB_COMMIT && op != RR_DB_ROLLBACK && op != RR_DB_CLOSE && op != RR_DB_NEXT;
 }
 
 void rr__query_abandon(rr_script_t *script, uint64_t token, rr__wait_t *wait) {

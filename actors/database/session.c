@@ -89,7 +89,8 @@ static void transaction_new(rr__db_request_t *request, rr__db_connection_t *conn
 static const char *not_possible(const rr__db_transaction_t *transaction, rr_db_op_t op) {
     if (transaction->hollow)
         return "the server has ended this transaction: roll it back and begin another";
-    if ((transaction->stream || transaction->opening) && op != RR_DB_COMMIT && op != RR_DB_ROLLBACK)
+    bool open = transaction->opening || (transaction->stream && !transaction->stream->unwanted); /* else it waits for its end */
+    if (open && op != RR_DB_COMMIT && op != RR_DB_ROLLBACK)
         return "a stream of this transaction is open: end it first";
     return NULL;
 }

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
 
 import _redrabbit
-from _redrabbit import Result
+from _redrabbit import Result as Result
 
 from . import _api
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
@@ -236,7 +237,7 @@ class Commands(Generic[V]):
         """How many there were."""
         return self._run(None, "SREM", key, *members)
 
-    def smembers(self, key: Word) -> Awaitable[set[V]]:
+    def smembers(self, key: Word) -> Awaitable[builtins.set[V]]:
         return self._run(_set, "SMEMBERS", key)
 
     def sismember(self, key: Word, member: Word) -> Awaitable[bool]:
@@ -408,7 +409,7 @@ class Pipeline(Commands[V]):
     __slots__ = ("_atomic", "_commands", "_futures", "_redis", "results")
 
     def __init__(self, redis: Redis[V], atomic: bool) -> None:
-        self._redis = redis
+        self._redis: Redis[V] = redis
         self._atomic = atomic
         self._commands: list[tuple[Word, ...]] = []
         self._futures: list[tuple[Any, Callable[[Any], Any] | None]] = []
@@ -495,7 +496,7 @@ class Subscription:
     def __init__(
         self, redis: Redis[Any], channels: tuple[str, ...], handler: Handler, flags: int
     ) -> None:
-        self._redis = redis
+        self._redis: Redis[Any] = redis
         self._flags = flags
         self._number = 0  # of its request, which its events name
         self._at_server = 0
