@@ -298,7 +298,8 @@ static void door_turn(rr_actor_t *self, void *state) {
 
 static void door_finish(rr_actor_t *self, void *state, int reason) {
     door_t *door = state;
-    if (reason == RR_STALE)
+    /* The name is given back when the node leaves: then it is stopped already. */
+    if (reason == RR_STALE && !__atomic_load_n(&door->bridge->stop, __ATOMIC_ACQUIRE))
         rr_log(door->bridge->own, RR_ERROR, "BRIDGE",
                "%s belongs to another node of this group: one node of a group has -bridge_broker", door->bridge->name);
     rr__pipe_close(&door->bridge->inbox);

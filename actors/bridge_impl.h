@@ -135,7 +135,7 @@ struct rr_bridge {
     rr__link_t *links;
     size_t link_count;
     unsigned leave_ms;
-    /* Nonzero: threads end. Written once by rr_bridge_stop (release), read by the links' threads and what they wait in
+    /* Nonzero: threads end. Written once by rr_bridge_stop (release), read by the door, the links' threads and what they wait in
      * (acquire, or as volatile: only its own value matters). */
     volatile int stop;
     bool stopped, collecting;

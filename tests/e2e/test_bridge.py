@@ -111,7 +111,7 @@ class Groups(Case):
             await asyncio.sleep(0.1)
 
     async def test_calls_both_ways(self) -> None:
-        self.start_all()  # exactly as the seed has them
+        servers = self.start_all()  # exactly as the seed has them
         me = await self.client(self.port, "me")
         there = {"here": self.b, "got": [1, "ä"]}
         self.assertEqual(await self.until(me, 2, "GroupB", 7, [1, "ä"]), there)
@@ -139,6 +139,9 @@ class Groups(Case):
         self.assertEqual(
             await self.ask(me, 2, "GroupA", 7, 1), (None, {"here": self.a, "got": 1})
         )
+        for server in servers:
+            self.assertEqual(await asyncio.to_thread(server.stop), 0)
+            self.assertNotIn(" ERROR BRIDGE ", server.output, "an orderly end complains of nothing")
 
     async def test_the_bridge_dies_and_returns_under_calls(self) -> None:
         bridge, *groups = self.start_all("-broker_fresh")

@@ -214,12 +214,17 @@ class FourProcesses(Play, World):
 
     async def test_drain_of_a_node(self) -> None:
         servers = self.launch()
-        alice = await self.enter("alice")
+        alice, bob = await self.enter("alice"), await self.enter("bob")
+        await self.say(bob, "/go room@2")
+        await self.told(bob, "You are in room@2")
         done = await asyncio.to_thread(run, "drain", "rooms", "cluster/four.yaml", cwd=self.folder)
         self.assertEqual(done.status, 0, done)
         self.assertIn("rooms is drained and gone", done.out)
         self.assertEqual(servers[0].stop(), 0)
         self.assertIn("redrabbit: asked to drain", servers[0].output)
+        await self.told(bob, "You are in scene@0")  # where drain_to says
+        await self.say(bob, "here I am")
+        await self.hears(alice, "bob", "here I am")
         await self.say(alice, "/who room@1")
         await self.told(alice, "NOROUTE")
         unknown = run("drain", "rooms", "cluster/four.yaml", cwd=self.folder)
