@@ -14,6 +14,8 @@
 #include "net/node_frame.h"
 #include "runtime/random.h"
 
+#define NO_NODE_PORT "this is no port for nodes: name the master's node port, not a gate's"
+
 typedef struct join {
     int fd;
     uint64_t deadline_ms;
@@ -144,7 +146,7 @@ static int read_frame(join_t *j, rr_node_type_t type) {
     }
     j->h = rr_node_header_get(j->frame);
     if (j->h.size > RR_NODE_HELLO_MAX) {
-        return fail(j, RR_EPROTO, "this is no port for nodes");
+        return fail(j, RR_EPROTO, NO_NODE_PORT);
     }
     rc = read_all(j, j->frame + RR_NODE_HEADER, j->h.size);
     rr_node_refusal_t refusal;
@@ -152,7 +154,7 @@ static int read_frame(join_t *j, rr_node_type_t type) {
         rr_node_refuse_decode(j->frame + RR_NODE_HEADER, j->h.size, &refusal)) {
         return fail(j, refusal.code == RR_EACCES ? RR_EACCES : RR_EREFUSED, "it refuses: %s", refusal.why);
     }
-    return rc != RR_OK || j->h.type == type ? rc : fail(j, RR_EPROTO, "this is no port for nodes");
+    return rc != RR_OK || j->h.type == type ? rc : fail(j, RR_EPROTO, NO_NODE_PORT);
 }
 
 static int greet(join_t *j, const rr_node_identity_t *self, rr_node_hello_t *theirs) {
@@ -177,14 +179,15 @@ static int greet(join_t *j, const rr_node_identity_t *self, rr_node_hello_t *the
     memcpy(j->challenge, j->frame + RR_NODE_HEADER, j->h.size);
     rc = rr_node_hello_decode(j->challenge, j->challenge_size, theirs);
     if (rc == RR_EUNSUPPORTED) {
-        return fail(j, RR_EREFUSED, "the versions of the node protocol differ, %u and %u", theirs->protocol,
-                    RR_NODE_PROTOCOL);
+        return fail(j, RR_EREFUSED, "the versions of the node protocol differ, %u and %u: run the same redrabbit everywhere",
+                    theirs->protocol, RR_NODE_PROTOCOL);
     }
     if (rc != RR_OK) {
-        return fail(j, RR_EPROTO, "this is no port for nodes");
+        return fail(j, RR_EPROTO, NO_NODE_PORT);
     }
     if (strcmp(theirs->who.group, self->group) != 0) {
-        return fail(j, RR_EREFUSED, "the groups differ, '%s' and '%s'", theirs->who.group, self->group);
+        return fail(j, RR_EREFUSED, "the groups differ, '%s' and '%s': give both the same -group, or the right address",
+                    theirs->who.group, self->group);
     }
     return RR_OK;
 }
@@ -202,7 +205,7 @@ static int prove(join_t *j, const void *key, size_t key_size, unsigned *given) {
         return rc;
     }
     if (j->h.size != RR_NODE_WELCOME_SIZE - RR_NODE_HEADER) {
-        return fail(j, RR_EPROTO, "this is no port for nodes");
+        return fail(j, RR_EPROTO, NO_NODE_PORT);
     }
     const uint8_t *body = j->frame + RR_NODE_HEADER;
     *given = rr__get16(body + RR_NODE_PROOF);

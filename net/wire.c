@@ -12,6 +12,7 @@
 #define LINGER_MS     1000u
 #define COPY_MAX      2048u /* slices up to here are copied: cheaper than a piece of their own in every writev */
 #define REFUSED_LINES 10u
+#define NO_NODE       "these are no bytes of a RedRabbit node: clients belong to a gate's port"
 
 struct rr__handshake {
     uint8_t hello[RR_NODE_HELLO_MAX], challenge[RR_NODE_HELLO_MAX]; /* bodies */
@@ -217,9 +218,10 @@ static bool take_hello(rr__wire_t *wire, const uint8_t *body, size_t size) {
         refuse(wire, rc, "the versions of the node protocol differ, %u and %u: run the same redrabbit everywhere",
                theirs->protocol, RR_NODE_PROTOCOL);
     } else if (rc != RR_OK) {
-        violation(wire, "these are no bytes of a RedRabbit node");
+        violation(wire, NO_NODE);
     } else if (strcmp(theirs->who.group, self->group) != 0) {
-        refuse(wire, RR_EREFUSED, "the groups differ, '%s' and '%s'", theirs->who.group, self->group);
+        refuse(wire, RR_EREFUSED, "the groups differ, '%s' and '%s': give both the same -group, or the right address",
+               theirs->who.group, self->group);
     } else if (theirs->who.node == self->node && theirs->who.incarnation == self->incarnation) {
         refuse(wire, RR_EREFUSED, "a node dialled itself");
     } else if (theirs->who.node == self->node) {
@@ -289,7 +291,7 @@ static void on_auth(rr__wire_t *wire, const uint8_t *body, size_t size) {
         return;
     }
     if (size != RR_NODE_PROOF || !rr_node_proof_equal(body, proof)) {
-        refuse(wire, RR_EACCES, "the cluster keys differ");
+        refuse(wire, RR_EACCES, "the cluster keys differ: give every node of the group the same -cluster_key");
         return;
     }
     rr__mesh_wire_admit(wire->mesh, wire, theirs, &refusal);
@@ -385,7 +387,7 @@ static size_t parse(rr__wire_t *wire, uint8_t *data, size_t size) {
         rr_node_header_t h = rr_node_header_get(data + at);
         bool open = wire->state == RR__WIRE_OPEN;
         if (h.size > (open ? RR_NODE_BODY_MAX : RR_NODE_HELLO_MAX)) {
-            violation(wire, open ? "a frame above 64 KiB" : "these are no bytes of a RedRabbit node");
+            violation(wire, open ? "a frame above 64 KiB" : NO_NODE);
             break;
         }
         if (size - at < RR_NODE_HEADER + h.size) {
