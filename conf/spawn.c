@@ -94,7 +94,7 @@ static void scene_loaded(void *context, const char *name, int status, const char
 static void scene_event(void *context, size_t child, rr_addr_t addr, int reason) {
     rr_running_scene_t *scene = context;
     (void)child;
-    if (addr != RR_NOBODY && reason == RR_STALE)
+    if (addr == RR_NOBODY && reason == RR_STALE)
         scene_loaded(scene, scene->options.name, RR_STALE, "its name belongs to another node of the group; run it there only, or "
                                                            "give one of the two another name");
 }

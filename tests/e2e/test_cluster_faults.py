@@ -192,24 +192,22 @@ async def ask(session, msg):
         self.write("main.py", self.ASKER)
         master, gate = f"tcp://127.0.0.1:{free_port()}", free_port()
         line = ["-master_broker", master, "-scene", "work@0", "-script", "work.py"]
-        both = [Server(line, self.folder) for _ in range(2)]  # they wait for the master, and join together
+        both = [self.begin(*line) for _ in range(2)]  # they wait for the master, and join together
         self.begin("-broker", master, "-gate", "gate@0", "-gate_listen", f"tcp://127.0.0.1:{gate}", "-scene", "scene@0",
                    "-script", "main.py").ready()  # fmt: skip
         await self.until(lambda: any(server.process.poll() is not None for server in both), "one of the two ends", 20)
         winner, loser = sorted(both, key=lambda server: server.process.poll() is not None)
         self.assertEqual(loser.process.wait(10 * SLOW), 1)
         loser.stop()
-        try:
-            self.assertIn("its name belongs to another node of the group; run it there only", loser.output)
-            self.assertNotIn("RUNS", loser.output, "a script ran without its name")
-            winner.ready()
-            epoch = int(winner.wait_line("RUNS").split()[-1])
-            self.assertEqual(winner.output.count("RUNS"), 1)
-            client = await self.client(gate, "anna")
-            await client.send(1, None)
-            self.assertEqual((await client.receive(5 * SLOW)).json(), epoch)
-        finally:
-            self.assertEqual(winner.stop(), 0, winner.output)
+        self.assertIn("its name belongs to another node of the group; run it there only", loser.output)
+        self.assertNotIn("RUNS", loser.output, "a script ran without its name")
+        winner.ready()
+        epoch = int(winner.wait_line("RUNS").split()[-1])
+        self.assertEqual(winner.output.count("RUNS"), 1)
+        client = await self.client(gate, "anna")
+        await client.send(1, None)
+        self.assertEqual((await client.receive(5 * SLOW)).json(), epoch)
+        self.assertEqual(winner.stop(), 0, winner.output)
         third = self.begin(*line)  # the name is free again
         third.ready()
         self.assertGreater(int(third.wait_line("RUNS").split()[-1]), epoch)
