@@ -53,7 +53,8 @@ static bool catch_signals(int stop_fd, int reopen_fd) {
     signal_fd = stop_fd;
     hangup_fd = reopen_fd;
     return sigaction(SIGTERM, &catch, NULL) == 0 && sigaction(SIGINT, &catch, NULL) == 0 &&
-           sigaction(SIGHUP, &hangup, NULL) == 0 && sigaction(SIGPIPE, &ignore, NULL) == 0;
+           sigaction(SIGHUP, &hangup, NULL) == 0 && sigaction(SIGPIPE, &ignore, NULL) == 0 &&
+           sigaction(SIGXFSZ, &ignore, NULL) == 0; /* a log at its limit (LimitFSIZE): write() says so */
 }
 
 /* ---- Files ---- */

@@ -37,8 +37,13 @@ typedef struct cell {
 
 typedef struct sink {
     int fd; /* -1 = none */
-    char *path;
+    char *path; /* NULL: the screen */
     size_t size;
+    int error;     /* of the last write (errno); 0 = it is written to */
+    uint64_t lost; /* lines since it last was */
+    bool skip;     /* up to the next line's begin: what came before is lost */
+    bool torn;     /* what is written ends within a line */
+    rr_log_limit_t said;
     char out[OUT_SIZE];
 } sink_t;
 
@@ -59,6 +64,8 @@ struct rr__log {
     _Atomic(uint64_t) bytes;
     /* Written by producers, read by the log thread (to report) and by metrics; relaxed. */
     _Atomic(uint64_t) accepted, dropped;
+    /* Lines that no sink could write. Written by the log thread, read by metrics; relaxed. */
+    _Atomic(uint64_t) lost;
     /* Requests to the log thread, which reads them after sem_wait; the semaphore orders them. */
     _Atomic(bool) reopen, stop;
     sem_t wake;
@@ -218,25 +225,80 @@ uint64_t rr__log_dropped(const rr__log_t *log) {
     return atomic_load_explicit(&((rr__log_t *)log)->dropped, memory_order_relaxed);
 }
 
+uint64_t rr__log_lost(const rr__log_t *log) {
+    return atomic_load_explicit(&((rr__log_t *)log)->lost, memory_order_relaxed);
+}
+
 /* ---- Sinks (log thread) ------------------------------------------------------------------------------------------- */
 
-/* A sink that cannot be written to (disk full, closed pipe) loses lines; there is nowhere left to say so. */
-static void sink_flush(sink_t *sink) {
+static uint64_t count_lines(const char *bytes, size_t size) {
+    uint64_t count = 0;
+    for (const char *end = bytes + size; (bytes = memchr(bytes, '\n', (size_t)(end - bytes))); bytes++)
+        count++;
+    return count;
+}
+
+/* On standard error, as the log itself cannot; once, and again at most every 10 s. If that is closed there is nowhere left. */
+static void say_lost(rr__log_t *log, sink_t *sink) {
+    char text[512];
+    if (!rr_log_limit(&sink->said, 1, rr_clock_wall(log->clock), NULL))
+        return;
+    int size = snprintf(text, sizeof text, "redrabbit: the log cannot be written to %s: %s; its lines are lost until it can\n",
+                        sink->path ? sink->path : "the screen", strerror(sink->error));
+    if (write(STDERR_FILENO, text, size < (int)sizeof text ? (size_t)size : sizeof text - 1) < 0)
+        return;
+}
+
+static void count_lost(rr__log_t *log, sink_t *sink, uint64_t lines) {
+    sink->lost += lines;
+    atomic_fetch_add_explicit(&log->lost, lines, memory_order_relaxed);
+}
+
+/* A full disk, a closed pipe. What is lost are whole lines: the next one that can be written begins a line. */
+static void lose(rr__log_t *log, sink_t *sink, size_t done, int error) {
+    bool news = !sink->error;
+    sink->error = error;
+    count_lost(log, sink, count_lines(sink->out + done, sink->size - done));
+    sink->skip = sink->out[sink->size - 1] != '\n';
+    sink->torn = done ? sink->out[done - 1] != '\n' : sink->torn;
+    if (news)
+        say_lost(log, sink);
+}
+
+static void sink_flush(rr__log_t *log, sink_t *sink) {
     size_t done = 0;
-    while (done < sink->size) {
-        ssize_t wrote = write(sink->fd, sink->out + done, sink->size - done);
+    int error = 0;
+    while (done < sink->size && !error) {
+        bool mends = sink->torn && done == 0;
+        ssize_t wrote = mends ? write(sink->fd, "\n", 1) : write(sink->fd, sink->out + done, sink->size - done);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote <= 0)
-            break;
-        done += (size_t)wrote;
+            error = wrote < 0 ? errno : ENOSPC;
+        else if (mends)
+            sink->torn = false;
+        else
+            done += (size_t)wrote;
     }
+    if (error)
+        lose(log, sink, done, error);
+    else if (sink->size)
+        sink->error = 0;
     sink->size = 0;
 }
 
-static void sink_add(sink_t *sink, const char *bytes, size_t size) {
+static void sink_add(rr__log_t *log, sink_t *sink, const char *bytes, size_t size) {
     if (sink->fd < 0)
         return;
+    if (sink->skip) {
+        const char *end = memchr(bytes, '\n', size);
+        if (!end)
+            return;
+        sink->skip = false;
+        count_lost(log, sink, 1);
+        size -= (size_t)(end + 1 - bytes);
+        bytes = end + 1;
+    }
     while (size > 0) {
         size_t room = OUT_SIZE - sink->size;
         size_t part = size < room ? size : room;
@@ -245,17 +307,19 @@ static void sink_add(sink_t *sink, const char *bytes, size_t size) {
         bytes += part;
         size -= part;
         if (sink->size == OUT_SIZE)
-            sink_flush(sink);
+            sink_flush(log, sink);
     }
 }
 
 static int sink_open(sink_t *sink) {
     int fd = open(sink->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    struct stat file;
     if (fd < 0)
         return rr_error_from_errno(errno);
     if (sink->fd >= 0)
         close(sink->fd);
     sink->fd = fd;
+    sink->torn = sink->torn && fstat(fd, &file) == 0 && file.st_size > 0;
     return RR_OK;
 }
 
@@ -279,8 +343,8 @@ static const char *stamp(rr__log_t *log, uint64_t wall_ns) {
 
 static void put(rr__log_t *log, const char *bytes, size_t size) {
     if (log->screen_lines)
-        sink_add(&log->screen, bytes, size);
-    sink_add(&log->file, bytes, size);
+        sink_add(log, &log->screen, bytes, size);
+    sink_add(log, &log->file, bytes, size);
 }
 
 static void put_text(rr__log_t *log, const char *text, size_t size) {
@@ -311,8 +375,8 @@ static void put_head(rr__log_t *log, uint64_t wall_ns, rr_level_t level, const c
 
 static void write_line(rr__log_t *log, const line_t *line) {
     if (line->raw) {
-        sink_add(&log->screen, line->text, line->size);
-        sink_add(&log->file, line->text, line->size);
+        sink_add(log, &log->screen, line->text, line->size);
+        sink_add(log, &log->file, line->text, line->size);
         return;
     }
     put_head(log, line->wall_ns, line->level, line->class);
@@ -339,6 +403,32 @@ static bool report_dropped(rr__log_t *log, bool now) {
     return false;
 }
 
+static void flush_sinks(rr__log_t *log) {
+    sink_flush(log, &log->screen);
+    sink_flush(log, &log->file);
+}
+
+/* It can be written to again: how many lines are missing. Returns them, 0 = nothing to say. */
+static uint64_t report_lost(rr__log_t *log, sink_t *sink) {
+    if (!sink->lost || sink->error)
+        return 0;
+    char text[512];
+    int size = snprintf(text, sizeof text, "%llu lines before this one are lost: %s could not be written to",
+                        (unsigned long long)sink->lost, sink->path ? sink->path : "the screen");
+    put_head(log, rr_clock_wall(log->clock), RR_WARN, "LOG");
+    put_text(log, text, size < (int)sizeof text ? (size_t)size : sizeof text - 1);
+    return sink->lost;
+}
+
+static void report_all_lost(rr__log_t *log) {
+    uint64_t screen = report_lost(log, &log->screen), file = report_lost(log, &log->file);
+    if (!screen && !file)
+        return;
+    flush_sinks(log);
+    log->screen.lost -= log->screen.error ? 0 : screen; /* else it is said again */
+    log->file.lost -= log->file.error ? 0 : file;
+}
+
 static void publish_written(rr__log_t *log) {
     atomic_store_explicit(&log->written, log->head, memory_order_seq_cst);
     if (atomic_load_explicit(&log->waiting, memory_order_seq_cst) == 0)
@@ -351,7 +441,7 @@ static void publish_written(rr__log_t *log) {
 static void reopen_file(rr__log_t *log) {
     if (!atomic_exchange_explicit(&log->reopen, false, memory_order_relaxed) || !log->file.path)
         return;
-    sink_flush(&log->file);
+    sink_flush(log, &log->file);
     int rc = sink_open(&log->file); /* on failure the old file goes on being used */
     if (rc == RR_OK)
         return;
@@ -370,8 +460,8 @@ static bool write_queued(rr__log_t *log, bool last) {
         rr__free(line);
     }
     bool due = report_dropped(log, last);
-    sink_flush(&log->screen);
-    sink_flush(&log->file);
+    flush_sinks(log);
+    report_all_lost(log);
     publish_written(log);
     return due;
 }

@@ -2,6 +2,9 @@
  * own writes it out; what does not fit is counted and reported in one line. For system.c, main and tests; actors use
  * rr_log of redrabbit.h.
  *
+ * A file that cannot be written to (disk full) loses whole lines: standard error is told once, the log how many are missing
+ * as soon as there is room again.
+ *
  *     2026-11-22 18:00:00.123 INFO  NET    text
  *
  * Local time, level, class, text. Further lines of one text are indented and control characters replaced, so that no text
@@ -59,6 +62,7 @@ void rr__log_set_level(rr__log_t *log, rr_level_t level); /* any thread */
 
 uint64_t rr__log_lines(const rr__log_t *log);   /* accepted since start */
 uint64_t rr__log_dropped(const rr__log_t *log); /* not accepted: queue full or out of memory */
+uint64_t rr__log_lost(const rr__log_t *log);    /* accepted, but not written: counted for file and screen apart */
 
 /* ---- Rate limits for lines that may come in floods -------------------------------------------------------------- */
 

@@ -94,6 +94,8 @@ static void collect(void *context, rr_metrics_writer_t *writer) {
     rr_metrics_write(writer, "rr_log_lines_total", counter, "Lines logged.", NULL, (double)rr__log_lines(system->log));
     rr_metrics_write(writer, "rr_log_dropped_total", counter, "Lines that did not fit into the log's queue.", NULL,
                      (double)rr__log_dropped(system->log));
+    rr_metrics_write(writer, "rr_log_lost_total", counter, "Lines that the log's file or screen did not take: disk full.", NULL,
+                     (double)rr__log_lost(system->log));
     for (rr_executor_t *executor = system->executors; executor; executor = executor->next)
         collect_pool(writer, executor);
 }

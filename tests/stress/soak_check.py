@@ -58,28 +58,46 @@ class Life:
         return self.marks[-1][0] if self.marks else 0
 
 
-def read(path: pathlib.Path) -> Life:
-    name, id = path.name.split(" ")
-    life = Life(name, id)
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        what, at_text, epoch_text, *words = line.decode().split(" ")
+    def take(self, line: str) -> None:
+        what, at_text, epoch_text, *words = line.split(" ")
         at, epoch = int(at_text), int(epoch_text)
-        life.marks.append((at, epoch))
+        self.marks.append((at, epoch))
         match what:
             case "T":
-                life.turns.append(at)
+                self.turns.append(at)
             case "C":
-                life.calls[int(words[0])] = Call(int(words[0]), words[1], at, int(words[2]))
+                self.calls[int(words[0])] = Call(int(words[0]), words[1], at, int(words[2]))
             case "E":
-                if int(words[0]) in life.ends:
-                    raise AssertionError(f"call {words[0]} of {path.name} ended twice")
-                life.ends[int(words[0])] = (at, words[1], int(words[2]))
+                if int(words[0]) in self.ends:
+                    raise AssertionError(f"call {words[0]} of {self.name} {self.id} ended twice")
+                self.ends[int(words[0])] = (at, words[1], int(words[2]))
             case "X":
-                life.executed[words[1]].append(Executed(at, int(words[2]), int(words[3])))
-                life.callers[words[0]].append((int(words[3]), words[1]))
+                self.executed[words[1]].append(Executed(at, int(words[2]), int(words[3])))
+                self.callers[words[0]].append((int(words[3]), words[1]))
             case "M":
-                life.handled.append((at, words[0], int(words[1])))
-    return life
+                self.handled.append((at, words[0], int(words[1])))
+
+
+class Journals:
+    """All of a folder, read as far as they are written; each line once."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.lives: dict[str, Life] = {}
+        self._at: dict[str, int] = {}
+
+    def read(self) -> dict[str, Life]:
+        for path in sorted(self.folder.iterdir()):
+            name, id = path.name.split(" ")
+            life = self.lives.setdefault(id, Life(name, id))
+            with path.open("rb") as file:
+                file.seek(self._at.setdefault(id, 0))
+                whole = file.read().rpartition(b"\n")[0]
+            if whole:
+                self._at[id] += len(whole) + 1
+                for line in whole.decode().split("\n"):
+                    life.take(line)
+        return self.lives
 
 
 class Downs:

@@ -29,6 +29,7 @@ from proxy import Proxy  # noqa: E402
 
 SECONDS = float(os.environ.get("RR_SECONDS", "40"))
 SEED = int(os.environ.get("RR_SEED") or int.from_bytes(os.urandom(4), "big"))
+KEEP = os.environ.get("RR_KEEP", "")
 LEASE, MARGIN, DOWN = 2.0, 0.5, 1.5
 CLIENTS = 8
 NODES = {"center": (), "front": (), "lobby": ("scene@0",), "east": ("work@0",), "west": ("work@1",)}
@@ -145,7 +146,10 @@ class Soak(Case):
             self.addAsyncCleanup(proxy.close)
         shutil.copy(pathlib.Path(__file__).with_name("soak_scene.py"), self.folder)
         self.write("g.yaml", self.graph())
+        self.journals = soak_check.Journals(self.folder / "journal")
         self.nodes = {name: Node(self, name) for name in NODES}
+        if KEEP:
+            self.addCleanup(self.keep)
         self.addCleanup(self.kill_all)
 
     def graph(self) -> str:
@@ -157,6 +161,7 @@ class Soak(Case):
             f"  {scene}: {{ role: scene, node: {node}, script: soak_scene.py }}" for scene, node in SCENES.items()
         )
         return f"""group: soak
+log: {{ level: {"debug" if KEEP else "info"} }}
 cluster: {{ lease: {LEASE}s, margin: {int(MARGIN * 1000)}ms, heartbeat: 100ms, suspect: 500ms, link_down: {int(DOWN * 1000)}ms }}
 drain: 8s
 nodes:
@@ -175,6 +180,12 @@ actors:
         self.statuses[f"{name} {status}"] += 1
         if status in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE):
             self.faults.append(f"node {name} ended with {status}:\n" + "\n".join(server.lines[-60:]))
+
+    def keep(self) -> None:
+        """For who wants to look at it."""
+        shutil.copytree(self.folder, KEEP, dirs_exist_ok=True)
+        for i, (name, server) in enumerate(self.servers):
+            (pathlib.Path(KEEP) / f"{i:03}.{name}.{server.pid}.log").write_text(server.output)
 
     def kill_all(self) -> None:
         for _, server in self.servers:
@@ -275,18 +286,15 @@ actors:
         async with asyncio.TaskGroup() as group:
             while time.monotonic() < end:
                 group.create_task(self.one_fault())
+                self.journals.read()  # bit by bit: the proxies are on this thread, too
                 await asyncio.sleep(self.random.uniform(0.5, 1.5))
 
     # ---- Afterwards ----
 
-    def journals(self) -> dict[str, soak_check.Life]:
-        lives = [soak_check.read(path) for path in sorted((self.folder / "journal").iterdir())]
-        return {life.id: life for life in lives}
-
     def reach(self, since: float) -> set[tuple[str, str]]:
         """Who has been answered by whom."""
         since_ns, found = int(since * 1e9), set()
-        for life in self.journals().values():
+        for life in self.journals.read().values():
             for number, (_, status, _) in life.ends.items():
                 call = life.calls[number]
                 if status == "OK" and call.began >= since_ns:
@@ -294,7 +302,7 @@ actors:
         return found
 
     def open_calls(self, pids: set[int], before: int) -> list[soak_check.Call]:
-        lives = [life for life in self.journals().values() if life.pid in pids]
+        lives = [life for life in self.journals.read().values() if life.pid in pids]
         return [call for life in lives for call in life.calls.values() if call.began < before and call.number not in life.ends]
 
     async def calm(self, players: list[Player]) -> None:
@@ -343,7 +351,8 @@ actors:
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, asyncio.CancelledError):
                 raise result
-        await self.end()
+        if not self.faults:
+            await self.end()
         self.judge(players)
         print(json.dumps({"faults": dict(self.counts), "ends": dict(self.statuses), "totals": self.totals}, indent=1), flush=True)
         self.show_failures()
@@ -361,7 +370,7 @@ actors:
             self.assertEqual(status, 0, f"{name} ended with {status}:\n" + "\n".join(server.lines[-40:]))
 
     def judge(self, players: list[Player]) -> None:
-        lives, downs = self.journals(), self.downs()
+        lives, downs = self.journals.read(), self.downs()
         checker = soak_check.Checker(lives, SCENES, downs, self.stopped)
         self.faults += checker.run()
         deaths: dict[str, list[int]] = defaultdict(list)
@@ -387,11 +396,6 @@ actors:
         for _, server in self.servers:
             self.clean(server)
         if self.faults:
-            keep = pathlib.Path(os.environ.get("RR_KEEP", "") or self.folder)
-            if keep != self.folder:
-                shutil.copytree(self.folder, keep, dirs_exist_ok=True)
-                for i, (name, server) in enumerate(self.servers):
-                    (keep / f"{i:03}.{name}.{server.pid}.log").write_text(server.output)
             self.fail(f"RR_SEED={SEED}: {len(self.faults)} faults\n" + "\n".join(self.faults[:40]))
 
 

@@ -1,8 +1,10 @@
 /* The log: format, filters, bounds, files, limits. */
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -246,6 +248,99 @@ START_TEST(reopens_after_rotation) {
 }
 END_TEST
 
+/* What standard error has been told, in a file that stands for it. */
+static const char *stderr_text(int fd) {
+    static char text[8192];
+    ssize_t size = pread(fd, text, sizeof text - 1, 0);
+    ck_assert_int_ge(size, 0);
+    text[size] = '\0';
+    return text;
+}
+
+static unsigned count_of(const char *text, const char *what) {
+    unsigned count = 0;
+    for (; (text = strstr(text, what)); text++)
+        count++;
+    return count;
+}
+
+static int stand_for_stderr(void) {
+    char path[] = "/tmp/rr_test_stderr.XXXXXX";
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    return fd;
+}
+
+/* Whatever the disk took, there is no half line but its last, and what is missing is said. */
+START_TEST(a_full_disk_loses_whole_lines) {
+    enum { LINES = 400, MORE = 50 };
+    struct rlimit limit;
+    int told = stand_for_stderr();
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = 9999; /* in the middle of a line */
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    rr__log_t *log = open_log((rr__log_options_t){0});
+    for (int i = 0; i < LINES; i++) {
+        say(log, RR_INFO, "A", "number %d of %d, and a text to fill it", i, LINES);
+        if (i % 3 == 0)
+            rr__log_flush(log);
+    }
+    rr__log_flush(log);
+    ck_assert_uint_eq(count_of(stderr_text(told), "\n"), 1);
+    ck_assert_ptr_nonnull(strstr(stderr_text(told), "File too large"));
+    uint64_t lost = rr__log_lost(log);
+    ck_assert_uint_gt(lost, LINES / 2);
+    limit.rlim_cur = before;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    for (int i = 0; i < MORE; i++)
+        say(log, RR_INFO, "A", "more");
+    rr__log_flush(log);
+    const char *text = contents("redrabbit");
+    char missing[64];
+    snprintf(missing, sizeof missing, " %llu lines before this one are lost", (unsigned long long)lost);
+    ck_assert_uint_eq(count_of(text, missing), 1);
+    ck_assert_uint_eq(count_of(text, "more\n"), MORE);
+    ck_assert_uint_eq(count_of(text, "to fill it\n") + lost, LINES);
+    ck_assert_uint_eq(count_of(text, "\n2"), count_of(text, "\n") - 1); /* each begins with its stamp */
+    ck_assert_uint_eq(rr__log_lost(log), lost);
+    clean_up(log);
+}
+END_TEST
+
+/* Longer lines than the buffer, which are lost in part: no rest of one looks like a line. */
+START_TEST(a_lost_line_has_no_rest) {
+    static char filler[40000];
+    struct stat file;
+    int told = stand_for_stderr();
+    make_folder();
+    char path[128];
+    snprintf(path, sizeof path, "%s/redrabbit.log", folder);
+    ck_assert_int_eq(symlink("/dev/full", path), 0);
+    rr__log_options_t options = {.path = folder, .clock = &test_clock};
+    rr__log_t *log = NULL;
+    ck_assert_int_eq(rr__log_create(&log, &options), RR_OK);
+    memset(filler, 'x', sizeof filler - 1);
+    for (int i = 0; i < 20; i++)
+        say(log, RR_INFO, "A", "%s", filler);
+    rr__log_flush(log);
+    ck_assert_uint_eq(rr__log_lost(log), 20);
+    ck_assert_uint_eq(count_of(stderr_text(told), "No space left"), 1);
+    ck_assert_int_eq(unlink(path), 0); /* rotation, while the disk is full, to where there is room */
+    rr__log_reopen(log);
+    say(log, RR_INFO, "A", "room");
+    rr__log_flush(log);
+    ck_assert_int_eq(stat(path, &file), 0);
+    ck_assert_uint_eq(count_of(contents("redrabbit"), "\n"), 2);
+    ck_assert_uint_eq(count_of(contents("redrabbit"), " 20 lines before this one are lost"), 1);
+    ck_assert_uint_eq(count_of(contents("redrabbit"), "room\n"), 1);
+    clean_up(log);
+}
+END_TEST
+
 START_TEST(errors_of_creation) {
     make_folder();
     rr__log_t *log = NULL;
@@ -317,4 +412,4 @@ END_TEST
 
 CHECK_MAIN("log", format_of_a_line, foreign_text_cannot_forge_lines, levels_and_classes, raw_bytes_pass_as_they_are,
            long_lines_are_cut, a_stuck_screen_blocks_nobody, many_writers_keep_their_order, reopens_after_rotation,
-           errors_of_creation, limit_first_n_per_window OUT_OF_MEMORY)
+           a_full_disk_loses_whole_lines, a_lost_line_has_no_rest, errors_of_creation, limit_first_n_per_window OUT_OF_MEMORY)

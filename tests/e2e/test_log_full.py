@@ -1,0 +1,113 @@
+"""A log whose disk is full: the server goes on serving, says so once on standard error, and logs again when there is room;
+SIGHUP opens the file anew, also meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pathlib
+import re
+import resource
+import signal
+import unittest
+
+from harness import Case, Client, Server, free_port
+
+SCRIPT = """
+import redrabbit
+
+LINES = 50
+
+@redrabbit.message(1)
+def say(session, number):
+    for _ in range(LINES):
+        redrabbit.log.info(f"number {number}, and a text that fills the disk " + "x" * 100)
+    session.send(1, number)
+"""
+LINES = 50  # of each message
+FULL = "redrabbit: the log cannot be written to "
+MISSING = r" ([0-9]+) lines before this one are lost"
+MS_DETACH = 2
+
+
+class Full(Case):
+    async def begin_with(self, logs: pathlib.Path) -> tuple[Server, Client, pathlib.Path]:
+        port = free_port()
+        self.write("scene.py", SCRIPT)
+        self.write(
+            "g.yaml",
+            f"""group: test
+log: {{ path: "{logs}", to_file: true, screen: false }}
+actors:
+  gate@0: {{ role: gate, listen: "tcp://127.0.0.1:{port}" }}
+  scene@0: {{ role: scene, script: scene.py }}
+""",
+        )
+        server = self.start("g.yaml")
+        return server, await self.client(port, "anna"), logs / "redrabbit.log"
+
+    async def says(self, client: Client, number: int) -> None:
+        await client.send(1, number)
+        await self.expect(client, str(number))
+
+    async def fill(self, server: Server, client: Client) -> int:
+        """Until the server says so; then for a while longer. The clients notice nothing."""
+        number = 0
+        while FULL not in server.output:
+            number += 1
+            self.assertLess(number, 1000, "it never became full")
+            await self.says(client, number)
+        for _ in range(50):
+            number += 1
+            await self.says(client, number)
+        self.assertEqual(server.output.count(FULL), 1, server.output)
+        return number
+
+    async def reports(self, client: Client, log: pathlib.Path, number: int) -> None:
+        """There is room: the next lines are there, whole, and how many are missing."""
+        await self.says(client, number)
+        await self.until(lambda: log.exists() and log.read_text().count(f" number {number},") == LINES, "the log to go on")
+        lines = [line for file in log.parent.glob("redrabbit.*") for line in file.read_text().splitlines()]
+        for i, line in enumerate(lines):
+            self.assertRegex(line, r"^2[0-9]{3}-[0-9-]+ [0-9:.]+ [A-Z]+ +[A-Z]+ +", f"line {i} of {len(lines)}")
+        found = sum(line.endswith("the disk " + "x" * 100) for line in lines)  # a torn one is missing
+        missing = sum(int(match[1]) for line in lines if (match := re.search(MISSING, line)))
+        self.assertGreater(missing, 0)
+        self.assertEqual(found + missing, number * LINES)
+
+    async def test_at_its_limit(self) -> None:
+        server, client, log = await self.begin_with(self.folder / "log")
+        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (99_999, hard))
+        number = await self.fill(server, client)
+        self.assertEqual(log.stat().st_size, 99_999)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        await self.reports(client, log, number + 1)
+
+    async def test_rotated_while_full(self) -> None:
+        server, client, log = await self.begin_with(self.folder / "log")
+        _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (99_999, hard))
+        number = await self.fill(server, client)
+        log.rename(log.with_suffix(".1"))
+        os.kill(server.pid, signal.SIGHUP)
+        await self.until(log.exists, "a new file")  # which has room
+        await self.reports(client, log, number + 1)
+
+    async def test_a_full_disk(self) -> None:
+        """A small file system of its own, where this process may mount one."""
+        disk = self.folder / "disk"
+        disk.mkdir()
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b"tmpfs", str(disk).encode(), b"tmpfs", 0, b"size=256k") != 0:
+            self.skipTest(f"no file system can be mounted here: {os.strerror(ctypes.get_errno())}")
+        self.addCleanup(libc.umount2, str(disk).encode(), MS_DETACH)
+        (disk / "ballast").write_bytes(b"x" * (128 << 10))
+        server, client, log = await self.begin_with(disk)
+        number = await self.fill(server, client)
+        (disk / "ballast").unlink()
+        await self.reports(client, log, number + 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
