@@ -59,7 +59,7 @@ static const rr_behavior_t watcher_behavior = {
     .finish = watcher_finish,
 };
 
-static int drain_scenes(rr_system_t *system, const rr_addr_t *scenes, size_t count, unsigned deadline_ms) {
+int rr_actors_stop(rr_system_t *system, const rr_addr_t *scenes, size_t count, unsigned deadline_ms) {
     if (count == 0)
         return RR_OK;
     rr__latch_t *latch = rr__latch_new((unsigned)count);
@@ -245,7 +245,7 @@ int rr_actors_drain(rr_system_t *system, rr_gate_t *const *gates, size_t gate_co
     if (elsewhere)
         keep_first(&rc, let_go(system, scenes, scene_count, left(system, until) / 2));
     size_t count = find_scenes(system, scenes, scene_count, addresses);
-    keep_first(&rc, drain_scenes(system, addresses, count, left(system, until - goodbye_ms * 1000000ull)));
+    keep_first(&rc, rr_actors_stop(system, addresses, count, left(system, until - goodbye_ms * 1000000ull)));
     for (size_t i = 0; i < gate_count; i++)
         keep_first(&rc, rr_gate_close(gates[i], left(system, until)));
     free(addresses);

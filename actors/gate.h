@@ -117,6 +117,10 @@ RR_MUST_CHECK int rr_gate_close(rr_gate_t *gate, unsigned deadline_ms);
 /* After rr_system_stop, before the system is destroyed. */
 void rr_gate_destroy(rr_gate_t *gate);
 
+/* Tells actors that know RR_TYPE_STOP (scenes, databases) to end, and waits for it; what has not ended in time is killed. RR_OK or
+ * RR_TIMEOUT, RR_ENOMEM. Not on a worker or loop thread. */
+RR_MUST_CHECK int rr_actors_stop(rr_system_t *system, const rr_addr_t *actors, size_t count, unsigned deadline_ms);
+
 /* The whole order of design.md's drain for gates and scenes: gates stop accepting and reading; scenes empty their
  * mailboxes, run offline for every session while sends still work, clean up and end; gates flush and close. What is not
  * done in time is killed. elsewhere: other nodes of the group live on, so before they stop, the scenes hand the sessions of

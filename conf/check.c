@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "actors/database/database.h"
+#include "conf/databases.h"
 #include "conf/graph.h"
 #include "net/address.h"
 #include "runtime/redrabbit.h"
@@ -307,6 +309,29 @@ static void check_scene(rr_graph_t *graph, rr_item_t *scene) {
         check_folders(graph, scene, "python_path");
 }
 
+static void check_database(rr_graph_t *graph, rr_item_t *database) {
+    const rr_value_t *url = rr_item_value(database, "url"), *env = rr_item_value(database, "password_env"),
+                     *file = rr_item_value(database, "password_file"), *outside = file ? file : env;
+    const char *driver;
+    char why[256];
+    if (!url) {
+        rr_graph_error(graph, database->place, "database %s has no url; add `url: \"sqlite://./game.db\"`", database->name);
+        return;
+    }
+    if (rr_database_check_url(url->texts[0], &driver, why, sizeof why) != RR_OK) {
+        rr_graph_error(graph, url->place, "url of %s: %s", database->name, why);
+        return;
+    }
+    if (env && file)
+        rr_graph_error(graph, file->place, "the password of %s is in a variable and in a file; leave one out", database->name);
+    else if (outside && rr_database_has_password(url->texts[0]))
+        rr_graph_error(graph, outside->place, "the password of %s is in its url already; take it out there", database->name);
+    else if (outside && strcmp(driver, "sqlite") == 0)
+        rr_graph_error(graph, outside->place, "%s is a file, which has no password; leave it out", database->name);
+    else if (outside && rr_graph_runs(graph, database) && rr_database_password(database, NULL, 0, why, sizeof why) != RR_OK)
+        rr_graph_error(graph, outside->place, "%s", why);
+}
+
 static bool wants_main(const rr_item_t *actor) {
     return actor->scope == RR_SCOPE_SCENE && strcmp(rr_item_text(actor, "interpreter"), "main") == 0;
 }
@@ -338,6 +363,7 @@ int rr_graph_check(rr_graph_t *graph) {
     each_actor(graph, RR_SCOPE_BROKER, check_bridges);
     each_actor(graph, RR_SCOPE_GATE, check_gate);
     each_actor(graph, RR_SCOPE_SCENE, check_scene);
+    each_actor(graph, RR_SCOPE_DATABASE, check_database);
     check_brokers(graph);
     check_addresses(graph);
     check_main_interpreter(graph);

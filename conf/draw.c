@@ -1,6 +1,7 @@
 /* The graph as a picture: text for a terminal, SVG for a page. */
 #include <string.h>
 
+#include "actors/database/database.h"
 #include "conf/graph.h"
 
 /* Actors without a node stand under the name "" (this process). */
@@ -31,6 +32,8 @@ static void facts(const rr_item_t *actor, char *out, size_t size) {
         const char *script = rr_item_text(actor, "script");
         snprintf(out, size, "%s", script ? script : "");
     }
+    if (actor->scope == RR_SCOPE_DATABASE && rr_item_text(actor, "url"))
+        rr_database_redact(rr_item_text(actor, "url"), out, size);
 }
 
 /* ---- Text ---- */
@@ -159,7 +162,7 @@ void rr_graph_draw_svg(rr_graph_t *graph, FILE *out) {
     }
     fprintf(out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"13\">\n"
-            "<style>rect{stroke:#555}.node{fill:#f6f6f6}.broker{fill:#e8e0f5}.gate{fill:#fbe3d6}.scene{fill:#dcefdc}"
+            "<style>rect{stroke:#555}.node{fill:#f6f6f6}.broker{fill:#e8e0f5}.gate{fill:#fbe3d6}.scene{fill:#dcefdc}.database{fill:#dbe7f5}"
             ".title,.name{font-weight:bold}.fact{fill:#444;font-size:11px}path{fill:none;stroke:#a33;stroke-width:1.5}"
             ".client{stroke:#333;stroke-dasharray:4 3}</style>\n",
             CLIENT_W + 2 * PAD + columns * (BOX_W + 3 * PAD), 2 * PAD + HEAD + (rows ? rows : 1) * (BOX_H + GAP));

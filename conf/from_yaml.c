@@ -181,9 +181,9 @@ static struct fy_node *lookup(struct fy_node *mapping, const char *key, struct f
 }
 
 static const char *next_role(void *state) {
-    static const char *const roles[] = {"broker", "gate", "scene"};
+    static const char *const roles[] = {"broker", "gate", "scene", "database"};
     size_t *index = state;
-    return *index < 3 ? roles[(*index)++] : NULL;
+    return *index < sizeof roles / sizeof roles[0] ? roles[(*index)++] : NULL;
 }
 
 /* The scope of an actor's role, 0 (noted) if it has none that is known. */
@@ -192,7 +192,7 @@ static rr_scope_t role_of(const rr_walk_t *walk, struct fy_node *mapping, rr_pla
     int times;
     struct fy_node *node = lookup(mapping, "role", &key, &times);
     if (!node) {
-        rr_graph_error(walk->graph, place, "this actor has no role; add one of `role: broker`, `role: gate`, `role: scene`");
+        rr_graph_error(walk->graph, place, "this actor has no role; add one of `role: broker`, `role: gate`, `role: scene`, `role: database`");
         return 0;
     }
     rr_place_t at = place_of(walk, node, place_of(walk, key, place));
@@ -201,7 +201,7 @@ static rr_scope_t role_of(const rr_walk_t *walk, struct fy_node *mapping, rr_pla
     char *text = scalar_text(walk, node, at, "role");
     rr_scope_t scope = text ? rr_scope_of_role(text) : 0;
     if (text && !scope) {
-        char near[64], mend[96] = "the roles are broker, gate and scene";
+        char near[64], mend[96] = "the roles are broker, gate, scene and database";
         size_t index = 0;
         if (rr_nearest(text, next_role, &index, near, sizeof near))
             snprintf(mend, sizeof mend, "did you mean '%s'?", near);

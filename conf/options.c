@@ -13,6 +13,7 @@
 #define B RR_SCOPE_BROKER
 #define T RR_SCOPE_GATE
 #define S RR_SCOPE_SCENE
+#define D RR_SCOPE_DATABASE
 #define SECOND INT64_C(1000)
 #define DAY (INT64_C(86400) * SECOND)
 #define KIB INT64_C(1024)
@@ -53,7 +54,7 @@ const rr_option_t rr_options[] = {
     {N, "python_threads", RR_TYPE_COUNT, "0", 0, 1024, NULL, NULL, "As the graph's python_threads, on this node."},
     {N, "loops", RR_TYPE_COUNT, "0", 0, 64, NULL, NULL, "As the graph's loops, on this node."},
 
-    {B | T | S, "node", RR_TYPE_NAME, NULL, 0, 0, NULL, NULL, "The node that runs this actor; moving an actor is editing this."},
+    {B | T | S | D, "node", RR_TYPE_NAME, NULL, 0, 0, NULL, NULL, "The node that runs this actor; moving an actor is editing this."},
 
     {B, "listen", RR_TYPE_ADDRESS, NULL, 0, 0, NULL, "-broker", "The address that other processes of the group connect to; on a node with an address it is that."},
     {B, "master", RR_TYPE_ADDRESS, NULL, 0, 0, NULL, "-master_broker", "The master broker that this one registers with."},
@@ -113,6 +114,20 @@ const rr_option_t rr_options[] = {
     {S, "drain_to", RR_TYPE_NAME, NULL, 0, 0, NULL, NULL, "The scene that takes this one's sessions when it is drained, unless the script's on_drain names another."},
     {S, "outbox", RR_TYPE_BYTES, "64MiB", MIB, 16 * GIB, NULL, NULL, "What is kept for a gate that does not keep up; above it sends fail."},
     {S, "turn", RR_TYPE_DURATION, "2ms", 1, SECOND, NULL, NULL, "How long a scene runs before others on its thread get their turn."},
+    {D, "url", RR_TYPE_TEXT, NULL, 0, 0, NULL, NULL, "sqlite://./FILE (relative to this file's folder), mysql://USER:PASSWORD@HOST:PORT/NAME (or mariadb, postgresql), redis://:PASSWORD@HOST:PORT/NUMBER. `@ : / ? #` of a password are written as %40 %3A %2F %3F %23."},
+    {D, "password_env", RR_TYPE_TEXT, NULL, 0, 0, NULL, NULL, "The environment variable that holds the password, instead of the URL."},
+    {D, "password_file", RR_TYPE_PATH, NULL, 0, 0, NULL, NULL, "The file that holds it (without a newline at its end)."},
+    {D, "pool", RR_TYPE_COUNT, "8", 1, 1024, NULL, NULL, "Connections, opened as they are needed; SQLite has one."},
+    {D, "queue.messages", RR_TYPE_COUNT, "16384", 1, MANY, NULL, NULL, "Queries that wait for a connection; more are refused (busy)."},
+    {D, "queue.bytes", RR_TYPE_BYTES, "64MiB", KIB, 16 * GIB, NULL, NULL, "The same in bytes."},
+    {D, "query_timeout", RR_TYPE_DURATION, "10s", 1, DAY, NULL, NULL, "A query longer than this is cancelled on the server; a query may say another one."},
+    {D, "acquire_timeout", RR_TYPE_DURATION, "5s", 1, DAY, NULL, NULL, "A query that no connection became free for within this ends as busy, or as connection if the server is away."},
+    {D, "connect_timeout", RR_TYPE_DURATION, "5s", 1, DAY, NULL, NULL, "How long opening a connection may take."},
+    {D, "transaction_timeout", RR_TYPE_DURATION, "60s", 1, DAY, NULL, NULL, "A transaction or stream without a query for so long is rolled back."},
+    {D, "idle", RR_TYPE_DURATION, "5m", 0, DAY, NULL, NULL, "A connection unused for so long is closed, except for the last one; 0 = never."},
+    {D, "slow", RR_TYPE_DURATION, "1s", 0, DAY, NULL, NULL, "A query longer than this is logged, without its parameters; 0 = never."},
+    {D, "result", RR_TYPE_BYTES, "64MiB", KIB, GIB, NULL, NULL, "Bytes of one answer; more end as too_big: such results are streamed."},
+    {D, "statements", RR_TYPE_COUNT, "256", 0, 65536, NULL, NULL, "Prepared statements kept on each connection."},
     {0, NULL, RR_TYPE_FLAG, NULL, 0, 0, NULL, NULL, NULL},
 };
 /* clang-format on */
@@ -126,6 +141,7 @@ static const struct {
     {RR_SCOPE_BROKER, "broker", "An actor of `role: broker`"},
     {RR_SCOPE_GATE, "gate", "An actor of `role: gate`"},
     {RR_SCOPE_SCENE, "scene", "An actor of `role: scene`"},
+    {RR_SCOPE_DATABASE, "database", "An actor of `role: database`"},
 };
 #define SCOPES (sizeof scopes / sizeof scopes[0])
 

@@ -18,10 +18,11 @@ typedef enum rr_scope {
     RR_SCOPE_BROKER = 4,
     RR_SCOPE_GATE = 8,
     RR_SCOPE_SCENE = 16,
-    RR_SCOPE_ACTOR = RR_SCOPE_BROKER | RR_SCOPE_GATE | RR_SCOPE_SCENE,
+    RR_SCOPE_DATABASE = 32,
+    RR_SCOPE_ACTOR = RR_SCOPE_BROKER | RR_SCOPE_GATE | RR_SCOPE_SCENE | RR_SCOPE_DATABASE,
 } rr_scope_t;
 
-/* "graph", "node", "broker", "gate", "scene"; static storage. */
+/* "graph", "node", "broker", "gate", "scene", "database"; static storage. */
 const char *rr_scope_name(rr_scope_t scope);
 /* The scope of a role's name, 0 if there is no such role. */
 rr_scope_t rr_scope_of_role(const char *role);

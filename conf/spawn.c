@@ -14,6 +14,7 @@
 #include "actors/broker.h"
 #include "actors/scene.h"
 #include "actors/scene_python.h"
+#include "conf/databases.h"
 #include "conf/home.h"
 #include "conf/membership.h"
 #include "conf/outside.h"
@@ -28,6 +29,7 @@ typedef struct rr_running_scene {
     rr_script_options_t script;
     rr_scene_options_t options;
     const char **path;
+    char *folder; /* the script's */
     /* Under running->lock: */
     bool told, failed; /* its first load ended; with an error */
     rr_addr_t supervisor;
@@ -38,6 +40,7 @@ struct rr_running {
     const rr_share_t *share;
     rr_membership_t *member; /* NULL: all names are this process's own */
     rr_outside_t *outside;
+    rr_databases_t *databases;
     const volatile int *stop;
     rr_addr_t watch;
     rr_system_t *system;
@@ -105,6 +108,16 @@ static void gate_ended(void *context, size_t index, int reason) {
     if (!running->ending && !running->failure[0])
         snprintf(running->failure, sizeof running->failure, "%s has ended: %s%s", rr_gate_name(running->gates[index]),
                  rr_strerror(reason), reason == RR_STALE ? ": its name belongs to another node of the group" : "");
+    pthread_mutex_unlock(&running->lock);
+    running->wake(running->wake_context);
+}
+
+static void database_ended(void *context, const char *name, int reason) {
+    rr_running_t *running = context;
+    pthread_mutex_lock(&running->lock);
+    if (!running->ending && !running->failure[0])
+        snprintf(running->failure, sizeof running->failure, "%s has ended: %s%s", name, rr_strerror(reason),
+                 reason == RR_STALE ? ": its name belongs to another node of the group" : "");
     pthread_mutex_unlock(&running->lock);
     running->wake(running->wake_context);
 }
@@ -303,6 +316,11 @@ static int connect_outer(void *context, const char *name, const char *address, c
     return rr_outside_connect(scene->running->outside, name, address, why, why_size);
 }
 
+static int open_database(void *context, const char *url, unsigned pool, char *name, size_t name_size, char *why, size_t why_size) {
+    rr_running_scene_t *scene = context;
+    return rr_databases_open(scene->running->databases, url, scene->folder, pool, name, name_size, why, why_size);
+}
+
 /* True if a gate that logs in at this scene asks for ids as numbers. */
 static bool wants_int_ids(rr_graph_t *graph, const char *scene) {
     for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
@@ -360,8 +378,12 @@ static int fill_scene(rr_running_t *running, rr_running_scene_t *scene, const rr
     scene->options.leased = running->member != NULL;
     scene->options.config = config_of;
     scene->options.connect_outer = connect_outer;
+    scene->options.open_database = open_database;
     scene->options.loaded = scene_loaded;
     scene->options.context = scene;
+    scene->folder = logic ? strdup(".") : rr__folder_of(rr_item_text(item, "script"));
+    if (!scene->folder)
+        return RR_ENOMEM;
     if (logic) {
         scene->options.logic = rr_logic_find(logic);
         if (!scene->options.logic)
@@ -522,7 +544,7 @@ static int allocate(rr_running_t *running) {
     return all ? RR_OK : RR_ENOMEM;
 }
 
-/* One actor's share of the building; brokers only take their port. */
+/* One actor's share of the building; brokers only take their port, databases are made together. */
 static int create_actor(rr_running_t *running, const rr_item_t *item, char *why, size_t why_size) {
     int rc = RR_OK;
     if (!rr_graph_runs(running->graph, item))
@@ -533,7 +555,7 @@ static int create_actor(rr_running_t *running, const rr_item_t *item, char *why,
         rr_running_scene_t *scene = &running->scenes[running->scene_count];
         running->scene_names[running->scene_count++] = item->name;
         rc = fill_scene(running, scene, item, why, why_size);
-    } else {
+    } else if (item->scope == RR_SCOPE_GATE) {
         rc = create_gate(running, item, &running->gates[running->gate_count], why, why_size);
         running->gate_items[running->gate_count] = item;
         running->gate_count += rc == RR_OK;
@@ -563,6 +585,12 @@ static int create_parts(rr_running_t *running, const char *folder, char *why, si
     return rc;
 }
 
+static int create_databases(rr_running_t *running, char *why, size_t why_size) {
+    rr_databases_options_t options = {.graph = running->graph, .system = running->system, .leased = running->member != NULL,
+                                      .ended = database_ended, .context = running};
+    return rr_databases_create(&options, &running->databases, why, why_size);
+}
+
 int rr_running_create(const rr_running_options_t *options, rr_running_t **out, char *why, size_t why_size) {
     rr_running_t *running = calloc(1, sizeof *running);
     rr_graph_t *graph = options->graph;
@@ -578,6 +606,8 @@ int rr_running_create(const rr_running_options_t *options, rr_running_t **out, c
     int rc = create_parts(running, options->folder, why, why_size);
     for (size_t i = 0; i < rr_graph_actor_count(graph) && rc == RR_OK; i++)
         rc = create_actor(running, rr_graph_actor(graph, i), why, why_size);
+    if (rc == RR_OK)
+        rc = create_databases(running, why, why_size);
     running->loading = running->scene_count;
     running->opening = running->gate_count;
     if (rc == RR_OK)
@@ -611,6 +641,8 @@ int rr_running_start(rr_running_t *running, char *why, size_t why_size) {
     }
     if (rc == RR_OK)
         rc = rr_outside_create(running->graph, running->share, running->system, &running->outside, why, why_size);
+    if (rc == RR_OK)
+        rc = rr_databases_start(running->databases, why, why_size);
     for (size_t i = 0; i < running->scene_count && rc == RR_OK; i++)
         rc = spawn_scene(running, &running->scenes[i], why, why_size);
     for (size_t i = 0; i < running->gate_count && rc == RR_OK; i++) {
@@ -671,13 +703,14 @@ int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms
         rr_cluster_draining(rr_membership_cluster(running->member));
     int actors = rr_actors_drain(running->system, gates, gate_count, running->scene_names, running->scene_count,
                                  hand_over && running->member, deadline_ms);
+    int databases = rr_databases_stop(running->databases, left_of(deadline_ms, &start) / 2); /* scenes wrote until now */
     if (running->outside)
         rr_outside_stop(running->outside, left_of(deadline_ms, &start) / 4);
     if (running->member)
         rr_cluster_leave(rr_membership_cluster(running->member), left_of(deadline_ms, &start));
     int rest = rr_system_drain(running->system, left_of(deadline_ms, &start));
     free(gates);
-    return actors != RR_OK ? actors : rest;
+    return actors != RR_OK ? actors : databases != RR_OK ? databases : rest;
 }
 
 bool rr_running_destroy(rr_running_t *running) {
@@ -689,6 +722,7 @@ bool rr_running_destroy(rr_running_t *running) {
     for (size_t i = 0; i < running->gate_count; i++)
         rr_gate_destroy(running->gates[i]);
     rr_outside_destroy(running->outside);
+    rr_databases_destroy(running->databases);
     rr_membership_destroy(running->member);
     if (running->python_started)
         clean = rr_python_stop();
@@ -698,8 +732,10 @@ bool rr_running_destroy(rr_running_t *running) {
         rr_system_destroy(running->system);
     if (running->broker_fd >= 0)
         close(running->broker_fd);
-    for (size_t i = 0; i < running->scene_count; i++)
+    for (size_t i = 0; i < running->scene_count; i++) {
         free(running->scenes[i].path);
+        free(running->scenes[i].folder);
+    }
     free(running->scenes);
     free(running->scene_names);
     free(running->gates);

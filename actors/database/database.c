@@ -388,6 +388,18 @@ static int database_start(rr_actor_t *self, void *state, const void *arg) {
     return RR_OK; /* turn_end opens the first connection */
 }
 
+/* Askers end before: what they have left open is rolled back. */
+static void database_drain(rr_actor_t *self, void *state) {
+    rr__db_t *db = db_of(state);
+    uint64_t addr;
+    rr__db_asker_t *asker;
+    db->draining = true;
+    while ((asker = rr_map_any(&db->askers, &addr))) {
+        rr_demonitor(self, asker->monitor);
+        asker_gone(db, asker);
+    }
+}
+
 static void database_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     rr__db_t *db = db_of(state);
     switch (rr_message_kind(msg)) {
@@ -400,6 +412,8 @@ static void database_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
             on_cancel(db, msg);
         else if (rr_message_type(msg) == RR_TYPE_FLUSH)
             db->turn_asked = false;
+        else if (rr_message_type(msg) == RR_TYPE_STOP)
+            database_drain(self, state);
         break;
     case RR_DOWN:
         on_down(db, msg);
@@ -443,18 +457,6 @@ static void database_turn_end(rr_actor_t *self, void *state) {
     end_if_drained(db);
     arm(db);
     db->in_turn = false;
-}
-
-/* Askers end before: what they have left open is rolled back. */
-static void database_drain(rr_actor_t *self, void *state) {
-    rr__db_t *db = db_of(state);
-    uint64_t addr;
-    rr__db_asker_t *asker;
-    db->draining = true;
-    while ((asker = rr_map_any(&db->askers, &addr))) {
-        rr_demonitor(self, asker->monitor);
-        asker_gone(db, asker);
-    }
 }
 
 /* Everyone who still waits is told. A driver's thread may keep a request for a while: it is nobody's then. */

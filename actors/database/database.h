@@ -55,6 +55,9 @@ void rr_database_options_init(rr_database_options_t *options);
  * line in why that never contains the password. Any thread. */
 RR_MUST_CHECK int rr_database_check_url(const char *url, const char **driver, char *why, size_t why_size);
 
+/* True if the URL names a password. False also if it is wrong. Any thread. */
+bool rr_database_has_password(const char *url);
+
 /* A URL fit for logs, metrics and drawings: its password and user's secrets are "***". Returns out. Any thread. */
 char *rr_database_redact(const char *url, char *out, size_t size);
 

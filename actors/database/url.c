@@ -261,6 +261,16 @@ int rr_database_check_url(const char *url, const char **driver, char *why, size_
     return RR_OK;
 }
 
+bool rr_database_has_password(const char *url) {
+    rr__db_url_t parts;
+    char why[256];
+    if (rr__db_url_parse(url, &parts, why, sizeof why) != RR_OK)
+        return false;
+    bool has = parts.password[0] != '\0';
+    rr__db_url_free(&parts);
+    return has;
+}
+
 /* ---- Showing ---- */
 
 typedef struct shown {

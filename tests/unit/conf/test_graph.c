@@ -107,7 +107,7 @@ START_TEST(yaml_errors) {
     expect_error(yaml("actors:\n  a:\n"), "2:3", "needs a map", "a: {");
     expect_error(yaml("actors:\n  a: { script: main.py }\n"), "2:3", "no role", "role: scene");
     expect_error(yaml("actors:\n  a: { role: gat }\n"), "2:14", "unknown role 'gat'", "did you mean 'gate'?");
-    expect_error(yaml("actors:\n  a: { role: elephant }\n"), "2:14", "unknown role", "broker, gate and scene");
+    expect_error(yaml("actors:\n  a: { role: elephant }\n"), "2:14", "unknown role", "broker, gate, scene and database");
     expect_error(yaml("actors:\n  a: { role: scene, role: scene, script: main.py }\n"), "2:21", "given twice", "leave");
     expect_error(yaml("actors:\n" SCENE "  a b: { role: scene, script: main.py }\n"), "3:3", "not a legal name", "scene@0");
     expect_error(yaml("actors:\n" SCENE SCENE), "3:3", "used twice (first: line 2)", "own name");
@@ -314,6 +314,47 @@ static char *drawn(rr_graph_t *graph, void (*draw)(rr_graph_t *, FILE *)) {
     return text;
 }
 
+#define WITH_DB "actors:\n  s: { role: scene, logic: echo }\n  db@0: { role: database, "
+
+/* A database's address, and where its password is. */
+START_TEST(databases) {
+    make_file("password", "secret\n");
+    rr_graph_t *graph = fine(yaml(WITH_DB "url: \"sqlite://./x.db\", pool: 3, queue: { messages: 7 } }\n"));
+    const rr_item_t *database = rr_graph_find_actor(graph, "db@0");
+    ck_assert_int_eq(rr_item_number(database, "pool"), 3);
+    ck_assert_int_eq(rr_item_number(database, "queue.messages"), 7);
+    ck_assert_int_eq(rr_item_number(database, "query_timeout"), 10000);
+    rr_graph_free(graph);
+    rr_graph_free(fine(yaml(WITH_DB "url: \"postgresql://u@h/d\", password_file: password }\n")));
+    expect_error(yaml(WITH_DB "pool: 3 }\n"), "3:3", "db@0 has no url", "add `url:");
+    expect_error(yaml(WITH_DB "url: \"oracle://u:secret@h/d\" }\n"), "3:32", "no database 'oracle'", "known are sqlite");
+    expect_error(yaml(WITH_DB "url: \"postgresql://u:secret@h:x/d\" }\n"), "3:32", "a port of 1 to 65535", "%40");
+    expect_error(yaml(WITH_DB "url: \"postgresql://u:p@h/d\", password_file: password }\n"), "3:71", "in its url already", "take it out");
+    expect_error(yaml(WITH_DB "url: \"postgresql://u@h/d\", password_file: password, password_env: X }\n"), "3:69", "and in a file",
+                 "leave one out");
+    expect_error(yaml(WITH_DB "url: \"postgresql://u@h/d\", password_file: missing }\n"), "3:69", "cannot be read", "No such file");
+    unsetenv("RR_NO_SUCH");
+    expect_error(yaml(WITH_DB "url: \"postgresql://u@h/d\", password_env: RR_NO_SUCH }\n"), "3:68", "RR_NO_SUCH is not set", "set it");
+    expect_error(yaml(WITH_DB "url: \"sqlite://x.db\", password_env: HOME }\n"), "3:63", "which has no password", "leave it out");
+}
+END_TEST
+
+START_TEST(pictures_hide_passwords) {
+    rr_graph_t *graph = fine(yaml(WITH_DB "url: \"postgresql://u:secret@h/d\" }\n"));
+    for (int svg = 0; svg < 2; svg++) {
+        char *text = NULL;
+        size_t size;
+        FILE *out = open_memstream(&text, &size);
+        (svg ? rr_graph_draw_svg : rr_graph_draw_text)(graph, out);
+        fclose(out);
+        ck_assert_ptr_nonnull(strstr(text, "postgresql://u:***@h/d"));
+        ck_assert_ptr_null(strstr(text, "secret"));
+        free(text);
+    }
+    rr_graph_free(graph);
+}
+END_TEST
+
 START_TEST(pictures) {
     rr_graph_t *graph = yaml(whole);
     fine(graph);
@@ -354,6 +395,8 @@ int main(void) {
     tcase_add_test(tc, seed_cluster_lines_parse);
     tcase_add_test(tc, args_errors);
     tcase_add_test(tc, options_file);
+    tcase_add_test(tc, databases);
+    tcase_add_test(tc, pictures_hide_passwords);
     tcase_add_test(tc, pictures);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
