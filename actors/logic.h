@@ -152,7 +152,8 @@ RR_MUST_CHECK int rr_scene_query(rr_scene_t *scene, const char *database, rr_buf
 /* Nobody waits for it any more; queried(token) follows all the same. Unknown tokens are ignored. What is under way when the
  * scene ends is cancelled by itself. */
 void rr_scene_query_cancel(rr_scene_t *scene, uint64_t token);
-/* As rr_scene_query, but waits for *reply (to be unreffed) and blocks the calling worker: only on a python pool. */
+/* As rr_scene_query, but waits for *reply (to be unreffed) and blocks the calling worker: only on a python pool. RR_EINVAL: the
+ * scene itself has that name. */
 RR_MUST_CHECK int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned timeout_ms,
                                       rr_buffer_t **reply);
 /* Answers a service request. error NULL = success, body NULL = None. RR_ENOENT: answered or given up already. */

@@ -72,10 +72,10 @@ int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *re
                         rr_buffer_t **reply) {
     rr_addr_t target = rr__scene_lookup_database(scene, database);
     rr_count(&scene->count.queries, 1);
-    if (target != RR_NOBODY)
+    if (target != RR_NOBODY && target != scene->addr) /* it would wait for itself */
         return rr_database_ask(scene->system, target, request, call_ms(timeout_ms), reply);
     rr_buffer_unref(request);
-    return RR_NOROUTE;
+    return target == RR_NOBODY ? RR_NOROUTE : RR_EINVAL;
 }
 
 void rr__on_query_event(rr_scene_t *scene, rr_message_t *msg) {

@@ -82,9 +82,12 @@ static int ask(asker_t *client, const char *database, const char *text, uint64_t
 static int client_load(void *state, rr_scene_t *scene, const void *arg, uint64_t token, char *why, size_t why_size) {
     asker_t *client = state;
     char name[64] = "", reason[64] = "";
+    rr_buffer_t *reply;
     client->scene = scene;
     ck_assert_int_eq(ask(client, "db@nowhere", "x", 1), RR_NOROUTE);
     ck_assert_int_eq(ask(client, "db@main", "x", 0), RR_EINVAL);
+    ck_assert_int_eq(rr_scene_query_wait(scene, "db@nowhere", request("x", 0), 0, &reply), RR_NOROUTE);
+    ck_assert_int_eq(rr_scene_query_wait(scene, "scene@0", request("x", 0), 0, &reply), RR_EINVAL);
     ck_assert_int_eq(rr_scene_database(scene, "sqlite://x", 0, name, sizeof name, reason, sizeof reason), RR_EUNSUPPORTED);
     ck_assert_str_eq(reason, "this process opens no databases by URL");
     for (const char *const *text = arg; *text; text++)
