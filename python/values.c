@@ -313,9 +313,9 @@ static PyObject *get_text(const rr_datum_t *datum, rr__text_style_t style) {
     return style == RR__TEXT_SEED ? PyUnicode_DecodeUTF8(datum->text.data, datum->text.size, "replace") : get_str(datum);
 }
 
+/* No query's error, so RR_DB_OK: redrabbit._database knows the words that replies begin with. */
 static PyObject *get_error(rr__state_t *state, const rr_datum_t *datum) {
-    const rr_db_answer_t answer = {
-        .error = RR_DB_SERVER, .message = datum->text.data, .message_size = datum->text.size, .executed = RR_EXECUTED_NO};
+    const rr_db_answer_t answer = {.error = RR_DB_OK, .message = datum->text.data, .message_size = datum->text.size};
     return rr__database_error(state, &answer);
 }
 

@@ -104,7 +104,7 @@ class DatabaseCancelled(DatabaseError):
 
 
 _CLASSES: list[type[DatabaseError]] = [
-    DatabaseError,  # ok: never an error
+    DatabaseError,  # ok: one reply of several that is an error
     DatabaseConnectionError,
     DatabaseAuthError,
     DatabaseSyntaxError,
@@ -121,10 +121,42 @@ _CLASSES: list[type[DatabaseError]] = [
 _STATE = _CLASSES.index(DatabaseStateError)
 
 
+# How replies of Redis begin that are errors.
+_REPLIES: dict[str, type[DatabaseError]] = {
+    "WRONGTYPE": DataError,
+    "ERR value is not": DataError,
+    "ERR min or max is not": DataError,
+    "ERR hash value is not": DataError,
+    "ERR increment": DataError,
+    "ERR unknown command": DatabaseSyntaxError,
+    "ERR unknown subcommand": DatabaseSyntaxError,
+    "ERR wrong number of arguments": DatabaseSyntaxError,
+    "ERR syntax error": DatabaseSyntaxError,
+    "NOAUTH": DatabaseAuthError,
+    "NOPERM": DatabaseAuthError,
+    "WRONGPASS": DatabaseAuthError,
+    "BUSY": DatabaseBusy,
+    "LOADING": DatabaseBusy,
+}
+
+
+def _reply_error(message: str) -> DatabaseError:
+    for words, kind in _REPLIES.items():
+        if message.startswith(words):
+            break
+    else:
+        kind = DatabaseError
+    error = kind(message)
+    error.state = message.partition(" ")[0]
+    return error
+
+
 def make_error(
     kind: int, executed: bool, code: int, state: str, message: str, sql: str
 ) -> DatabaseError:
     """What C calls for every error."""
+    if kind == 0:
+        return _reply_error(message)
     marks = " ".join(str(mark) for mark in (code, state) if mark)
     text = message or _CLASSES[kind].__name__
     if marks:

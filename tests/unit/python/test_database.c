@@ -511,8 +511,8 @@ START_TEST(test_redis) {
                  "    assert await redis.set('k', b'v', ex=0.5, nx=True) is True\n"
                  "    try:\n"
                  "        await redis.incr('k')\n"
-                 "    except DatabaseError as error:\n"
-                 "        print(error)\n"
+                 "    except redrabbit.DataError as error:\n"
+                 "        print(error, error.state, error.executed)\n"
                  "    async with redis.pipeline(atomic=True) as pipe:\n"
                  "        n = pipe.incr('n', 2)\n"
                  "        ok = pipe.set('a', 1.5)\n"
@@ -535,7 +535,7 @@ START_TEST(test_redis) {
     EXPECT(&fake, "((text:SET text:k bytes:v text:PX int:500 text:NX))");
     answer_query(&fake, RR_OK, reply(RR_DATUM_TEXT, "OK"));
     answer_query(&fake, RR_OK, reply(RR_DATUM_ERROR, "WRONGTYPE no number"));
-    EXPECT(&fake, "print WRONGTYPE no number\n");
+    EXPECT(&fake, "print WRONGTYPE no number WRONGTYPE False\n");
     EXPECT(&fake, "query db@main op=9 flags=4 t=0 s=0 ms=0 key= '' ((text:INCRBY text:n int:2) (text:SET text:a real:1.5))");
     static const char *const names[] = {"0", "1"};
     rr_datum_writer_t writer = begin((answer_t){0}, 2, names);
