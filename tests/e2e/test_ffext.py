@@ -455,5 +455,84 @@ class Small(LabCase):
         )
 
 
+class Databases(LabCase):
+    """ffdb_create and what it makes, on SQLite: results are strings."""
+
+    LAB = (
+        LAB
+        + """
+def heard(result, *data):
+    ffext.send_msg_session('me', 3, [result.flag, result.result, result.column, list(data)])
+
+def init():
+    global db
+    db = ffext.ffdb_create('sqlite://./game.db')
+    for sql in ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, score REAL)",
+                "INSERT INTO t VALUES (1, 'a''b', 1.5), (2, NULL, NULL)"):
+        assert db.sync_query(sql).flag
+"""
+    )
+
+    async def test_queries(self) -> None:
+        await self.lab(self.LAB)
+        self.assertEqual(await self.run_code("result = [G['db'].host(), G['db'].db_id]"), ["sqlite://./game.db", 1])
+        rows = [["1", "a'b", "1.5"], ["2", "", ""]]
+        ask = "SELECT id, name, score FROM t ORDER BY id"
+        self.assertEqual(
+            await self.run_code(f"r = G['db'].sync_query({ask!r}); result = [r.flag, r.result, r.column]"),
+            [True, rows, ["id", "name", "score"]],
+        )
+        await self.run_code(f"G['db'].query({ask!r}, G['heard'])")
+        self.assertEqual((await self.expect(self.me, re.compile(""), cmd=3)).json(), [True, rows, ["id", "name", "score"], []])
+        await self.run_code("G['db'].query('nonsense', G['heard'], 'data')")
+        self.assertEqual((await self.expect(self.me, re.compile(""), cmd=3)).json(), [False, [], [], ["data"]])
+        self.server.wait_line("ERROR.*DatabaseSyntaxError")
+
+    async def test_escape_and_order(self) -> None:
+        await self.lab(self.LAB)
+        name = "it's \\ \" \n ;--"
+        await self.run_code(f"name = G['db'].escape({name!r}); G['db'].query(f\"INSERT INTO t VALUES (3, '{{name}}', 0)\")")
+        for number in range(4, 60):
+            await self.me.send(1, f"G['db'].query('INSERT INTO t SELECT max(id) + 1, {number}, 0 FROM t')")
+            await self.expect(self.me, re.compile(""), cmd=2)
+        await self.run_code("G['db'].query('SELECT id, name FROM t WHERE id > 2 ORDER BY id', G['heard'])")
+        _, rows, _, _ = (await self.expect(self.me, re.compile(""), cmd=3)).json()
+        self.assertEqual(rows, [["3", name], *([str(number), str(number)] for number in range(4, 60))])
+
+    async def test_a_failed_create_is_none(self) -> None:
+        await self.lab(self.LAB)
+        for url in ("sqlite:///no/such/folder/x.db", "mysql://127.0.0.1:1/user/word/game", "nonsense://x", "scene@0", "nobody@0"):
+            self.assertEqual(await self.run_code(f"result = ffext.ffdb_create({url!r}) is None"), True, url)
+        self.assertNotIn("word", self.server.output)
+
+    async def test_sync_query_stops_nobody_else(self) -> None:
+        await self.lab(
+            self.LAB,
+            more="  scene@1: { role: scene, script: other.py }",
+        )
+        other = await self.client(self.port, "other")
+        await other.send(1, "ffext.change_session_scene('other', 'scene@1')")
+        await self.expect(other, "here")
+        slow = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 3000000) SELECT count(*) FROM n"
+        await self.me.send(1, f"r = G['db'].sync_query({slow!r}); result = r.result")
+        answers = 0
+        waiting = asyncio.create_task(self.expect(self.me, re.compile(""), cmd=2, timeout=60))
+        while not waiting.done():
+            await other.send(1, "x")
+            await self.expect(other, "x")
+            answers += 1
+            await asyncio.sleep(0)
+        self.assertEqual((await waiting).json(), [["3000000"]])
+        self.assertGreater(answers, 100)
+
+    async def lab(self, script: str = LAB, **options: str) -> None:
+        self.write(
+            "other.py",
+            "import redrabbit\n@redrabbit.on_enter\ndef enter(session):\n    session.send(1, 'here')\n"
+            "@redrabbit.message(1, 'raw')\ndef echo(session, msg):\n    session.send(1, msg)\n",
+        )
+        await super().lab(script, **options)
+
+
 if __name__ == "__main__":
     unittest.main()
