@@ -39,6 +39,7 @@ typedef struct state {
     bool ending;         /* as the stream's user said: no failure then */
     bool in_transaction; /* since before the job */
     bool in_error;       /* and it can only be rolled back */
+    bool fresh;          /* the socket has just been read: nothing new can be there */
     bool stale;          /* the server knows none of our statements any more */
 
     rr__pg_wire_t killer; /* asks the server, on a connection of its own, to stop the job */
@@ -253,8 +254,9 @@ static void on_error(state_t *state, const step_t *step, const PGresult *result)
         return; /* it stays in the table, and is tried again */
     if (step->kind == STEP_PREPARE && step->statement)
         step->statement->prepared = false;
-    if (step->kind == STEP_EXECUTE && step->statement && code && strcmp(code, "0A000") == 0)
-        step->statement->outdated = true; /* what it selects from was altered */
+    bool altered = code && (strncmp(code, "42", 2) == 0 || strcmp(code, "0A000") == 0);
+    if (step->kind == STEP_EXECUTE && step->statement && altered)
+        step->statement->outdated = true; /* planned for a table that is another one now: the next use prepares it anew */
     if (code && strcmp(code, "26000") == 0)
         state->stale = true; /* DISCARD ALL */
     fail_as_told(state, result);
@@ -357,24 +359,30 @@ static void on_idle_events(state_t *state, bool good) {
     rr__db_lost(state->connection, &failure);
 }
 
-static void on_events(rr__pg_wire_t *wire) {
-    state_t *state = rr__db_state(wire->connection);
-    bool good = PQconsumeInput(wire->pq);
-    if (!state->job) {
-        on_idle_events(state, good);
-        return;
-    }
+static void on_job_events(state_t *state, bool good) {
+    rr__pg_wire_t *wire = &state->wire;
     if (state->held) {
         if (!good)
             rr__pg_rest(wire); /* the next job will find it broken */
         return;
     }
+    state->fresh = good;
     advance(state); /* even if it broke: what the server said before that counts */
+    state->fresh = false;
     if (!state->job || state->paused || state->held || state->closing)
         return;
     int left = good ? PQflush(wire->pq) : -1;
     if (left < 0 || rr__pg_wait(wire, UV_READABLE | (left ? UV_WRITABLE : 0)) != RR_OK)
         lose(state);
+}
+
+static void on_events(rr__pg_wire_t *wire) {
+    state_t *state = rr__db_state(wire->connection);
+    bool good = PQconsumeInput(wire->pq);
+    if (state->job)
+        on_job_events(state, good);
+    else
+        on_idle_events(state, good);
 }
 
 /* ---- Sending ---- */
@@ -511,7 +519,8 @@ static void pg_execute(rr__db_connection_t *connection, rr__db_job_t *job) {
         finish(state, false);
         return;
     }
-    if (!PQconsumeInput(pq) || PQisBusy(pq) || PQstatus(pq) != CONNECTION_OK) { /* it went meanwhile: nothing was sent */
+    bool good = state->fresh || PQconsumeInput(pq);
+    if (!good || PQisBusy(pq) || PQstatus(pq) != CONNECTION_OK) { /* it went meanwhile: nothing was sent */
         lose(state);
         return;
     }

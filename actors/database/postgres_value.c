@@ -175,7 +175,10 @@ int rr__pg_bind(rr__pg_parameters_t *p, const rr__db_job_t *job, rr_datum_reader
     if (!grow(p, p->count))
         goto nomem;
     if (rr__db_arrange(job, values, count, p->datums) != RR_OK) {
-        snprintf(why->message, sizeof why->message, "%u values for %u placeholders", count, p->count);
+        if (count == p->count)
+            snprintf(why->message, sizeof why->message, "a parameter is no value of SQL, or the wrong one by name");
+        else
+            snprintf(why->message, sizeof why->message, "%u values for %u placeholders", count, p->count);
         return RR_EINVAL;
     }
     size_t room = 0;

@@ -164,7 +164,7 @@ void rr__db_subscriptions_lost(rr__db_connection_t *connection) {
 static rr_buffer_t *encode(rr__db_subscription_t *subscription, const char *channel, size_t channel_size, const char *pattern,
                            size_t pattern_size, const void *payload, size_t size) {
     rr_datum_writer_t writer = {0};
-    rr_datum_put_int(&writer, (int64_t)subscription->id);
+    rr_datum_put_int(&writer, (int64_t)subscription->request->id); /* as its asker chose it */
     rr_datum_put_text(&writer, RR_DATUM_TEXT, channel, channel_size);
     if (pattern)
         rr_datum_put_text(&writer, RR_DATUM_TEXT, pattern, pattern_size);

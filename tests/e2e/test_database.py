@@ -1,0 +1,315 @@
+"""Databases from a scene, on real servers: values, parameters, transactions, streams, time-outs, order; Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import unittest
+
+import servers
+from databases import DatabaseCase, Scene, no_mysql, url
+
+# Python values, and the type of a column that keeps them, by database.
+VALUES = [
+    ("0", "BIGINT"), ("-2**63", "BIGINT"), ("2**63 - 1", "BIGINT"), ("0.1", "DOUBLE PRECISION"), ("-1e308", "DOUBLE PRECISION"),
+    ("5e-324", "DOUBLE PRECISION"), ("''", "TEXT"), ("'héllo 🐇 \\'\\\\\"'", "TEXT"), ("'x' * 100000", "TEXT"), ("b''", "BLOB"),
+    ("bytes(range(256))", "BLOB"), ("None", "TEXT"), ("None", "BIGINT"), ("decimal.Decimal('12345678901234567890.123456789')", "DECIMAL(40,9)"),
+    ("datetime.date(1, 1, 1)", "DATE"), ("datetime.date(9999, 12, 31)", "DATE"), ("datetime.datetime(2024, 2, 29, 23, 59, 59, 999999)", "DATETIME(6)"),
+    ("datetime.time(23, 59, 59, 1)", "TIME(6)"),
+]  # fmt: skip
+
+
+class Sql:
+    """What holds for every SQL database."""
+
+    kind = ""  # of servers.py; "" = SQLite
+    types: dict[str, str] = {}
+    slow = ""  # takes 10 s
+    server: servers.Server
+    _stack: contextlib.ExitStack
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls._stack = contextlib.ExitStack()
+        if cls.kind:
+            cls.server = cls._stack.enter_context(servers.serve(servers.KINDS[cls.kind]))
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls._stack.close()
+
+    async def scene_with(self: DatabaseCase, options: str = "") -> Scene:
+        where = url(self.__class__.server) if self.kind else 'url: "sqlite://./test.db"'
+        scene = await self.begin_scene({"db@main": where + options})
+        await scene.do("kept['db'] = await redrabbit.database('db@main')\nglobals()['db'] = kept['db']")
+        return scene
+
+    async def table(self, scene: Scene, columns: str) -> None:
+        await scene.do(f"await db.query('DROP TABLE IF EXISTS t')\nawait db.query('CREATE TABLE t ({columns})')")
+
+    async def test_values(self) -> None:
+        scene = await self.scene_with()
+        for number, (value, type_) in enumerate(VALUES):
+            if self.types.get(type_) == "":
+                continue
+            with self.subTest(value=value, type=type_):
+                got = await scene.do(f"""
+                    await db.query("CREATE TABLE v{number} (x {self.types.get(type_, type_)})")
+                    want = {value}
+                    await db.query("INSERT INTO v{number} VALUES (?)", [want])
+                    got = await db.value("SELECT x FROM v{number}")
+                    return [type(got) is type(want) and got == want, repr(got)[:200]]""")
+                self.assertTrue(got[0], f"{number}: {got[1]}")
+
+    async def test_parameters(self) -> None:
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER, name VARCHAR(100)")
+        self.assertEqual(await scene.do("""
+            await db.query("INSERT INTO t VALUES (:id, :name)", {"id": 1, "name": "a'b\\"?:x"})
+            await db.query("INSERT INTO t VALUES (?, '?')", [2])
+            result = await db.query("SELECT id, name FROM t WHERE id >= :least ORDER BY id -- :no ? \\n", {"least": 1})
+            dicts = await db.query("SELECT id AS number FROM t WHERE id = ?", [2], rows=dict)
+            return [list(result.columns), [list(row) for row in result], list(dicts), (await db.query("UPDATE t SET name = 'c'")).affected]
+        """), [["id", "name"], [[1, "a'b\"?:x"], [2, "?"]], [{"number": 2}], 2])  # fmt: skip
+        failed = await self.fails(scene, "DataError", "await db.query('SELECT ?', [1, 2])")
+        self.assertFalse(failed.executed)
+
+    async def test_errors(self) -> None:
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER PRIMARY KEY, name VARCHAR(10) NOT NULL")
+        await scene.do("await db.query('INSERT INTO t VALUES (1, ?)', ['x'])")
+        for kind, source in (
+            ("DatabaseSyntaxError", "await db.query('SELEC 1')"),
+            ("DatabaseSyntaxError", "await db.query('SELECT nothing FROM nowhere')"),
+            ("IntegrityError", "await db.query('INSERT INTO t VALUES (1, ?)', ['y'])"),
+            ("IntegrityError", "await db.query('INSERT INTO t VALUES (2, NULL)')"),
+        ):
+            failed = await self.fails(scene, kind, source)
+            self.assertFalse(failed.executed, failed.text)
+            self.assertTrue(failed.code or failed.state, failed.text)
+            self.assertTrue(failed.sql and failed.sql in source, failed.sql)
+        self.assertEqual(await scene.do("return await db.value('SELECT count(*) FROM t')"), 1)
+
+    async def test_transactions(self) -> None:
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER PRIMARY KEY")
+        self.assertEqual(await scene.do("""
+            async with db.transaction() as tx:
+                await tx.query("INSERT INTO t VALUES (1)")
+                try:
+                    async with tx.savepoint():
+                        await tx.query("INSERT INTO t VALUES (2)")
+                        raise KeyError
+                except KeyError:
+                    pass
+                await tx.query("INSERT INTO t VALUES (3)")
+            try:
+                async with db.transaction(isolation="serializable") as tx:
+                    await tx.query("INSERT INTO t VALUES (4)")
+                    raise KeyError
+            except KeyError:
+                pass
+            try:
+                await db.batch("INSERT INTO t VALUES (?)", [[5], [6], [1]])
+            except redrabbit.IntegrityError:
+                pass
+            many = await db.batch("INSERT INTO t VALUES (?)", [[n] for n in range(10, 1010)])
+            return [many, [row[0] for row in await db.query("SELECT id FROM t WHERE id < 10 ORDER BY id")], await db.value("SELECT count(*) FROM t")]
+        """), [1000, [1, 3], 1002])  # fmt: skip
+
+    async def test_streams(self) -> None:
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER PRIMARY KEY, pad VARCHAR(300)")
+        self.assertEqual(await scene.do("""
+            await db.batch("INSERT INTO t VALUES (?, ?)", [[n, "x" * 300] for n in range(5000)])
+            count = total = 0
+            async for id, pad in db.stream("SELECT id, pad FROM t"):
+                count += 1
+                total += id
+            for _ in range(3):
+                async for row in db.stream("SELECT id, pad FROM t ORDER BY id"):
+                    if row[0] == 10:
+                        break
+            async with db.transaction() as tx:
+                async for row in tx.stream("SELECT id FROM t WHERE id > ?", [4990]):
+                    total -= row[0]
+                async for row in tx.stream("SELECT id, pad FROM t"):
+                    break
+                after = await tx.value("SELECT 7")
+            return [count, total, after, await db.value("SELECT 8")]
+        """), [5000, sum(range(5000)) - sum(range(4991, 5000)), 7, 8])  # fmt: skip
+
+    async def test_time_outs(self) -> None:
+        scene = await self.scene_with(", pool: 1")
+        took, then = await scene.do(f"""
+            began = time.monotonic()
+            try:
+                await db.query({self.slow!r}, timeout=0.3)
+            except redrabbit.DatabaseTimeout as error:
+                took = time.monotonic() - began
+            return [took, await db.value("SELECT 1", timeout=5)]""")
+        self.assertEqual(then, 1)
+        self.assertGreaterEqual(took, 0.29)
+        self.assertLess(took, 3)
+
+    async def test_order_by_key(self) -> None:
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER PRIMARY KEY, log VARCHAR(2000)")
+        got = await scene.do("""
+            await db.query("INSERT INTO t VALUES (1, '')")
+            how = "log || ?" if db.driver != "mysql" else "concat(log, ?)"
+            waits = [db.query(f"UPDATE t SET log = {how} WHERE id = 1", [f"{n},"], key="player") for n in range(200)]
+            others = [db.query("SELECT 1", key=n) for n in range(200)]
+            for wait in waits + others:
+                await wait
+            return await db.value("SELECT log FROM t")""")
+        self.assertEqual(got, "".join(f"{n}," for n in range(200)))
+
+
+class Sqlite(Sql, DatabaseCase):
+    # SQLite has its own five: the others are texts to it.
+    types = {
+        "DECIMAL(40,9)": "", "DATE": "", "DATETIME(6)": "", "TIME(6)": "",
+    }  # fmt: skip
+    slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1000000000) SELECT count(*) FROM c"
+
+
+@no_mysql
+class Mysql(Sql, DatabaseCase):
+    kind = "mariadb"
+    types = {"TEXT": "MEDIUMTEXT", "DOUBLE PRECISION": "DOUBLE"}
+    slow = "SELECT sleep(10)"
+
+    async def test_its_own(self) -> None:
+        scene = await self.scene_with()
+        self.assertEqual(await scene.do("""
+            await db.query("DROP TABLE IF EXISTS own")
+            await db.query("CREATE TABLE own (id INT AUTO_INCREMENT PRIMARY KEY, big BIGINT UNSIGNED, span TIME, flag BOOL, doc JSON)")
+            result = await db.query("INSERT INTO own (big, span, flag, doc) VALUES (?, ?, ?, ?)", [2**64 - 1, datetime.timedelta(hours=-30), True, {"a": [1, None]}])
+            row = await db.one("SELECT big, span, flag, doc FROM own")
+            return [result.last_id, row[0] == 2**64 - 1, row[1] == datetime.timedelta(hours=-30), row[2], row[3]]
+        """), [1, True, True, 1, '{"a": [1, null]}'])  # fmt: skip
+
+
+class Postgres(Sql, DatabaseCase):
+    kind = "postgres"
+    types = {"BLOB": "BYTEA", "DATETIME(6)": "TIMESTAMP"}
+    slow = "SELECT pg_sleep(10)"
+
+    async def test_its_own(self) -> None:
+        scene = await self.scene_with()
+        self.assertTrue(await scene.do("""
+            zone = datetime.timezone(datetime.timedelta(hours=-5, minutes=-30))
+            want = [True, {"a": [1, None, "é"]}, uuid.UUID(int=5), datetime.datetime(2024, 1, 2, 3, 4, 5, 6, zone),
+                    datetime.timedelta(days=-3, microseconds=1), decimal.Decimal("NaN"), math.inf, 2**40, 2**64 - 1]
+            got = await db.one("SELECT ?, ?::jsonb, ?, ?, ?, ?, ?, ?, ?", want)
+            assert str(got[5]) == "NaN", got
+            assert [got[n] for n in (0, 1, 2, 3, 4, 6, 7, 8)] == [want[n] for n in (0, 1, 2, 3, 4, 6, 7, 8)], got
+            assert await db.value("SELECT $1::int + $2::int", [1, 2]) == 3
+            assert await db.value("SELECT '{\\"a\\": 1}'::jsonb ?? 'a'") is True
+            assert [type(x).__name__ for x in await db.one("SELECT 1::int2, 1.5::float4, '10.0.0.1'::inet, 'infinity'::date, ARRAY[1, 2]")] == ["int", "float", "str", "str", "str"]
+            return True
+        """))  # fmt: skip
+
+    async def test_a_commit_that_was_a_rollback(self) -> None:
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER PRIMARY KEY")
+        await self.fails(scene, "DatabaseStateError", """
+            async with db.transaction() as tx:
+                await tx.query("INSERT INTO t VALUES (1)")
+                try:
+                    await tx.query("INSERT INTO t VALUES (1)")
+                except redrabbit.IntegrityError:
+                    pass""")  # fmt: skip
+        self.assertEqual(await scene.do("return await db.value('SELECT count(*) FROM t')"), 0)
+
+    async def test_a_table_that_changes(self) -> None:
+        """Prepared statements whose result changes fail once, and then go on."""
+        scene = await self.scene_with(", pool: 1")
+        await self.table(scene, "id INTEGER PRIMARY KEY")
+        got = await scene.do("""
+            for _ in range(3):
+                await db.query("SELECT * FROM t")
+            await db.query("ALTER TABLE t ADD COLUMN more TEXT")
+            return [(await ends(db.query("SELECT * FROM t")))[0], list((await db.query("SELECT * FROM t")).columns),
+                    await db.query("DISCARD ALL") and 0, (await ends(db.query("SELECT * FROM t")))[0], (await ends(db.query("SELECT * FROM t")))[0]]
+        """)
+        self.assertEqual(got[1], ["id", "more"])
+        self.assertEqual(got[4], "ok")
+
+
+class RedisTest(DatabaseCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls._stack = contextlib.ExitStack()
+        cls.redis = cls._stack.enter_context(servers.redis())
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls._stack.close()
+
+    async def scene_with(self, options: str = "") -> Scene:
+        scene = await self.begin_scene({"redis@0": url(self.redis) + options})
+        await scene.do("globals()['r'] = await redrabbit.redis('redis@0')")
+        return scene
+
+    async def test_commands(self) -> None:
+        scene = await self.scene_with()
+        self.assertEqual(await scene.do("""
+            await r.set("k", "vä\\r\\nlue")
+            await r.raw.set("b", bytes(range(256)))
+            numbers = [r.incr("n") for _ in range(1000)]
+            numbers = [await number for number in numbers]
+            async with r.pipeline(atomic=True) as pipe:
+                pipe.incr("n")
+                pipe.get("n")
+            wrong = await ends(r.incr("k"))
+            await r.set("big", "y" * 5_000_000)
+            return [await r.get("k"), (await r.raw.get("b")) == bytes(range(256)), await r.get("none"), numbers == list(range(1, 1001)),
+                    pipe.results, wrong, len(await r.get("big")), await r.command("ECHO", "x"), r.version.split(".")[0].isdigit()]
+        """), ["vä\r\nlue", True, None, True, [1001, "1001"], ["DatabaseError", False], 5_000_000, "x", True])  # fmt: skip
+        for command in ("'BLPOP', 'x', 0", "'MULTI'", "'SELECT', 3", "'CLIENT', 'REPLY', 'OFF'", "'XREAD', 'BLOCK', 0, 'STREAMS', 'x', '$'"):
+            failed = await self.fails(scene, "DatabaseStateError", f"await r.command({command})")
+            self.assertFalse(failed.executed)
+        self.assertEqual(await scene.do("return await r.get('n')"), "1001")
+
+    async def test_events(self) -> None:
+        scene = await self.scene_with()
+        self.assertEqual(await scene.do("""
+            heard, done = [], redrabbit.Future() if hasattr(redrabbit, "Future") else None
+            def on_news(channel, message):
+                heard.append([channel, message])
+            first = await r.subscribe("news", "weather", on_news)
+            second = await r.psubscribe("n*", on_news)
+            await r.publish("news", "one")
+            await r.publish("weather", "rain")
+            while len(heard) < 3:
+                await redrabbit.sleep(0.01)
+            await second.unsubscribe()
+            await r.publish("news", "two")
+            while len(heard) < 4:
+                await redrabbit.sleep(0.01)
+            await first.unsubscribe()
+            return [sorted(heard[:3]), heard[3:], await r.publish("news", "three")]
+        """), [[["news", "one"], ["news", "one"], ["weather", "rain"]], [["news", "two"]], 0])  # fmt: skip
+
+    async def test_events_go_on_after_a_restart(self) -> None:
+        scene = await self.scene_with()
+        await scene.do("""
+            kept["heard"] = []
+            kept["news"] = await r.subscribe("news", lambda channel, message: kept["heard"].append(message))""")
+        self.redis.kill()
+        self.redis.start()
+        self.assertTrue(await scene.do("""
+            for n in range(1000):
+                try:
+                    await r.publish("news", str(n))
+                except redrabbit.DatabaseError:
+                    pass
+                if kept["heard"]:
+                    break
+                await redrabbit.sleep(0.02)
+            return kept["heard"] and kept["news"].lost >= 1"""))
+
+
+if __name__ == "__main__":
+    unittest.main()

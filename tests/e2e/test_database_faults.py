@@ -1,0 +1,380 @@
+"""Databases when things go wrong: servers that are away, killed, stopped, full or in each other's way; limits; ends of scenes.
+
+The promise that is looked at everywhere: every query ends, and an error says whether it may have been executed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import unittest
+from urllib.parse import quote
+
+import servers
+from databases import DatabaseCase, Scene, main_pass, no_mysql, url
+from harness import SLOW, run
+
+MIB = 1 << 20
+# Queries in numbers: 20 under way all the time, until told to stop. What each came to is kept.
+LOAD = """
+kept["ends"] = {}
+kept["stop"] = False
+kept["number"] = 0
+
+async def worker(ask):
+    while not kept["stop"]:
+        number = kept["number"] = kept["number"] + 1
+        kept["ends"][number] = await ends(ask(number))
+        if kept["ends"][number][0] != "ok":
+            await redrabbit.sleep(0.01)
+
+def load(ask):
+    kept["workers"] = [redrabbit.spawn(worker(ask)) for _ in range(20)]
+
+async def unload():
+    kept["stop"] = True
+    for each in kept["workers"]:
+        await each
+    return [[number, *end] for number, end in kept["ends"].items()]
+"""
+
+
+class Faults(DatabaseCase):
+    async def open(self, server: servers.Server, options: str = "", first: str = "") -> Scene:
+        scene = await self.begin_scene({"db@main": url(server) + options}, first)
+        kind = "redis" if server.kind == "redis" else "database"
+        await scene.do(f"globals()['db'] = await redrabbit.{kind}('db@main')")
+        return scene
+
+    async def until(self, scene: Scene, source: str, seconds: float = 15) -> None:
+        """Runs an expression's await again until it does not fail."""
+        await scene.do(f"""
+            end = time.monotonic() + {seconds * SLOW}
+            while True:
+                try:
+                    await {source}
+                    return
+                except redrabbit.DatabaseError:
+                    if time.monotonic() > end:
+                        raise
+                await redrabbit.sleep(0.02)""", seconds + 10)  # fmt: skip
+
+    def no_secret(self, *texts: str) -> None:
+        for text in (self.server.output, *texts):
+            for secret in (servers.PASSWORD, quote(servers.PASSWORD, safe="")):
+                self.assertNotIn(secret, text)
+
+
+@main_pass
+class Absent(Faults):
+    async def away_and_back(self, kind: type[servers.Server], ask: str) -> None:
+        with servers.serve(kind, start=False) as server:
+            server.data.parent.mkdir(exist_ok=True)
+            scene = await self.open(server)  # the scene starts all the same
+            failed = await self.fails(scene, "DatabaseConnectionError", f"await {ask}")
+            self.assertFalse(failed.executed, failed.text)
+            server.start()
+            await self.until(scene, ask)
+            server.kill()
+            failed = await self.fails(scene, "DatabaseConnectionError", f"await {ask}\nawait {ask}")
+            self.no_secret()
+
+    @no_mysql
+    async def test_mariadb(self) -> None:
+        await self.away_and_back(servers.Mariadb, "db.query('SELECT 1')")
+
+    async def test_postgres(self) -> None:
+        await self.away_and_back(servers.Postgres, "db.query('SELECT 1')")
+
+    async def test_redis(self) -> None:
+        await self.away_and_back(servers.Redis, "db.get('x')")
+
+
+@main_pass
+class Refused(Faults):
+    async def refusals(self, kind: str, ask: str, unknown: str) -> None:
+        with servers.serve(servers.KINDS[kind]) as server:
+            wrong = url(server, password="wrong")
+            scene = await self.begin_scene({"db@wrong": wrong, "db@unknown": url(server, database=unknown)})
+            for name in ("db@wrong", "db@unknown"):
+                opening = "redis" if kind == "redis" else "database"
+                failed = await self.fails(scene, "DatabaseAuthError", f"db = await redrabbit.{opening}('{name}')\nawait {ask}")
+                self.assertFalse(failed.executed)
+                self.assertNotIn("wrong@", failed.text)
+            self.no_secret(run("graph", "graph.yaml", cwd=self.folder).out)
+
+    @no_mysql
+    async def test_mariadb(self) -> None:
+        await self.refusals("mariadb", "db.query('SELECT 1')", "nowhere")
+
+    async def test_postgres(self) -> None:
+        await self.refusals("postgres", "db.query('SELECT 1')", "nowhere")
+
+    async def test_redis(self) -> None:
+        await self.refusals("redis", "db.get('x')", "77")
+
+
+class Killed(Faults):
+    """kill -9 and a restart under load. A row for each number: none twice, all that succeeded, none that surely did not."""
+
+    async def killed(self, server: servers.Server, table: str, ask: str, rows: str) -> None:
+        scene = await self.open(server, first=LOAD)
+        await scene.do(table)
+        await scene.do(f"load(lambda n: {ask})")
+        for _ in range(2):
+            await scene.do("""
+                goal = kept["number"] + 500
+                while kept["number"] < goal:
+                    await redrabbit.sleep(0.005)""")
+            server.kill()
+            server.start()
+        await scene.do("""
+            while list(kept["ends"].values())[-1][0] != "ok":
+                await redrabbit.sleep(0.01)""", 30)
+        told = await scene.do("return await unload()", 30)
+        there = await scene.do(rows)
+        self.assertEqual(len(there), len(set(there)), "a query was executed twice")
+        there = set(there)
+        good = {number for number, kind, _ in told if kind == "ok"}
+        surely_not = {number for number, kind, executed in told if kind != "ok" and executed is False}
+        self.assertEqual(good - there, set(), "a query that succeeded had no effect")
+        self.assertEqual(surely_not & there, set(), "a query that was surely not executed was executed")
+        self.assertTrue({kind for _, kind, _ in told} <= {"ok", "DatabaseConnectionError", "DatabaseBusy"}, told[-1])
+        self.assertTrue(good and len(told) > len(good), "the server's death was not noticed")
+
+    @no_mysql
+    async def test_mariadb(self) -> None:
+        with servers.mariadb() as server:
+            await self.killed(server, "await db.query('CREATE TABLE log (n INT) ENGINE=InnoDB')", "db.query('INSERT INTO log VALUES (?)', [n])",
+                              "return [row[0] for row in await db.query('SELECT n FROM log')]")  # fmt: skip
+
+    async def test_postgres(self) -> None:
+        with servers.postgres() as server:
+            await self.killed(server, "await db.query('CREATE TABLE log (n INT)')", "db.query('INSERT INTO log VALUES (?)', [n])",
+                              "return [row[0] for row in await db.query('SELECT n FROM log')]")  # fmt: skip
+
+    async def test_redis(self) -> None:
+        with servers.redis("--appendonly", "yes") as server:
+            await self.killed(server, "await db.delete('log')", "db.rpush('log', n)", "return [int(n) for n in await db.lrange('log')]")
+
+
+@main_pass
+class Paused(Faults):
+    """The server stands still: nobody can be told to stop anything, and time-outs hold all the same."""
+
+    async def paused(self, server: servers.Server, ask: str) -> None:
+        scene = await self.open(server, ", pool: 2")
+        await scene.do(f"for _ in range(4):\n    await {ask}")
+        with server.paused():
+            ended = await scene.do(f"""
+                began, came = time.monotonic(), []
+                waits = [ends({ask}) for _ in range(8)]
+                async def one(wait):
+                    came.append([*(await wait), time.monotonic() - began])
+                for task in [redrabbit.spawn(one(wait)) for wait in waits]:
+                    await task
+                return came""")  # fmt: skip
+            for kind, executed, seconds in ended:
+                self.assertIn(kind, ("DatabaseTimeout", "DatabaseConnectionError", "DatabaseBusy"))
+                self.assertLess(seconds, 8 * SLOW)
+            self.assertIn("DatabaseTimeout", {kind for kind, _, _ in ended})
+        await self.until(scene, ask)
+
+    @no_mysql
+    async def test_mariadb(self) -> None:
+        with servers.mariadb() as server:
+            await self.paused(server, "db.query('SELECT 1', timeout=0.5)")
+
+    async def test_postgres(self) -> None:
+        with servers.postgres() as server:
+            await self.paused(server, "db.query('SELECT 1', timeout=0.5)")
+
+    async def test_redis(self) -> None:
+        with servers.redis() as server:
+            await self.paused(server, "db.within(0.5).get('x')")
+
+
+@main_pass
+class Crowded(Faults):
+    async def deadlock(self, server: servers.Server) -> None:
+        scene = await self.open(server)
+        self.assertEqual(sorted(await scene.do("""
+            await db.query("CREATE TABLE d (id INT PRIMARY KEY, n INT)")
+            await db.batch("INSERT INTO d VALUES (?, 0)", [[1], [2]])
+            met = []
+            async def both(first, second):
+                async with db.transaction() as tx:
+                    await tx.query("UPDATE d SET n = n + 1 WHERE id = ?", [first])
+                    met.append(first)
+                    while len(met) < 2:
+                        await redrabbit.sleep(0.005)
+                    await tx.query("UPDATE d SET n = n + 1 WHERE id = ?", [second])
+            tasks = [redrabbit.spawn(ends(both(1, 2))), redrabbit.spawn(ends(both(2, 1)))]
+            return [(await task)[0] for task in tasks] + [await db.value("SELECT sum(n) FROM d") == 2]
+        """), key=str), ["DeadlockError", True, "ok"])  # fmt: skip
+
+    @no_mysql
+    async def test_deadlock_mariadb(self) -> None:
+        with servers.mariadb() as server:
+            await self.deadlock(server)
+
+    async def test_deadlock_postgres(self) -> None:
+        with servers.postgres() as server:
+            await self.deadlock(server)
+
+    async def few(self, server: servers.Server, slow: str) -> None:
+        """The server takes fewer connections than the pool would like: everybody is served by those there are."""
+        scene = await self.open(server, ", pool: 8")
+        self.assertEqual(await scene.do(f"""
+            waits = [ends(db.query("{slow}", timeout=9)) for _ in range(100)]
+            return sorted(set([(await redrabbit.spawn(wait))[0] for wait in waits]))"""), ["ok"])  # fmt: skip
+
+    @no_mysql
+    async def test_too_many_connections_mariadb(self) -> None:
+        with servers.mariadb("--max-connections=10", "--extra-max-connections=1") as server:
+            await self.few(server, "SELECT sleep(0.005)")
+
+    async def test_too_many_connections_postgres(self) -> None:
+        with servers.postgres("-c", "max_connections=5", "-c", "max_wal_senders=0") as server:
+            await self.few(server, "SELECT pg_sleep(0.005)")
+
+    async def test_ten_thousand_queued(self) -> None:
+        with servers.postgres() as server:
+            scene = await self.open(server, ", pool: 4")
+            self.assertEqual(await scene.do("""
+                waits = [db.value("SELECT ?::int", [n], timeout=60) for n in range(10000)]
+                good = [await wait for wait in waits] == list(range(10000))
+                many = [ends(db.value("SELECT 1")) for n in range(10)]
+                over = [db.value("SELECT 1", timeout=60) for n in range(20000)]
+                kinds = {}
+                for wait in over:
+                    kind = tuple(await ends(wait))
+                    kinds[kind] = kinds.get(kind, 0) + 1
+                for each in many:
+                    await each
+                return [good, sorted(kinds), sum(kinds.values())]""", 60), [True, [["DatabaseBusy", False], ["ok", 1]], 20000])  # fmt: skip
+
+
+@main_pass
+class Big(Faults):
+    async def stream(self, scene: Scene, sql: str) -> None:
+        """100 MB, read slower than they come."""
+        await scene.do("return await db.value('SELECT 1')")
+        before = peak = self.server.rss()
+        reading = scene.start(f"""
+            size = rows = 0
+            async for (text,) in db.stream("{sql}"):
+                rows += 1
+                size += len(text)
+                if rows % 100 == 0:
+                    await redrabbit.sleep(0.01)
+            return [rows, size]""")
+        while not reading.done():
+            peak = max(peak, self.server.rss())
+            await asyncio.wait([reading], timeout=0.02)
+        self.assertEqual(await reading, [1000, 100_000_000])
+        self.assertLess(peak - before, (40 if SLOW == 1 else 160) * MIB)
+
+    async def blob(self, scene: Scene, type_: str) -> None:
+        self.assertEqual(await scene.do(f"""
+            await db.query("CREATE TABLE b (x {type_})")
+            want = bytes(range(256)) * 65536
+            await db.query("INSERT INTO b VALUES (?)", [want])
+            return [await db.value("SELECT x FROM b") == want, await db.value("SELECT length(x) FROM b")]"""),
+            [True, 16 * MIB])  # fmt: skip
+
+    @no_mysql
+    async def test_mariadb(self) -> None:
+        with servers.mariadb() as server:
+            scene = await self.open(server)
+            await self.stream(scene, "SELECT repeat('x', 100000) FROM seq_1_to_1000")
+            await self.blob(scene, "LONGBLOB")
+            await self.fails(scene, "ResultTooBig", "await db.query(\"SELECT repeat('x', 100000) FROM seq_1_to_1000\")")
+
+    async def test_postgres(self) -> None:
+        with servers.postgres() as server:
+            scene = await self.open(server)
+            await self.stream(scene, "SELECT repeat('x', 100000) FROM generate_series(1, 1000)")
+            await self.blob(scene, "BYTEA")
+            await self.fails(scene, "ResultTooBig", "await db.query(\"SELECT repeat('x', 100000) FROM generate_series(1, 1000)\")")
+            await self.fails(scene, "DataError", "await db.query(\"SELECT convert_from('\\\\xff', 'UTF8')\")")
+            await self.fails(scene, "DataError", "await db.query('SELECT ?', ['a\\0b'])")
+            self.assertEqual(await scene.do("return await db.value('SELECT 1')"), 1)
+
+    async def test_sqlite(self) -> None:
+        scene = await self.begin_scene({"db@main": 'url: "sqlite://./big.db"'})
+        await scene.do("globals()['db'] = await redrabbit.database('db@main')")
+        await self.stream(scene, "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1000) SELECT printf('%.100000c', 'x') FROM c")
+        await self.blob(scene, "BLOB")
+
+
+class Sqlite(Faults):
+    async def sqlite(self, options: str = "") -> Scene:
+        scene = await self.begin_scene({"db@main": f'url: "sqlite://./test.db"{options}'})
+        await scene.do("""
+            globals()['db'] = await redrabbit.database('db@main')
+            await db.query("CREATE TABLE t (id INTEGER PRIMARY KEY, x BLOB)")""")
+        return scene
+
+    async def test_disk_full(self) -> None:
+        scene = await self.sqlite()
+        pages = await scene.do("return await db.value('PRAGMA max_page_count = 40')")
+        self.assertEqual(pages, 40)
+        failed = await self.fails(scene, "DatabaseError", "while True:\n    await db.query('INSERT INTO t (x) VALUES (?)', [bytes(10000)])")
+        self.assertEqual((failed.code, failed.executed), (13, False), failed.text)  # SQLITE_FULL
+        count = await scene.do("return await db.value('SELECT count(*) FROM t')")
+        await scene.do("await db.query('PRAGMA max_page_count = 4000')\nawait db.query('INSERT INTO t (x) VALUES (?)', [bytes(10000)])")
+        self.assertEqual(await scene.do("return await db.value('SELECT count(*) FROM t')"), count + 1)
+
+    async def test_locked(self) -> None:
+        scene = await self.sqlite()
+        other = sqlite3.connect(self.folder / "test.db", isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            ended = await scene.do("return await ends(db.query('INSERT INTO t (id) VALUES (1)', timeout=0.5))")
+            self.assertIn(ended[0], ("DatabaseTimeout", "DeadlockError", "DatabaseBusy"))
+            waits = scene.start("await db.query('INSERT INTO t (id) VALUES (2)')\nreturn 2")
+            self.assertEqual(await scene.do("return 5"), 5)  # the scene does not wait for it
+            other.execute("COMMIT")
+            self.assertEqual(await waits, 2)
+        finally:
+            other.close()
+
+    async def test_invalid_utf8(self) -> None:
+        scene = await self.sqlite()
+        ended = await scene.do("end = await ends(db.value(\"SELECT CAST(x'ff41' AS TEXT)\"))\nreturn [end[0], repr(end[1])]")
+        self.assertIn(ended, (["DataError", "False"], ["ok", "b'\\xffA'"], ["ok", "'\\ufffdA'"]))
+        self.assertEqual(await scene.do("return await db.value('SELECT 1')"), 1)
+
+
+class Ends(Faults):
+    """Scenes that end, or are loaded anew, with queries in flight."""
+
+    async def test_transaction_of_a_scene_that_stops(self) -> None:
+        with servers.postgres() as server:
+            scene = await self.open(server)
+            await scene.do("await db.query('CREATE TABLE e (n INT)')")
+            hanging = scene.start("""
+                async with db.transaction() as tx:
+                    await tx.query("INSERT INTO e VALUES (1)")
+                    kept["begun"] = True
+                    await redrabbit.sleep(3600)""")
+            await scene.do("while 'begun' not in kept:\n    await redrabbit.sleep(0.01)\nawait db.query('INSERT INTO e VALUES (2)')")
+            hanging.add_done_callback(lambda future: future.exception())
+            self.assertIn(self.server.stop(30), (0, 3))
+            self.server.process.stdout.close() if self.server.process.stdout else None
+            done = subprocess.run([servers.find("psql"), "-tA", "-c", "SELECT n FROM e", server.url], capture_output=True, text=True, timeout=20)
+            self.assertEqual(done.stdout.split(), ["2"], done.stderr)
+
+    async def test_reload(self) -> None:
+        with servers.postgres() as server:
+            scene = await self.open(server)
+            slow = scene.start("return await db.value('SELECT 5 FROM pg_sleep(1)')")
+            await scene.do("assert ffext.reload('scene') == ''\nglobals()['db'] = await redrabbit.database('db@main')")
+            self.assertEqual(await scene.do("return await db.value('SELECT 6')"), 6)
+            self.assertEqual(await slow, 5)
+
+
+if __name__ == "__main__":
+    unittest.main()
