@@ -7,6 +7,7 @@ int command_actors(int argc, char **argv, int first);
 int command_gate(int argc, char **argv, int first);
 int command_floor(int argc, char **argv, int first);
 int command_cluster(int argc, char **argv, int first);
+int command_db(int argc, char **argv, int first);
 int command_server(int argc, char **argv, int first);
 int command_suite(int argc, char **argv, int first);
 int command_report(int argc, char **argv, int first);
@@ -17,6 +18,7 @@ void command_actors_help(void);
 void command_gate_help(void);
 void command_floor_help(void);
 void command_cluster_help(void);
+void command_db_help(void);
 void command_compare_help(void);
 void command_suite_help(void);
 

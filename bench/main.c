@@ -16,6 +16,8 @@ static const struct {
      command_gate_help},
     {"cluster", "cluster WORKLOAD…         between the nodes of a group: oneway call", command_cluster,
      command_cluster_help},
+    {"db", "db WORKLOAD… --to URL     a database through its actor, beside a plain client: select insert get", command_db,
+     command_db_help},
     {"floor", "floor [NAME…]             this machine's limits: mpsc1 mpsc2 bounce futex eventfd epoll-tcp libuv-tcp epoll-ws",
      command_floor, command_floor_help},
     {"suite", "suite [--full]            the set that ./dev bench runs: our figures as shares of the floor",

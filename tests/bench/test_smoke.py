@@ -8,11 +8,16 @@ import pathlib
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+import servers  # noqa: E402
+
 BENCH = os.environ.get("RR_BENCH", "build/rr-bench")
+PROGRAM = os.environ.get("RR_BIN", "build/redrabbit")
 SHORT = ["--duration", "100ms", "--warmup", "50ms", "--runs", "1"]
 ACTORS = {
     "pingpong": ["--pairs", "10"],
@@ -198,6 +203,36 @@ class Gate(unittest.TestCase):
             self.assertNotEqual(s.connect_ex(("127.0.0.1", port)), 0)
 
 
+class Databases(unittest.TestCase):
+    """Each workload, through an actor in C and through a scene, beside its plain client."""
+
+    def every_way(self, to: str, *workloads: str) -> None:
+        small = ["--to", to, "--rows", "200", "--outstanding", "8", "--connections", "2", *SHORT]
+        for way in (["--floor"], ["--pinned"], ["--scene", "--program", PROGRAM]):
+            for result in results("db", *workloads, *small, *way):
+                unit = "rows" if result["workload"] == "insert" else "queries"
+                with self.subTest(way=way, workload=result["workload"]):
+                    self.assertGreater(result["runs"][0]["metrics"][unit], 0)
+                    self.assertNotIn(servers.PASSWORD, json.dumps(result))
+
+    def test_sqlite(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self.every_way(f"sqlite://{folder}/bench.db", "select", "insert")
+
+    @unittest.skip("its driver is not there yet")
+    def test_mariadb(self) -> None:
+        with servers.mariadb() as server:
+            self.every_way(server.url, "select")
+
+    def test_postgres(self) -> None:
+        with servers.postgres() as server:
+            self.every_way(server.url, "select")
+
+    def test_redis(self) -> None:
+        with servers.redis() as server:
+            self.every_way(server.url, "get")
+
+
 class Tools(unittest.TestCase):
     def test_floor(self) -> None:
         found = results(
@@ -257,6 +292,9 @@ class Tools(unittest.TestCase):
             ["actors", "ring", "--duration", "soon"],
             ["compare", "a"],
             ["report", "-o", "x"],
+            ["db", "select"],
+            ["db", "insert", "--to", "redis://127.0.0.1:1/0"],
+            ["db", "select", "--to", "http://x"],
         ):
             with self.subTest(args):
                 bad = run(*args, ok=False)
