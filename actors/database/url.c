@@ -8,6 +8,7 @@
 
 static const rr__db_driver_t *const drivers[] = {
     &rr__db_sqlite,
+    &rr__db_mysql,
     &rr__db_postgres,
     &rr__db_redis,
 };

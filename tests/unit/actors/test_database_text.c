@@ -28,16 +28,17 @@ START_TEST(parts_of_addresses) {
     is_parts("sqlite://./x.db", "", "", "", 0, "./x.db");
     is_parts("sqlite:///var/lib/x%20y.db", "", "", "", 0, "/var/lib/x y.db");
     is_parts("SQLite://:memory:", "", "", "", 0, ":memory:");
-    is_parts("postgresql://u:p@h:3307/d", "u", "p", "h", 3307, "d");
-    is_parts("postgres://u:p%40%2F%3a@h/d", "u", "p@/:", "h", 0, "d");
-    is_parts("postgresql://u:p@x@[::1]:3306/d", "u", "p@x", "::1", 3306, "d");
-    is_parts("postgresql://h", "", "", "h", 0, "");
+    is_parts("mysql://u:p@h:3307/d", "u", "p", "h", 3307, "d");
+    is_parts("mariadb://u:p%40%2F%3a@h/d", "u", "p@/:", "h", 0, "d");
+    is_parts("mysql://u:p@x@[::1]:3306/d", "u", "p@x", "::1", 3306, "d");
+    is_parts("mysql://h:3306/u/p@%41/d", "u", "p@%41", "h", 3306, "d"); /* the seed's: as it stands */
+    is_parts("mysql://h", "", "", "h", 0, "");
 }
 END_TEST
 
 START_TEST(options_of_addresses) {
-    rr__db_url_t url = parse("postgresql://u@h/d?application_name=utf8mb4");
-    ck_assert_str_eq(rr__db_url_option(&url, "application_name"), "utf8mb4");
+    rr__db_url_t url = parse("mysql://u@h/d?charset=utf8mb4");
+    ck_assert_str_eq(rr__db_url_option(&url, "charset"), "utf8mb4");
     ck_assert_ptr_null(rr__db_url_option(&url, "other"));
     rr__db_url_free(&url);
 }
@@ -58,12 +59,12 @@ START_TEST(wrong_addresses) {
     is_wrong("oracle://u:secret@h/d", RR_EUNSUPPORTED);
     is_wrong("sqlite://", RR_EINVAL);
     is_wrong("sqlite://x.db?mode=ro", RR_EINVAL);
-    is_wrong("postgresql://u:secret@h:0/d", RR_EINVAL);
-    is_wrong("postgresql://u:secret@h:65536/d", RR_EINVAL);
-    is_wrong("postgresql://u:secret/x@h/d", RR_EINVAL);
-    is_wrong("postgresql://u:secret@[::1/d", RR_EINVAL);
-    is_wrong("postgresql://u:secret@h/d/e", RR_EINVAL);
-    is_wrong("postgresql://u:secret@h/d?colour=red", RR_EINVAL);
+    is_wrong("mysql://u:secret@h:0/d", RR_EINVAL);
+    is_wrong("mysql://u:secret@h:65536/d", RR_EINVAL);
+    is_wrong("mysql://u:secret/x@h/d", RR_EINVAL);
+    is_wrong("mysql://u:secret@[::1/d", RR_EINVAL);
+    is_wrong("mysql://u:secret@h/d/e", RR_EINVAL);
+    is_wrong("mysql://u:secret@h/d?colour=red", RR_EINVAL);
 }
 END_TEST
 

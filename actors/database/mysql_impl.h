@@ -1,0 +1,88 @@
+/* mysql_impl.h: shared by the files of the MariaDB and MySQL driver. All on the database's loop thread.
+ *
+ * libmariadb's calls come in pairs: X_start begins, and says what it waits for; X_cont goes on when that came. A link is a MYSQL
+ * with the socket's poll; what it does is a chain of steps, each of which begins one call and names the next step. */
+#ifndef RR_ACTORS_DATABASE_MYSQL_IMPL_H
+#define RR_ACTORS_DATABASE_MYSQL_IMPL_H
+
+#include <mysql.h>
+
+#include "actors/database/database_impl.h"
+
+typedef struct my_link my_link_t;
+typedef void (*my_step_fn)(my_link_t *link);
+typedef int (*my_cont_fn)(my_link_t *link, int ready);
+
+struct my_link {
+    MYSQL *mysql; /* NULL: closed */
+    void *owner;
+    rr_loop_t *loop;
+    uv_poll_t poll;
+    uv_timer_t timer;
+    unsigned handles;  /* that are not closed yet */
+    bool polls;        /* poll is a handle */
+    int events;        /* what it polls for */
+    int waits;         /* MYSQL_WAIT_* of the call under way; 0 = none */
+    my_cont_fn cont;   /* of that call */
+    my_step_fn after;  /* behind it */
+    my_step_fn step;   /* to run now */
+    my_step_fn idle;   /* the server said something unasked: it closes */
+    my_step_fn closed; /* nothing of it is left */
+    /* What the calls bring: */
+    MYSQL *opened;
+    MYSQL_STMT *statement;
+    MYSQL_RES *result;
+    MYSQL_ROW row;
+    int code;
+    my_bool flag;
+};
+
+/* ---- mysql_wire.c ---- */
+
+/* Two handles on the loop. RR_OK, RR_ENOMEM, RR_EIO: nothing is left. */
+RR_MUST_CHECK int rr__my_link_init(my_link_t *link, rr_loop_t *loop, void *owner);
+/* A call was begun that waits for `waits` (0: it is over): `after` follows it. */
+void rr__my_await(my_link_t *link, int waits, my_cont_fn cont, my_step_fn after);
+/* Runs a step, and those behind it until one waits. */
+void rr__my_go(my_link_t *link, my_step_fn step);
+/* The socket is not looked at until the next call waits for it. */
+void rr__my_pause(my_link_t *link);
+/* Shuts the socket: the call under way ends by an error, its steps run inside; later ones fail. */
+void rr__my_link_shut(my_link_t *link);
+/* Closes what has no call under way; `closed` follows. */
+void rr__my_link_close(my_link_t *link);
+
+/* Begins to connect to an address in numbers; `after` follows. RR_ENOMEM: nothing does. */
+RR_MUST_CHECK int rr__my_connect(my_link_t *link, const rr__db_url_t *url, const char *address, my_step_fn after);
+/* The error of a MYSQL or statement, classified; whether its connection is of no more use. */
+bool rr__my_failure(unsigned number, const char *state, const char *message, rr__db_failure_t *out);
+
+int rr__my_query_cont(my_link_t *link, int ready);
+int rr__my_prepare_cont(my_link_t *link, int ready);
+int rr__my_execute_cont(my_link_t *link, int ready);
+int rr__my_fetch_cont(my_link_t *link, int ready);
+int rr__my_fetch_row_cont(my_link_t *link, int ready);
+int rr__my_free_result_cont(my_link_t *link, int ready);
+int rr__my_statement_free_cont(my_link_t *link, int ready);
+int rr__my_statement_close_cont(my_link_t *link, int ready);
+
+/* ---- mysql_value.c ---- */
+
+typedef union my_cell {
+    int64_t number;
+    double real;
+    float small;
+    MYSQL_TIME time;
+} my_cell_t;
+
+/* One parameter; its cell and the datum outlive the binding. False: it has no such value (why). */
+bool rr__my_bind_in(MYSQL_BIND *bind, my_cell_t *cell, const rr_datum_t *datum, const char **why);
+/* Where a column's value goes. */
+void rr__my_bind_out(MYSQL_BIND *bind, my_cell_t *cell, const MYSQL_FIELD *field, bool texts);
+/* Writes a column of the row that was fetched. */
+void rr__my_put_bound(rr_datum_writer_t *out, MYSQL_STMT *statement, unsigned column, const MYSQL_BIND *bind, const my_cell_t *cell,
+                      const MYSQL_FIELD *field, bool texts);
+/* The same from a text. data NULL = NULL. */
+void rr__my_put_text(rr_datum_writer_t *out, const MYSQL_FIELD *field, const char *data, size_t size, bool texts);
+
+#endif
