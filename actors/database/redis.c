@@ -691,6 +691,7 @@ const rr__db_driver_t rr__db_redis = {
     .schemes = {"redis"},
     .style = RR__DB_NO_SQL,
     .multiplexed = true,
+    .pool_max = 1, /* whatever is asked keeps its order, also above the window */
     .state_size = sizeof(state_t),
     .check = redis_check,
     .open = redis_open,
