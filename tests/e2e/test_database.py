@@ -266,7 +266,7 @@ class RedisTest(DatabaseCase):
             await r.set("big", "y" * 5_000_000)
             return [await r.get("k"), (await r.raw.get("b")) == bytes(range(256)), await r.get("none"), numbers == list(range(1, 1001)),
                     pipe.results, wrong, len(await r.get("big")), await r.command("ECHO", "x"), r.version.split(".")[0].isdigit()]
-        """), ["vä\r\nlue", True, None, True, [1001, "1001"], ["DatabaseError", False], 5_000_000, "x", True])  # fmt: skip
+        """), ["vä\r\nlue", True, None, True, [1001, "1001"], ["DataError", False], 5_000_000, "x", True])  # fmt: skip
         for command in ("'BLPOP', 'x', 0", "'MULTI'", "'SELECT', 3", "'CLIENT', 'REPLY', 'OFF'", "'XREAD', 'BLOCK', 0, 'STREAMS', 'x', '$'"):
             failed = await self.fails(scene, "DatabaseStateError", f"await r.command({command})")
             self.assertFalse(failed.executed)
