@@ -326,7 +326,7 @@ void rr__on_drop(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record)
 void rr__on_forget(rr_scene_t *scene, const rr_message_t *msg);
 void rr__move_start(rr_session_t *session);
 void rr__move_abort(rr_session_t *session, const char *why); /* before its fence */
-void rr__move_orphan(rr_session_t *session);                 /* its session, which has one, is freed now */
+void rr__move_orphan(rr_session_t *session);                 /* its session, which has one, is over */
 void rr__moves_free(rr_scene_t *scene);
 rr__move_t *rr__move_new(rr_session_t *session, const char *to, const void *extra, size_t size, uint64_t token);
 bool rr__move_set(rr__move_t *move, const char *to, const void *extra, size_t size);

@@ -132,10 +132,12 @@ void rr__move_abort(rr_session_t *session, const char *why) {
 
 void rr__move_orphan(rr_session_t *session) {
     rr__move_t *move = session->transit->move;
-    if (move->fenced) /* its call is out, whose end it waits for */
-        move->session = NULL;
-    else
+    if (!move->fenced) {
         fail_move(move, "CANCELLED: the session is over");
+        return;
+    }
+    move->session = NULL; /* its call is out, whose end it waits for */
+    session->transit->move = NULL;
 }
 
 static rr_buffer_t *enter_encode(const rr_session_t *session, const rr__move_t *move, rr_addr_t login) {

@@ -842,6 +842,8 @@ void rr__session_offline(rr_session_t *session) {
         rr__count_down(&scene->count.away);
     session->state = RR__OFFLINE;
     session->flags &= (uint16_t)~RR__CANCELLED;
+    if (session->transit && session->transit->move)
+        rr__move_orphan(session); /* forced out: the move's end is not to begin anything any more */
     rr__queue_drop(session);
     rr__session_part(session);
     rr_count(&scene->count.offlines, 1);

@@ -1,0 +1,430 @@
+/* A gate, three scenes that crash, are restarted and hand over, and clients that log in, move, and leave, on one thread, under
+ * virtual time, from a seed. The checker holds that
+ *   - a client's message is handled at most once, and a client's messages in order, whatever crashes and moves;
+ *   - behind it all nothing is left over: no session, no handler, no message, no connection, at any scene or gate;
+ *   - every login has had one offline at its login scene, where no scene crashed;
+ *   - who comes then is served.
+ * `--seeds N --first N`; one again: `--seed N`, with what happens: `--log`. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "actors/gate.h"
+#include "actors/protocol.h"
+#include "actors/scene.h"
+#include "runtime/random.h"
+#include "runtime/replay.h"
+#include "tests/replay/sim_clients.h"
+
+enum { CLIENTS = 12, IDS = 6, SCENES = 3, LOOPS = 2, STEPS = 600, SEED_SECONDS = 60 };
+#define MS 1000000ull
+
+typedef struct client {
+    rr_connection_t *connection; /* NULL: not there */
+    uint32_t life;               /* counts its connections: what an earlier one said is not this one's */
+    uint32_t said, handled;      /* numbers of its messages */
+} client_t;
+
+static struct world {
+    uint64_t seed;
+    bool log, faults, calm;
+    rr_random_t random;
+    rr_system_t *system;
+    rr_loop_t *loops[LOOPS];
+    rr_gate_t *gate;
+    rr_gate_options_t options;
+    rr_gate_listen_t listen;
+    rr_scene_options_t scenes[SCENES];
+    client_t clients[CLIENTS];
+    uint64_t handled, crashes, offlines, logins;
+} w;
+
+static char last_words[100];
+
+static void on_failure(int number) {
+    ssize_t ignored = write(2, last_words, strlen(last_words));
+    (void)ignored;
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+static void fail(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "seed %llu: ", (unsigned long long)w.seed);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    abort();
+}
+
+static void must(int rc) {
+    if (rc != RR_OK)
+        fail("%s", rr_error_name(rc));
+}
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void say(const char *format, ...) {
+    va_list args;
+    if (!w.log)
+        return;
+    printf("%10.3f ms  ", (double)rr_system_now_ns(w.system) / 1e6);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+}
+
+static unsigned draw(unsigned below) { return (unsigned)rr_random_below(&w.random, below); }
+static bool chance(unsigned percent) { return draw(100) < percent; }
+
+/* ---- What scenes do ---- */
+
+typedef struct logic {
+    rr_scene_t *scene;
+} logic_t;
+
+/* What clients say: cmd 1, a record in bytes. */
+enum { DO_ECHO, DO_MOVE, DO_WAIT, DO_CLOSE, DO_BYE, DO_CRASH, DO_HAND_OVER, ORDERS };
+typedef struct order {
+    uint32_t client, life, number, what, where, id;
+} order_t;
+
+static rr_sid_t id_of(unsigned id, char text[16]) {
+    snprintf(text, 16, "p%u", id);
+    return (rr_sid_t){.text = text, .size = (uint32_t)strlen(text)};
+}
+
+static const char *name_of(unsigned scene) { return w.scenes[scene % SCENES].name; }
+
+static int logic_load(void *state, rr_scene_t *scene, const void *arg, uint64_t token, char *why, size_t size) {
+    ((logic_t *)state)->scene = scene;
+    return RR_OK;
+}
+
+/* A handler that runs on for a while. */
+static int run_on(logic_t *my, uint64_t token) {
+    must(rr_scene_timer(my->scene, 1 + draw(chance(20) ? 2000 : 100), 0, token));
+    return RR_SCRIPT_PENDING;
+}
+
+static void logic_timer(void *state, uint64_t token) { rr_scene_done(((logic_t *)state)->scene, token, RR_OK); }
+
+static void logic_cancel(void *state, uint64_t token) {
+    logic_t *my = state;
+    if (chance(10)) /* ignores it */
+        return;
+    if (rr_scene_timer_cancel(my->scene, token))
+        rr_scene_done(my->scene, token, RR_CANCELLED);
+}
+
+static int logic_verify(void *state, const rr_login_t *login, rr_verdict_t *verdict) {
+    static char key[32];
+    snprintf(key, sizeof key, "%.*s", (int)login->key_size, (const char *)login->key);
+    *verdict = (rr_verdict_t){.id = {.text = key, .size = (uint32_t)login->key_size}};
+    if (!w.calm && chance(5))
+        verdict->code = RR_EREFUSED;
+    return RR_OK;
+}
+
+static int logic_enter(void *state, rr_session_t *session, const char *from, const void *extra, size_t size,
+                       uint64_t token) {
+    logic_t *my = state;
+    say("%s: enter %s from '%s'", rr_scene_name(my->scene), rr_session_id(session)->text, from);
+    if (w.calm)
+        return RR_OK;
+    if (chance(10)) { /* it may be one too many: then the answer says so */
+        int rc = rr_scene_change(my->scene, rr_session_id(session), name_of(draw(SCENES)), "e", 1, 2);
+        if (rc != RR_OK && rc != RR_ESTATE && rc != RR_ENOENT)
+            must(rc);
+    }
+    return chance(30) ? run_on(my, token) : chance(10) ? RR_EHANDLER : RR_OK;
+}
+
+/* At most once and in order: no number but a higher one. */
+static void check_number(const order_t *order) {
+    client_t *client = &w.clients[order->client];
+    if (client->life != order->life) /* said by a connection that is over */
+        return;
+    if (order->number <= client->handled)
+        fail("client %u: message %u is handled behind message %u", order->client, order->number, client->handled);
+    client->handled = order->number;
+    w.handled++;
+}
+
+static int logic_message(void *state, rr_session_t *session, uint16_t cmd, const void *body, size_t size,
+                         rr_buffer_t *owner, uint64_t token) {
+    logic_t *my = state;
+    order_t order;
+    char text[16];
+    int rc = RR_OK;
+    if (size != sizeof order)
+        fail("a message of %zu bytes", size);
+    memcpy(&order, body, size);
+    rr_sid_t other = id_of(order.id, text);
+    say("%s: client %u (%s) message %u: %u %s", rr_scene_name(my->scene), order.client, rr_session_id(session)->text,
+        order.number, order.what, name_of(order.where));
+    check_number(&order);
+    switch (order.what) {
+    case DO_MOVE:
+        rc = rr_scene_change(my->scene, rr_session_id(session), name_of(order.where), "m", 1, 1);
+        break;
+    case DO_WAIT:
+        return run_on(my, token);
+    case DO_CLOSE:
+        rc = rr_scene_close(my->scene, &other);
+        break;
+    case DO_BYE:
+        rc = rr_scene_close(my->scene, rr_session_id(session));
+        break;
+    case DO_CRASH:
+        w.crashes++;
+        rr_exit(rr_scene_actor(my->scene), RR_EHANDLER);
+        break;
+    case DO_HAND_OVER:
+        rc = rr_scene_hand_over(my->scene, name_of(order.where), 50 + draw(300), 3);
+        break;
+    default:
+        rc = rr_scene_send(my->scene, session, 1, "ok", 2, true);
+    }
+    return rc == RR_ENOMEM || rc == RR_EINVAL ? rc : RR_OK; /* anything may have happened to it meanwhile */
+}
+
+static bool logic_concurrent(void *state, uint16_t cmd) { return cmd == 2; }
+
+static int logic_offline(void *state, rr_session_t *session, int64_t online_time, const char *reason, uint64_t token) {
+    logic_t *my = state;
+    say("%s: offline %s, %s", rr_scene_name(my->scene), rr_session_id(session)->text, reason);
+    return !w.calm && chance(10) ? run_on(my, token) : RR_OK;
+}
+
+static int logic_hand_over(void *state, rr_session_t *session, uint64_t token, rr_hand_to_t *to) {
+    if (chance(10))
+        to->scene = "";
+    return chance(10) ? RR_EHANDLER : chance(20) ? run_on(state, token) : RR_OK;
+}
+
+static void logic_answer(void *state, uint64_t token, const char *error, const void *body, size_t size) {
+    say("%s: answer %u %s", rr_scene_name(((logic_t *)state)->scene), (unsigned)token, error ? error : "");
+}
+
+static const rr_scene_logic_t logic = {
+    .name = "sim",
+    .state_size = sizeof(logic_t),
+    .load = logic_load,
+    .verify = logic_verify,
+    .enter = logic_enter,
+    .message = logic_message,
+    .concurrent = logic_concurrent,
+    .offline = logic_offline,
+    .hand_over = logic_hand_over,
+    .answer = logic_answer,
+    .timer = logic_timer,
+    .cancel = logic_cancel,
+};
+
+/* ---- The world ---- */
+
+static void begin(uint64_t seed, bool log) {
+    static const char *const names[SCENES] = {"scene@0", "scene@1", "scene@2"};
+    rr_options_t options;
+    char why[300];
+    w = (struct world){.seed = seed, .log = log, .faults = seed % 4 != 0};
+    rr_random_seed(&w.random, seed);
+    rr_options_init(&options);
+    options.seed = seed;
+    options.replay = true;
+    options.log_screen = log;
+    must(rr_system_create(&w.system, &options));
+    for (int i = 0; i < LOOPS; i++)
+        must(rr_loop_create(w.system, "loop", &w.loops[i]));
+    rr_gate_options_init(&w.options);
+    w.listen = (rr_gate_listen_t){.address = {.scheme = RR_SCHEME_TCP, .host = "127.0.0.1"}};
+    w.options.name = "gate@0";
+    w.options.listen = &w.listen;
+    w.options.listen_count = 1;
+    w.options.scene_lost = w.faults ? (rr_scene_lost_t)(seed % 3) : RR_LOST_CLOSE;
+    w.options.scene_wait_ms = 300 + draw(5000);
+    must(rr_gate_create(w.system, w.loops, LOOPS, &w.options, &w.gate, why, sizeof why));
+    must(rr_system_start(w.system));
+    for (unsigned i = 0; i < SCENES; i++) {
+        rr_child_t child = {.restart = RR_RESTART_TRANSIENT};
+        rr_scene_options_init(&w.scenes[i]);
+        w.scenes[i].name = names[i];
+        w.scenes[i].logic = &logic;
+        w.scenes[i].offline_wait_ms = 50 + draw(400);
+        w.scenes[i].kick_wait_ms = 50 + draw(400);
+        w.scenes[i].move_timeout_ms = 20 + draw(400);
+        w.scenes[i].drain_to = names[(i + 1) % SCENES];
+        rr_scene_spec(&w.scenes[i], &child.spawn);
+        rr_supervisor_t spec = {.children = &child, .child_count = 1, .max_restarts = 10000};
+        must(rr_supervisor_spawn(w.system, &spec, NULL));
+    }
+    must(rr_gate_start(w.gate));
+    rr_replay_run_until(w.system, rr_system_now_ns(w.system) + 500 * MS);
+}
+
+static void end(void) {
+    rr_system_stop(w.system);
+    rr_gate_destroy(w.gate);
+    rr_system_destroy(w.system);
+    for (int i = 0; i < LOOPS; i++)
+        free(w.loops[i]);
+}
+
+static void pass(uint64_t ns) { rr_replay_run_until(w.system, rr_system_now_ns(w.system) + ns); }
+
+static void come(client_t *client) {
+    char key[16];
+    rr_sid_t id = id_of(draw(IDS), key);
+    client->connection = sim_connect(sim_listener(), draw(LOOPS), client, NULL);
+    client->life++;
+    client->said = client->handled = 0;
+    if (client->connection)
+        sim_say(client->connection, 0, id.text, id.size);
+}
+
+static void act(client_t *client) {
+    order_t order = {.client = (uint32_t)(client - w.clients), .life = client->life, .number = ++client->said};
+    order.what = chance(30) ? DO_MOVE : draw(w.faults ? ORDERS : DO_CRASH);
+    if ((order.what == DO_CRASH || order.what == DO_HAND_OVER) && !chance(30))
+        order.what = DO_ECHO;
+    order.where = draw(SCENES);
+    order.id = draw(IDS);
+    sim_say(client->connection, chance(80) ? 1 : 2, &order, sizeof order);
+}
+
+static void reap(void) {
+    for (int i = 0; i < CLIENTS; i++)
+        if (w.clients[i].connection && chance(50) && sim_reap(w.clients[i].connection))
+            w.clients[i].connection = NULL;
+}
+
+static void step(void) {
+    client_t *client = &w.clients[draw(CLIENTS)];
+    if (!client->connection)
+        come(client);
+    else if (chance(4)) {
+        say("client %u hangs up", (unsigned)(client - w.clients));
+        sim_hang_up(client->connection);
+        client->connection = NULL;
+    } else
+        act(client);
+    if (chance(70))
+        rr_replay_run(w.system, draw(12) + 1);
+    if (chance(20))
+        pass(draw(chance(10) ? 500 : 20) * MS + 1);
+    reap();
+}
+
+/* ---- Behind it ---- */
+
+static double metric(const char *text, const char *name) {
+    double sum = 0;
+    size_t size = strlen(name);
+    for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (!strncmp(line, name, size)) {
+            const char *end = strchr(line, '\n'), *at = end ? end : line + strlen(line);
+            while (at[-1] != ' ')
+                at--;
+            sum += atof(at);
+        }
+    return sum;
+}
+
+static void check_end(void) {
+    static const char *const gauges[] = {"rr_scene_sessions{",     "rr_scene_away{",         "rr_scene_queued{",
+                                         "rr_scene_queued_bytes{", "rr_gate_sessions{",      "rr_gate_connections{",
+                                         "rr_gate_lost{",          "rr_scene_pending_handlers{"};
+    rr_buffer_t *buffer;
+    must(rr_metrics_text(w.system, &buffer));
+    char *text = strndup((const char *)rr_buffer_data(buffer), rr_buffer_size(buffer));
+    rr_buffer_unref(buffer);
+    if (!text)
+        abort();
+    for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
+        if (metric(text, gauges[i]) != 0)
+            fail("%s is %g at the end", gauges[i], metric(text, gauges[i]));
+    if (metric(text, "rr_scene_bad_records_total") != 0)
+        fail("a scene was told what makes no sense");
+    if (!w.faults && metric(text, "rr_scene_offlines_total{scene=\"scene@0\"}") !=
+                         metric(text, "rr_scene_logins_total{scene=\"scene@0\"}"))
+        fail("%g logins, %g offlines at the login scene", metric(text, "rr_scene_logins_total{scene=\"scene@0\"}"),
+             metric(text, "rr_scene_offlines_total{scene=\"scene@0\"}"));
+    free(text);
+}
+
+static void heard(void *client, uint16_t cmd, const void *body, size_t size) { *(bool *)client = true; }
+
+/* Who comes now is served. */
+static void check_service(void) {
+    bool answered = false;
+    order_t order = {.client = 0, .life = UINT32_MAX, .number = 1, .what = DO_ECHO};
+    rr_connection_t *connection = sim_connect(sim_listener(), draw(LOOPS), &answered, heard);
+    if (!connection)
+        fail("nobody is let in any more");
+    sim_say(connection, 0, "last", 4);
+    sim_say(connection, 1, &order, sizeof order);
+    pass(2000 * MS);
+    if (!answered)
+        fail("who comes at the end is not served");
+    sim_hang_up(connection);
+    pass(1000 * MS);
+}
+
+static void hang_up_all(void) {
+    for (int i = 0; i < CLIENTS; i++)
+        if (w.clients[i].connection)
+            sim_hang_up(w.clients[i].connection);
+}
+
+static uint64_t run(uint64_t seed, bool log, bool print) {
+    snprintf(last_words, sizeof last_words, "failed; play it again with --seed %llu --log\n", (unsigned long long)seed);
+    alarm(SEED_SECONDS);
+    begin(seed, log);
+    for (int i = 0; i < STEPS; i++)
+        step();
+    w.calm = true;
+    hang_up_all();
+    pass(15000 * MS);
+    check_end();
+    check_service();
+    check_end();
+    uint64_t trace = rr_replay_trace(w.system);
+    if (print)
+        printf("seed %llu: %llu messages handled, %llu crashes, trace %016llx\n", (unsigned long long)seed,
+               (unsigned long long)w.handled, (unsigned long long)w.crashes, (unsigned long long)trace);
+    end();
+    return trace;
+}
+
+int main(int argc, char **argv) {
+    uint64_t seeds = 100, first = 1;
+    bool one = false, log = false;
+    for (int i = 1; i < argc; i++) {
+        uint64_t value = i + 1 < argc ? strtoull(argv[i + 1], NULL, 10) : 0;
+        log = log || strcmp(argv[i], "--log") == 0;
+        if (strcmp(argv[i], "--seeds") == 0)
+            seeds = value;
+        else if (strcmp(argv[i], "--first") == 0 || strcmp(argv[i], "--seed") == 0)
+            first = value;
+        if (strcmp(argv[i], "--seed") == 0)
+            seeds = one = true;
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGABRT, on_failure);
+    signal(SIGALRM, on_failure);
+    signal(SIGSEGV, on_failure);
+    for (uint64_t seed = first; seed < first + seeds; seed++) {
+        uint64_t trace = run(seed, log, one);
+        if ((one || seed % 20 == 0) && !log && run(seed, false, false) != trace) {
+            fprintf(stderr, "seed %llu: two runs differ\n", (unsigned long long)seed);
+            return EXIT_FAILURE;
+        }
+    }
+    printf("%llu storms\n", (unsigned long long)seeds);
+    return EXIT_SUCCESS;
+}
