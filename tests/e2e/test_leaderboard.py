@@ -151,6 +151,10 @@ class Sqlite(Leaderboard, Case):
         self.assertNotIn(b"correct horse", database.read_bytes())
 
 
+class Mariadb(Leaderboard, Case):
+    kind = "mariadb"
+
+
 class Postgres(Leaderboard, Case):
     kind = "postgres"
 
