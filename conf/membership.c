@@ -57,6 +57,7 @@ static void fill_options(rr_membership_t *member, rr_graph_t *graph) {
     const rr_item_t *top = rr_graph_top(graph);
     const rr_share_t *share = member->share;
     rr_membership_times(graph, &member->mesh);
+    member->mesh.graph = member->in_graph ? rr_graph_hash(graph) : 0;
     rr_cluster_options_init(&member->options);
     member->options.group = share->group;
     member->options.node_name = share->node;

@@ -3,7 +3,7 @@
  * Sending (link_send.c). Whatever local actors send to an actor of that node lands in the proxy's mailbox
  * (runtime/remote.h). A turn of the proxy writes each message as a record into the open segment, in a shared chunk of
  * memory; once per loop turn the segment is sealed, numbered and written to the path by reference. The same bytes are
- * the copy that is kept until it is acknowledged. When `window` bytes are unacknowledged the proxy holds: its mailbox
+ * the copy that is kept until it is acknowledged; once it was written to a path, not a byte of it changes any more. When `window` bytes are unacknowledged the proxy holds: its mailbox
  * fills, and senders are paused or refused as for any full mailbox. Messages above RR__PIECE become transfers: pieces,
  * one per transfer in turn, written only while little else waits; later messages of the same sender and receiver wait
  * behind them.
@@ -64,6 +64,7 @@ struct rr__link {
     unsigned node;
     rr_node_identity_t peer; /* under mesh->lock */
     char text[160];          /* for logs */
+    uint64_t other_graph;    /* which it runs, if that is another one than ours and was told */
 
     /* The session. */
     uint32_t mine, theirs, theirs_seen; /* numbers; theirs 0 = not known */
@@ -85,6 +86,7 @@ struct rr__link {
     rr__segment_t *ring;
     uint32_t capacity;
     uint64_t acked, written, sealed;
+    uint64_t headed; /* up to here they have their header: their bytes stay as they are, for an earlier copy may still be queued */
     size_t bytes; /* of sealed ones */
     rr_buffer_t *chunk;
     uint8_t *start, *at, *limit, *chunk_end; /* the open segment: [start, at); NULL = none */

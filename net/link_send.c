@@ -378,8 +378,10 @@ bool rr__link_is_idle(const rr__link_t *link) {
 
 static bool write_segment(rr__link_t *link, uint64_t seq) {
     rr__segment_t *s = segment_at(link, seq);
-    rr_node_segment_t head = {(uint16_t)link->mesh->options.self.node, link->tag, seq, link->received};
-    rr_node_segment_put(s->data, link->node, &head, s->size + s->tail_size - HEAD);
+    if (seq > link->headed) {
+        rr_node_segment_t head = {(uint16_t)link->mesh->options.self.node, link->tag, seq, link->received};
+        rr_node_segment_put(s->data, link->node, &head, s->size + s->tail_size - HEAD);
+    }
     rr_slice_t slice = {s->chunk, s->data, s->size};
     if (!rr__wire_write_slice(link->path, &slice)) {
         return false;
@@ -411,7 +413,10 @@ static bool write_sealed(rr__link_t *link) {
         }
         link->written++;
         link->said_ns = link->path->written_ns;
-        acknowledged(link);
+        if (link->written > link->headed) { /* one that is sent again says what it said before */
+            link->headed = link->written;
+            acknowledged(link);
+        }
     }
     return true;
 }
@@ -554,7 +559,7 @@ void rr__link_drop_output(rr__link_t *link, int reason) {
     link->open_messages = 0;
     link->has_last = false;
     link->announced = (rr_announced_t){0};
-    link->acked = link->written = link->sealed = 0;
+    link->acked = link->written = link->sealed = link->headed = 0;
     link->bytes = 0;
     acknowledged(link);
 }

@@ -560,9 +560,24 @@ void rr__mesh_wire_admit(rr_mesh_t *mesh, rr__wire_t *wire, rr_node_hello_t *hel
     }
 }
 
+/* Told once: rolling updates change graphs, so it is no reason to refuse. */
+static void compare_graphs(rr_mesh_t *mesh, rr__link_t *link, uint64_t theirs) {
+    uint64_t ours = mesh->options.graph & RR_NODE_GRAPH;
+    if (!ours || !theirs || ours == theirs || link->other_graph == theirs) {
+        return;
+    }
+    link->other_graph = theirs;
+    rr_count(&mesh->counters.graphs_differ, 1);
+    rr_log(mesh->system, RR_WARN, "LINK",
+           "node %s runs another graph (%012llx) than this node, %s (%012llx): they disagree on nodes, addresses, actors, where these "
+           "run or who logs in where; start both from the same file, unless an update is under way",
+           link->peer.name, (unsigned long long)theirs, mesh->options.self.name, (unsigned long long)ours);
+}
+
 void rr__mesh_wire_open(rr_mesh_t *mesh, rr__wire_t *wire) {
     rr__link_t *link = wire->link;
     uint64_t now = rr__mesh_now(mesh);
+    compare_graphs(mesh, link, wire->graph);
     if (link->dialling == wire) {
         link->dialling = NULL;
     }

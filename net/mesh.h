@@ -57,6 +57,8 @@ typedef struct rr_mesh_handler {
 typedef struct rr_mesh_options {
     rr_node_identity_t self; /* self.node = rr_system_node; self.address: what others are told to dial */
     const char *listen;      /* tcp://HOST:PORT to bind (port 0: any); NULL = does not listen */
+    uint64_t graph;          /* a hash of the graph that it runs, of which 48 bits travel; 0 = of none. Who links to a node with
+                                another one logs so, once, and counts it */
     const void *key;         /* the group's shared secret; copied. Without one only loopback may be bound or dialled */
     size_t key_size;
     unsigned heartbeat_ms;   /* 1,000: an idle link says so much */

@@ -20,7 +20,8 @@
 
 /* One thread writes (the carrier's), any reads; see rr_counter_t. */
 typedef struct rr__mesh_counters {
-    rr_counter_t refused, accepted, dialled, relayed_frames, relay_dropped, strangers_dropped, violations;
+    rr_counter_t refused, accepted, dialled, relayed_frames, relay_dropped, strangers_dropped, violations,
+        graphs_differ;
 } rr__mesh_counters_t;
 
 typedef struct rr__pause rr__pause_t;

@@ -79,6 +79,7 @@ static void collect_mesh(rr_mesh_t *mesh, rr_metrics_writer_t *writer) {
         {"rr_mesh_strangers_dropped_total", "Connections closed because too many had not said who they are",
          &c->strangers_dropped},
         {"rr_mesh_violations_total", "Connections and sessions ended for breaking the node protocol", &c->violations},
+        {"rr_mesh_graphs_differ_total", "Nodes met that run another graph", &c->graphs_differ},
         {"rr_mesh_accepted_total", "Connections accepted on the node port", &c->accepted},
         {"rr_mesh_dialled_total", "Connections begun to other nodes", &c->dialled},
         {"rr_mesh_relayed_frames_total", "Frames passed on for others", &c->relayed_frames},

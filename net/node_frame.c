@@ -37,7 +37,9 @@ size_t rr_node_hello_encode(uint8_t *out, rr_node_type_t type, const rr_node_hel
     body[25] = (uint8_t)group;
     body[26] = (uint8_t)name;
     body[27] = (uint8_t)address;
-    memcpy(body + 28, hello->nonce, RR_NODE_NONCE); /* 60..65: zero, for later */
+    memcpy(body + 28, hello->nonce, RR_NODE_NONCE);
+    rr__put16(body + 60, (uint16_t)hello->graph);
+    rr__put32(body + 62, (uint32_t)(hello->graph >> 16));
     uint8_t *at = put_text(body + HELLO_FIXED, who->group, group);
     at = put_text(put_text(at, who->name, name), who->address, address);
     rr_node_header_put(out, (uint8_t)type, 0, 0, (uint32_t)(at - body));
@@ -78,6 +80,7 @@ int rr_node_hello_decode(const uint8_t *body, size_t size, rr_node_hello_t *hell
     who->relay = body[24] & HELLO_RELAY;
     hello->join = body[24] & HELLO_JOIN;
     memcpy(hello->nonce, body + 28, RR_NODE_NONCE);
+    hello->graph = rr__get16(body + 60) | (uint64_t)rr__get32(body + 62) << 16;
     const uint8_t *group = body + HELLO_FIXED, *name = group + body[25], *address = name + body[26];
     bool ok = get_text(who->group, RR_GROUP_MAX, group, body[25]) &&
               get_text(who->name, RR_NODE_NAME_MAX, name, body[26]) &&

@@ -105,8 +105,10 @@ typedef struct rr_node_hello {
     unsigned protocol;
     bool join; /* asks for a node id */
     uint8_t nonce[RR_NODE_NONCE];
+    uint64_t graph; /* 48 bits; 0 = none */
     rr_node_identity_t who;
 } rr_node_hello_t;
+#define RR_NODE_GRAPH ((1ull << 48) - 1)
 
 /* A whole HELLO or CHALLENGE frame, header included; its size. out: RR_NODE_HEADER + RR_NODE_HELLO_MAX. */
 size_t rr_node_hello_encode(uint8_t *out, rr_node_type_t type, const rr_node_hello_t *hello);

@@ -198,7 +198,9 @@ static void violation(rr__wire_t *wire, const char *what) {
 
 static bool send_hello(rr__wire_t *wire, rr_node_type_t type, uint8_t *body, size_t *body_size) {
     uint8_t frame[RR_NODE_HEADER + RR_NODE_HELLO_MAX];
-    rr_node_hello_t hello = {.protocol = RR_NODE_PROTOCOL, .who = wire->mesh->options.self};
+    rr_node_hello_t hello = {.protocol = RR_NODE_PROTOCOL,
+                             .graph = wire->mesh->options.graph & RR_NODE_GRAPH,
+                             .who = wire->mesh->options.self};
     if (rr_random_os(hello.nonce, sizeof hello.nonce) != RR_OK) {
         rr__wire_end(wire, RR_EIO, false, "no randomness for the handshake");
         return false;
@@ -278,6 +280,7 @@ static void on_challenge(rr__wire_t *wire, const uint8_t *body, size_t size) {
 
 static void open_now(rr__wire_t *wire) {
     wire->peer = wire->handshake->theirs.who;
+    wire->graph = wire->handshake->theirs.graph;
     no_stranger(wire);
     wire->state = RR__WIRE_OPEN;
     rr__mesh_wire_open(wire->mesh, wire);

@@ -27,7 +27,8 @@ struct rr__wire {
     rr_stream_t *stream;      /* NULL while dialling */
     rr__wire_t *next, **prev; /* of mesh->wires */
     rr__link_t *link; /* whom we dialled, or who proved to be there; NULL for strangers and once the link is gone */
-    rr_node_identity_t peer; /* proven, when OPEN */
+    rr_node_identity_t peer; /* proven, when OPEN, as is the next */
+    uint64_t graph;
     rr__dial_t dial;
     rr__handshake_t *handshake; /* until OPEN */
     uint8_t state;              /* rr__wire_state_t */

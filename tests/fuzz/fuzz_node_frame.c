@@ -22,6 +22,7 @@ static void hello(const uint8_t *body, size_t size) {
     check(n >= RR_NODE_HEADER && n - RR_NODE_HEADER <= RR_NODE_HELLO_MAX);
     check(rr_node_hello_decode(out + RR_NODE_HEADER, n - RR_NODE_HEADER, &again) == RR_OK);
     check(memcmp(&h.who.group, &again.who.group, sizeof h.who.group) == 0 && h.who.node == again.who.node);
+    check(h.graph == again.graph && h.graph <= RR_NODE_GRAPH);
     check(rr_node_proof(proof, "k", 1, 'd', body, size, body, size, 0));
 }
 

@@ -262,7 +262,52 @@ START_TEST(a_direct_path_is_taken_when_there_is_one) {
 }
 END_TEST
 
+/* A newcomer speaks to a node that has not heard of it, and cannot dial it: what it says waits, goes through a relay once that node
+ * was told, and directly once it is let in. Both ways, in order, nothing lost. */
+START_TEST(a_newcomer_is_heard_through_the_relay_then_directly) {
+    node_t a, r, n;
+    sink_t sinks[2] = {0};
+    source_t there[2], back[2];
+    rr_mesh_options_t plain, relay;
+    node_options(&plain);
+    relay = plain;
+    plain.down_ms = 5000;
+    relay.self.relay = true;
+    node_start(&a, 1, &plain);
+    node_start(&r, 3, &relay);
+    node_start(&n, 2, &plain);
+    r.who.relay = true;
+    faults_t *door = faults_start(&a);
+    atomic_store(&door->refuse, 1);
+    node_tell(&a, &r, NULL, true);
+    node_tell(&r, &a, "", false);
+    node_tell(&n, &r, NULL, true);
+    node_tell(&r, &n, "", false);
+    node_tell(&n, &a, door->address, false);
+    sources_start(&n, there, 2, sink_spawn(&a, &sinks[0], 1 << 20), 20000);
+    EVENTUALLY(5000, atomic_load(&there[0].sent) > 200 && node_link(&n, 1).relayed);
+    ck_assert_uint_eq(atomic_load(&sinks[0].received), 0); /* nobody that a knows */
+    node_tell(&a, &n, "", false);
+    EVENTUALLY(5000, atomic_load(&sinks[0].received) > 1000);
+    sources_start(&a, back, 2, sink_spawn(&n, &sinks[1], 1 << 20), 20000);
+    EVENTUALLY(5000, atomic_load(&sinks[1].received) > 500);
+    ck_assert(node_link(&n, 1).relayed && node_link(&a, 2).relayed);
+    atomic_store(&door->refuse, 0);
+    EVENTUALLY(5000, !node_link(&n, 1).relayed && !node_link(&a, 2).relayed);
+    ck_assert_uint_lt(atomic_load(&sinks[0].received), 40000); /* it changed its way while there was more to come */
+    EVENTUALLY(30000, atomic_load(&sinks[0].received) >= 40000 && atomic_load(&sinks[1].received) >= 40000);
+    ck_assert_uint_eq(atomic_load(&sinks[0].received) + atomic_load(&sinks[1].received), 80000);
+    ck_assert_uint_eq(atomic_load(&sinks[0].wrong) + atomic_load(&sinks[1].wrong), 0);
+    ck_assert_int_eq(atomic_load(&a.states[RR_LINK_DOWN]) + atomic_load(&n.states[RR_LINK_DOWN]), 0);
+    node_stop(&n);
+    node_stop(&a);
+    node_stop(&r);
+    faults_stop(door);
+}
+END_TEST
+
 RUN_TESTS("link_faults", hundreds_of_cuts_lose_and_repeat_nothing, big_messages_survive_cuts,
           a_full_window_stops_the_senders, silence_is_suspect_then_down_in_time, a_short_silence_loses_nothing,
           a_slow_path_is_only_slow, spoilt_bytes_end_sessions_not_processes, a_relay_passes_on,
-          a_relays_death_loses_nothing, a_direct_path_is_taken_when_there_is_one)
+          a_relays_death_loses_nothing, a_direct_path_is_taken_when_there_is_one,
+          a_newcomer_is_heard_through_the_relay_then_directly)

@@ -342,6 +342,134 @@ START_TEST(a_malformed_record_ends_only_that_session) {
 }
 END_TEST
 
+/* ---- Sending again ---- */
+
+/* A session of `im` (node 9) with n, agreed: its tag; *answer is n's. */
+static uint64_t impostor_agree(impostor_t *im, node_t *n, unsigned node, rr_node_open_t *answer) {
+    uint8_t frame[RR_NODE_OPEN_SIZE], body[600];
+    rr_node_open_t open = {.src = 9, .flags = RR_NODE_OPEN_ASK, .ask = 1, .from = {77, 1}};
+    impostor_enter(im, n, 9);
+    ck_assert_int_eq(send(im->fd, frame, rr_node_open_encode(frame, node, &open), 0), sizeof frame);
+    rr_node_header_t h;
+    do {
+        h = recv_frame(im->fd, body);
+    } while (h.type != RR_NODE_OPEN);
+    ck_assert(rr_node_open_decode(body, h.size, answer));
+    return rr_node_session_tag(9, open.from, node, answer->from);
+}
+
+static void recv_whole(int fd, void *out, size_t size) {
+    ck_assert_int_eq(recv(fd, out, size, MSG_WAITALL), (ssize_t)size);
+}
+
+/* The next SEGMENT's acknowledgement; 0 and false if an answer to the ask of that number comes first. */
+static bool recv_segment(int fd, uint32_t ask, rr_node_segment_t *segment) {
+    static uint8_t body[RR_NODE_BODY_MAX];
+    for (;;) {
+        uint8_t head[RR_NODE_HEADER];
+        rr_node_open_t open;
+        recv_whole(fd, head, sizeof head);
+        rr_node_header_t h = rr_node_header_get(head);
+        ck_assert_uint_le(h.size, sizeof body);
+        if (h.size) {
+            recv_whole(fd, body, h.size);
+        }
+        if (h.type == RR_NODE_SEGMENT) {
+            ck_assert(rr_node_segment_get(body, h.size, segment));
+            return true;
+        }
+        if (h.type == RR_NODE_OPEN && rr_node_open_decode(body, h.size, &open) &&
+            (open.flags & RR_NODE_OPEN_ANSWER) && open.ask == ask) {
+            return false;
+        }
+    }
+}
+
+/* Segments that wait for the kernel are asked for again. What waits keeps its bytes: were they written anew, a copy of which the
+ * kernel has a half would acknowledge a mixture of two numbers. */
+START_TEST(what_is_queued_stays_as_it_is) {
+    enum { SIZE = 8000, AGAIN = 5 };
+    node_t a;
+    impostor_t im;
+    rr_mesh_options_t o;
+    rr_node_open_t answer;
+    rr_stream_stats_t stats;
+    uint8_t data[SIZE] = {1}, frame[RR_NODE_OPEN_SIZE];
+    int small = 16 << 10;
+    node_options(&o);
+    o.window_bytes = 64u << 20;
+    o.heartbeat_ms = 5000; /* nothing but segments is written meanwhile */
+    o.suspect_ms = 20000;
+    o.down_ms = 30000;
+    node_start(&a, 2, &o);
+    rr_node_identity_t nine = {.node = 9, .incarnation = 77, .name = "x"};
+    ck_assert_int_eq(rr_mesh_peer(a.mesh, &nine, false), RR_OK);
+    uint64_t tag = impostor_agree(&im, &a, 2, &answer);
+    setsockopt(im.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    uint64_t sent = 0, written;
+    do { /* one segment each, until more than a few of them wait */
+        uint64_t before = node_link(&a, 9).unacked_bytes;
+        ck_assert_int_eq(rr_system_send(a.system, (rr_addr_t)9 << 48 | 1 << 24 | 1, 1, data, sizeof data), RR_OK);
+        EVENTUALLY(5000, node_link(&a, 9).unacked_bytes > before);
+        sent++;
+        rr_stream_stats(a.loop, &stats);
+        written = stats.written_bytes;
+        ck_assert_uint_lt(sent, 5000);
+    } while (node_link(&a, 9).unacked_bytes < written + 10 * SIZE);
+    for (uint64_t seq = 1; seq <= 3; seq++) { /* of ours, without records: now it has something to acknowledge */
+        rr_node_segment_t segment = {9, tag, seq, 0};
+        rr_node_segment_put(frame, 2, &segment, 0);
+        ssize_t size = RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER;
+        ck_assert_int_eq(send(im.fd, frame, (size_t)size, 0), size);
+    }
+    rr_node_open_t again = {.src = 9,
+                            .flags = RR_NODE_OPEN_ASK | RR_NODE_OPEN_RESEND,
+                            .ask = 2,
+                            .from = {77, 1},
+                            .to = answer.from,
+                            .received = sent - AGAIN};
+    ck_assert_int_eq(send(im.fd, frame, rr_node_open_encode(frame, 2, &again), 0), RR_NODE_OPEN_SIZE);
+    EVENTUALLY(5000, node_link(&a, 9).resent_segments == AGAIN);
+    pause_ms(50); /* it would be written anew at the end of that loop turn */
+    rr_node_segment_t segment;
+    uint64_t next = 1;
+    for (; recv_segment(im.fd, 2, &segment); next++) {
+        ck_assert_uint_eq(segment.seq, next);
+        ck_assert_uint_eq(segment.received, 0);
+    }
+    ck_assert_uint_eq(next, sent + 1);
+    for (next = sent - AGAIN + 1; next <= sent; next++) {
+        ck_assert(recv_segment(im.fd, 2, &segment));
+        ck_assert_uint_eq(segment.seq, next);
+    }
+    close(im.fd);
+    node_stop(&a);
+}
+END_TEST
+
+/* ---- Graphs ---- */
+
+START_TEST(another_graph_is_counted_once) {
+    static const uint64_t graphs[][2] = {{5, 6}, {5, 5}, {5, 0}, {5, 5 | 1ull << 48}};
+    for (size_t i = 0; i < 4; i++) {
+        node_t a, b;
+        rr_mesh_options_t o;
+        node_options(&o);
+        o.graph = graphs[i][0];
+        node_start(&a, 1, &o);
+        o.graph = graphs[i][1];
+        node_start(&b, 2, &o);
+        node_tell(&a, &b, NULL, true);
+        node_tell(&b, &a, NULL, false);
+        EVENTUALLY(5000, node_link(&a, 2).state == RR_LINK_UP && node_link(&b, 1).state == RR_LINK_UP);
+        ck_assert_uint_eq(metric(&a, "rr_mesh_graphs_differ_total"), i == 0);
+        ck_assert_uint_eq(metric(&b, "rr_mesh_graphs_differ_total"), i == 0);
+        node_stop(&a);
+        node_stop(&b);
+    }
+}
+END_TEST
+
 /* ---- Joining ---- */
 
 static int give_id(void *context, rr_node_identity_t *who, rr_node_identity_t *master, char *why, size_t why_size) {
@@ -535,6 +663,7 @@ END_TEST
 RUN_TESTS("mesh", a_wrong_key_is_refused, no_key_is_a_wrong_key, another_group_is_refused, the_right_key_is_let_in,
           without_a_key_only_loopback_is_bound, garbage_is_refused_and_counted, another_version_is_told_so,
           strangers_are_bounded_in_number_and_time, a_member_that_breaks_the_protocol_is_cut,
-          a_malformed_record_ends_only_that_session, a_node_joins_and_links, a_join_that_fails_says_why,
-          another_incarnation_is_another_session, crossed_dials_end_with_one_connection, an_address_that_belongs_to_another_now,
-          forgotten_and_told_of_at_once, peers_are_bounded)
+          a_malformed_record_ends_only_that_session, what_is_queued_stays_as_it_is, another_graph_is_counted_once,
+          a_node_joins_and_links, a_join_that_fails_says_why, another_incarnation_is_another_session,
+          crossed_dials_end_with_one_connection, an_address_that_belongs_to_another_now, forgotten_and_told_of_at_once,
+          peers_are_bounded)
