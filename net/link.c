@@ -296,6 +296,7 @@ static void node_down(rr__link_t *link) {
 void rr__link_over(rr__link_t *link, const char *why) {
     rr_mesh_t *mesh = link->mesh;
     rr_link_state_t state = rr__link_state(link);
+    rr_delivery_flush(&mesh->delivery); /* what came before the end comes before the news of it */
     if (state != RR_LINK_DOWN) {
         rr_log(mesh->system, link->left || mesh->leaving ? RR_INFO : RR_WARN, "LINK", "%s: down: %s", link->text, why);
         node_down(link);
@@ -408,33 +409,37 @@ static int proxy_start(rr_actor_t *self, void *state, const void *arg) {
     return RR_OK;
 }
 
+/* To the proxy itself. */
 static void proxy_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     rr__link_t *link = ((proxy_t *)state)->link;
-    rr_envelope_t env;
-    if (!rr_envelope_of(self, msg, &env)) {
-        if (rr_message_from(msg) == link->proxy) { /* the mark: everything before it is taken over */
-            link->draining = true;
-            rr__mesh_due(link->mesh, 0);
-        } else if (rr_message_type(msg) == TYPE_MARK) {
-            link->marked = true;
-            rr__mesh_due(link->mesh, 0);
-        }
-        return; /* nobody else talks to a proxy itself */
-    }
+    (void)self;
+    if (rr_message_from(msg) == link->proxy) { /* the mark: everything before it is taken over */
+        link->draining = true;
+        rr__mesh_due(link->mesh, 0);
+    } else if (rr_message_type(msg) == TYPE_MARK) {
+        link->marked = true;
+        rr__mesh_due(link->mesh, 0);
+    } /* nobody else talks to a proxy itself */
+}
+
+static void proxy_forward(rr_actor_t *self, void *state, const rr_envelope_t *env) {
+    rr__link_t *link = ((proxy_t *)state)->link;
+    (void)self;
     if (__builtin_expect(!link->wanted, 0)) {
         rr__link_want(link);
     }
     if (__builtin_expect(rr__link_state(link) == RR_LINK_DOWN || link->ended, 0)) {
-        rr_envelope_refuse(link->mesh->system, &env, RR_NOROUTE);
+        rr_envelope_refuse(link->mesh->system, env, RR_NOROUTE);
         return;
     }
-    rr__link_send(link, &env);
+    rr__link_send(link, env);
 }
 
 static void proxy_turn_end(rr_actor_t *self, void *state) {
     rr__link_t *link = ((proxy_t *)state)->link;
     (void)self;
     if (link && link->attached && !link->ended) {
+        rr__link_push(link);
         rr__link_flush_soon(link);
     }
 }
@@ -476,6 +481,7 @@ const rr_behavior_t rr__proxy_behavior = {
     .proxy = true,
     .start = proxy_start,
     .receive = proxy_receive,
+    .forward = proxy_forward,
     .turn_end = proxy_turn_end,
     .drain = proxy_drain,
     .finish = proxy_finish,

@@ -5,7 +5,6 @@
 
 typedef struct reader {
     rr__link_t *link;
-    rr_delivery_t delivery;
     rr_addr_t here, there; /* node parts */
     uint64_t messages, bytes;
     const char *wrong; /* what breaks the protocol */
@@ -27,7 +26,7 @@ static void deliver(reader_t *reader, const rr_envelope_t *env) {
     bool filling = false;
     reader->messages++;
     reader->bytes += env->size;
-    int rc = rr_delivery_add(&reader->delivery, env, &filling);
+    int rc = rr_delivery_add(&link->mesh->delivery, env, &filling);
     if (__builtin_expect(rc == RR_EPROTO, 0)) {
         reader->wrong = "a message of a kind or to an address that may not come from outside";
         return;
@@ -108,6 +107,10 @@ static void more_of_cut(reader_t *reader, const rr_record_t *r, const uint8_t *d
 }
 
 void rr__link_drop_input(rr__link_t *link) {
+    if (link->mesh->delivery.context == link) {
+        rr_delivery_flush(&link->mesh->delivery);
+        link->mesh->delivery.context = NULL;
+    }
     for (unsigned i = 0; i < RR_NODE_TRANSFERS; i++) {
         rr_buffer_unref(link->assemblies[i].buffer);
         link->assemblies[i] = (rr__assembly_t){.used = false};
@@ -160,12 +163,17 @@ static void take(reader_t *reader, const rr_record_t *r, const uint8_t *data) {
 /* ---- Segments ---- */
 
 static bool take_records(rr__link_t *link, const uint8_t *at, const uint8_t *end, char *why, size_t why_size) {
+    rr_delivery_t *delivery = &link->mesh->delivery;
+    if (delivery->context != link) { /* those of another link tell that one */
+        rr_delivery_flush(delivery);
+        *delivery = (rr_delivery_t){.system = link->mesh->system, .undelivered = undelivered, .context = link};
+    }
     reader_t reader = {.link = link,
-                       .delivery = {.system = link->mesh->system, .undelivered = undelivered, .context = link},
                        .here = (rr_addr_t)link->mesh->options.self.node << 48,
                        .there = (rr_addr_t)link->node << 48};
     rr_record_t r = {.to = 0};
     while (at < end && !reader.wrong) {
+        __builtin_prefetch(at + 512);
         const uint8_t *data = rr_record_get(at, end, &r);
         if (!data) {
             reader.wrong = "a malformed record";
@@ -174,7 +182,6 @@ static bool take_records(rr__link_t *link, const uint8_t *at, const uint8_t *end
         take(&reader, &r, data);
         at = data + r.piece;
     }
-    rr_delivery_flush(&reader.delivery);
     rr_count(&link->received_messages, reader.messages);
     rr_count(&link->received_bytes, reader.bytes);
     if (reader.wrong) {

@@ -431,6 +431,13 @@ void rr__link_pump(rr__link_t *link) {
     }
 }
 
+void rr__link_push(rr__link_t *link) {
+    if (link->agreed && link->path && link->written < link->sealed) {
+        (void)write_sealed(link); /* what the path does not take now leaves with the turn's flush, or when there is room */
+        rr__wire_flush(link->path);
+    }
+}
+
 static void owe(rr__link_t *link) {
     rr_mesh_t *mesh = link->mesh;
     if (!link->owing_prev) {

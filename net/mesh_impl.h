@@ -45,6 +45,9 @@ struct rr_mesh {
     rr__link_t **nodes[256]; /* nodes[node / 256][node % 256]: the attached one */
     rr__wire_t *wires;
     unsigned strangers;
+    /* What a read has brought and is not handed over yet, for the link that is its context. Flushed at the read's end (wire.c), and
+     * before anybody is told that the link is over. */
+    rr_delivery_t delivery;
     rr__link_t *owing; /* links that owe an acknowledgement */
     bool ack_timer;
     rr__pauses_t pauses;

@@ -22,6 +22,12 @@ void rr_stream_commit(rr_stream_t *stream, size_t size) {
     rr__stream_commit(stream, size);
 }
 
+void rr_stream_flush(rr_stream_t *stream) {
+    if (stream->ops->flush) {
+        stream->ops->flush(stream);
+    }
+}
+
 size_t rr_stream_pending(const rr_stream_t *stream) {
     return stream->ops->pending(stream);
 }

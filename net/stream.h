@@ -45,6 +45,9 @@ RR_MUST_CHECK int rr_stream_write_slice(rr_stream_t *stream, const void *head, s
 uint8_t *rr_stream_reserve(rr_stream_t *stream, size_t size, int *error);
 void rr_stream_commit(rr_stream_t *stream, size_t size);
 
+/* Hands what is queued to the kernel now, as far as it takes it, instead of at the end of the turn. Not inside the handler. */
+void rr_stream_flush(rr_stream_t *stream);
+
 size_t rr_stream_pending(const rr_stream_t *stream); /* bytes not yet accepted by the kernel */
 
 void rr_stream_pause(rr_stream_t *stream);  /* stop reading */

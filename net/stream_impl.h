@@ -10,6 +10,7 @@ struct rr_stream_ops {
     int (*write_slice)(rr_stream_t *stream, const void *head, size_t head_size, const rr_slice_t *slice);
     uint8_t *(*reserve)(rr_stream_t *stream, size_t size, int *error);
     void (*commit)(rr_stream_t *stream, size_t size);
+    void (*flush)(rr_stream_t *stream); /* NULL: it knows no better moment */
     size_t (*pending)(const rr_stream_t *stream);
     void (*pause)(rr_stream_t *stream);
     void (*resume)(rr_stream_t *stream);

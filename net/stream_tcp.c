@@ -278,6 +278,10 @@ static void flush(tcp_stream_t *s) {
     }
 }
 
+static void flush_now(rr_stream_t *stream) {
+    flush(self_of(stream)); /* the one that is deferred follows all the same, and tells that it is drained */
+}
+
 static void tell_drained(tcp_stream_t *s) {
     if ((s->flags & (ABOVE_LOW | CLOSING | CLOSED)) == ABOVE_LOW && pending(&s->base) <= s->limit / 4) {
         s->flags &= ~(unsigned)ABOVE_LOW;
@@ -614,6 +618,7 @@ static const rr_stream_ops_t tcp_ops = {
     .write_slice = write_slice,
     .reserve = reserve,
     .commit = commit,
+    .flush = flush_now,
     .pending = pending,
     .pause = pause_reading,
     .resume = resume_reading,

@@ -11,6 +11,7 @@
 #define LIMIT_RELAY   (32u << 20)  /* who relays holds what others have in their windows */
 #define LINGER_MS     1000u
 #define COPY_MAX      2048u /* slices up to here are copied: cheaper than a piece of their own in every writev */
+#define READ_SLICE    (64u << 10) /* after such a read the loop has its turn: else a flood is read to its end before any answer leaves */
 #define REFUSED_LINES 10u
 #define NO_NODE       "these are no bytes of a RedRabbit node: clients belong to a gate's port"
 
@@ -24,6 +25,13 @@ static const rr_stream_handler_t stream_handler;
 
 /* ---- Life ---- */
 
+static void read_again(rr_deferred_t *item) {
+    rr__wire_t *wire = (rr__wire_t *)((char *)item - offsetof(rr__wire_t, again));
+    if (wire->stream && wire->state != RR__WIRE_ENDING) {
+        rr_stream_resume(wire->stream);
+    }
+}
+
 static rr__wire_t *wire_new(rr_mesh_t *mesh, bool dialled) {
     rr__wire_t *wire = calloc(1, sizeof *wire);
     rr__handshake_t *handshake = calloc(1, sizeof *handshake);
@@ -34,6 +42,7 @@ static rr__wire_t *wire_new(rr_mesh_t *mesh, bool dialled) {
     }
     wire->mesh = mesh;
     wire->handshake = handshake;
+    wire->again.fn = read_again;
     wire->dialled = dialled;
     wire->limit = mesh->options.self.relay ? LIMIT_RELAY : LIMIT;
     wire->began_ns = wire->read_ns = wire->written_ns = rr__mesh_now(mesh);
@@ -60,6 +69,7 @@ static void no_stranger(rr__wire_t *wire) {
 
 static void wire_free(rr__wire_t *wire) {
     no_stranger(wire);
+    wire->mesh->carrier->ops->defer_cancel(wire->mesh->carrier, &wire->again);
     *wire->prev = wire->next;
     if (wire->next) {
         wire->next->prev = wire->prev;
@@ -399,12 +409,17 @@ static size_t parse(rr__wire_t *wire, uint8_t *data, size_t size) {
         on_frame(wire, h, data + at);
         at += RR_NODE_HEADER + h.size;
     }
+    rr_delivery_flush(&wire->mesh->delivery);
     return wire->state == RR__WIRE_ENDING ? size : at;
 }
 
 static void on_data(void *owner, uint8_t *data, size_t size) {
     rr__wire_t *wire = owner;
     wire->read_ns = rr__mesh_now(wire->mesh);
+    if (size >= READ_SLICE) {
+        rr_stream_pause(wire->stream);
+        wire->mesh->carrier->ops->defer(wire->mesh->carrier, &wire->again);
+    }
     if (wire->buffer) {
         wire->used += size;
         size_t done = parse(wire, wire->buffer, wire->used);

@@ -40,6 +40,7 @@ struct rr__wire {
     size_t limit;    /* of the stream */
     uint8_t *buffer; /* what was read and is not parsed yet; NULL while there is none */
     size_t used;
+    rr_deferred_t again; /* reading goes on */
     int error;
     char why[320]; /* why it ended */
 };
@@ -63,6 +64,13 @@ static inline bool rr__wire_has_room(const rr__wire_t *wire) {
 bool rr__wire_write(rr__wire_t *wire, const uint8_t *frame, size_t size);
 /* Frame bytes by reference. */
 bool rr__wire_write_slice(rr__wire_t *wire, const rr_slice_t *slice);
+
+/* What was written leaves now: the other side works on it while this one goes on. */
+static inline void rr__wire_flush(rr__wire_t *wire) {
+    if (wire->state == RR__WIRE_OPEN) {
+        rr_stream_flush(wire->stream);
+    }
+}
 
 /* Heartbeat, time limits; when to be called next. */
 uint64_t rr__wire_tick(rr__wire_t *wire, uint64_t now);

@@ -6,12 +6,14 @@
 #include "runtime/alloc.h"
 #include "runtime/fence.h"
 #include "runtime/overseer.h"
+#include "runtime/pack.h"
 #include "runtime/system.h"
 
 #define DEFAULT_TURN_MESSAGES 256
 #define DEFAULT_TURN_US 500
 #define DEFAULT_CLOCK_EVERY 32
 #define BURST_MAX 64 /* messages that are handed over at once */
+#define DELIVERY_MAX 1024 /* the same for what comes from another node: many at a time anyway */
 #define GUEST_TURN_NS 2000000 /* about what a thread waits for another one of its CPU anyway */
 
 _Thread_local rr_worker_t *rr__current;
@@ -275,6 +277,17 @@ void rr__undeliverable(rr_system_t *system, const rr_message_t *msg, int reason)
     }
 }
 
+/* Each of those in a pack that were not taken out yet. Returns what they weigh. */
+static uint64_t refuse_pack(rr_system_t *system, rr_message_t *pack, int reason) {
+    uint64_t weight = 0;
+    while (!rr__pack_empty(pack)) {
+        rr_envelope_t env = rr__pack_take(pack);
+        weight += env.weight;
+        rr_envelope_refuse(system, &env, reason);
+    }
+    return weight;
+}
+
 static int fail(rr_system_t *system, rr_message_t *msg, int reason) {
     bool call = msg->kind == RR_CALL;
     if (call || reason == RR_NOROUTE || reason == RR_STALE)
@@ -357,31 +370,47 @@ int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
     return deliver_to(system, to, sender, msg);
 }
 
-int rr__delivery_add(rr_delivery_t *d, rr_message_t *msg, bool *filling) {
-    if (d->first && (d->to != msg->to || d->count == BURST_MAX))
+/* Behind the row from `first` to `last`: into the pack that stands there, or a new one if something packable stands there
+ * already; else as a message. False: out of memory. */
+static bool append_packed(rr_system_t *system, rr_message_t *first, rr_message_t **last, const rr_envelope_t *env) {
+    bool packs = first && rr__packable(env);
+    if (packs && (*last)->kind == RR__PACK && rr__pack_put(*last, env))
+        return true;
+    rr_message_t *msg = packs ? rr__pack_new(rr__my_pool(system), env->to) : rr__message_of(system, env);
+    if (!msg)
+        return false;
+    if (packs)
+        (void)rr__pack_put(msg, env); /* fits an empty one */
+    if (first)
+        atomic_store_explicit(&(*last)->next, msg, memory_order_relaxed);
+    *last = msg;
+    return true;
+}
+
+int rr__delivery_add(rr_delivery_t *d, const rr_envelope_t *env, bool *filling) {
+    if (d->first && (d->to != env->to || d->count == DELIVERY_MAX))
         rr_delivery_flush(d);
     if (!d->first) {
         flush_burst();
-        d->actor = rr__directory_find(&d->system->directory, msg->to);
+        d->actor = rr__directory_find(&d->system->directory, env->to);
         if (!d->actor)
             return RR_NOROUTE;
-        d->to = msg->to;
+        d->to = env->to;
         d->add = d->count = 0;
     }
     rr_actor_t *to = d->actor;
     uint64_t word = atomic_load_explicit(&to->word, memory_order_relaxed) + d->add;
     unsigned times = atomic_load_explicit(&to->policy, memory_order_relaxed) == RR_POLICY_FAIL ? 1 : 2;
-    if (over_limit(to, word, times) && !(msg->flags & RR__UNSHEDDABLE)) {
+    if (over_limit(to, word, times) && !(env->flags & RR__UNSHEDDABLE)) {
         rr_count_shared(&d->system->refused, 1);
         return RR_EFULL;
     }
-    uint64_t add = msg->weight + rr__message_units(msg) * RR__UNIT;
+    if (!append_packed(d->system, d->first, &d->last, env))
+        return RR_ENOMEM;
+    if (!d->first)
+        d->first = d->last;
+    uint64_t add = rr__envelope_counts(env, RR__UNIT);
     *filling = over_limit(to, 2 * rr__word_count(word + add) + 2 * rr__word_units(word + add) * RR__UNIT, 1);
-    if (d->first)
-        atomic_store_explicit(&d->last->next, msg, memory_order_relaxed);
-    else
-        d->first = msg;
-    d->last = msg;
     d->add += add;
     d->count++;
     return RR_OK;
@@ -390,8 +419,16 @@ int rr__delivery_add(rr_delivery_t *d, rr_message_t *msg, bool *filling) {
 static void delivery_failed(rr_delivery_t *d, rr_message_t *msg) {
     for (rr_message_t *next; msg; msg = next) {
         next = atomic_load_explicit(&msg->next, memory_order_relaxed);
-        rr_envelope_t env = rr__envelope(msg);
-        d->undelivered(d->context, &env, RR_NOROUTE);
+        rr_envelope_t env;
+        if (msg->kind == RR__PACK) {
+            while (!rr__pack_empty(msg)) {
+                env = rr__pack_take(msg);
+                d->undelivered(d->context, &env, RR_NOROUTE);
+            }
+        } else {
+            env = rr__envelope(msg);
+            d->undelivered(d->context, &env, RR_NOROUTE);
+        }
         rr__message_free(d->system, rr__my_pool(d->system), msg);
     }
 }
@@ -425,6 +462,8 @@ void rr__burst_flush(rr_worker_t *worker) {
     if (__builtin_expect((word & RR__DEAD) != 0, 0)) {
         for (rr_message_t *msg = first, *next; msg; msg = next) {
             next = atomic_load_explicit(&msg->next, memory_order_relaxed);
+            if (msg->kind == RR__PACK)
+                (void)refuse_pack(worker->system, msg, RR_NOROUTE);
             (void)fail(worker->system, msg, RR_NOROUTE); /* a dead letter: its sender has gone on */
         }
         return;
@@ -446,13 +485,23 @@ static void announce(rr__burst_t *burst, rr_message_t *msg) {
     *place = msg;
 }
 
-static inline bool burst_link(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
-    rr__burst_t *burst = &worker->burst;
+static inline bool burst_fits(rr__burst_t *burst, rr_actor_t *sender, const rr_message_t *msg) {
     uint64_t word = atomic_load_explicit(&burst->actor->word, memory_order_relaxed);
     if (!burst->first)
-        burst->deep = rr__word_count(word) >= BURST_DEEP;
-    if (__builtin_expect(over_limit(burst->actor, word + burst->add, 1), 0) &&
-        ((msg->flags & RR__UNSHEDDABLE) || apply_policy(burst->actor, word + burst->add, sender, msg) != RR_OK))
+        burst->deep = rr__word_count(word) >= BURST_DEEP && !burst->away;
+    return __builtin_expect(!over_limit(burst->actor, word + burst->add, 1), 1) ||
+           (!(msg->flags & RR__UNSHEDDABLE) && apply_policy(burst->actor, word + burst->add, sender, msg) == RR_OK);
+}
+
+static inline void burst_count(rr_worker_t *worker, uint64_t add) {
+    worker->burst.add += add;
+    if (++worker->burst.count == BURST_MAX)
+        rr__burst_flush(worker);
+}
+
+static inline bool burst_link(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
+    rr__burst_t *burst = &worker->burst;
+    if (!burst_fits(burst, sender, msg))
         return false;
     if (burst->first)
         atomic_store_explicit(&burst->last->next, msg, memory_order_relaxed);
@@ -461,9 +510,36 @@ static inline bool burst_link(rr_worker_t *worker, rr_actor_t *sender, rr_messag
     burst->last = msg;
     if (__builtin_expect(burst->deep, 0))
         announce(burst, msg);
-    burst->add += msg->weight + rr__message_units(msg) * RR__UNIT;
-    if (++burst->count == BURST_MAX)
-        rr__burst_flush(worker);
+    burst_count(worker, msg->weight + rr__message_units(msg) * RR__UNIT);
+    return true;
+}
+
+/* One more to another node: a copy goes into a pack, and the message, still in the cache, back to its pool. */
+static __attribute__((noinline)) bool burst_pack(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
+    rr__burst_t *burst = &worker->burst;
+    rr_envelope_t env = rr__envelope(msg);
+    if (!rr__packable(&env))
+        return burst_link(worker, sender, msg);
+    if (!burst_fits(burst, sender, msg) || !append_packed(worker->system, burst->first, &burst->last, &env))
+        return false;
+    burst_count(worker, rr__envelope_counts(&env, RR__UNIT));
+    rr__message_free(worker->system, worker->pool, msg);
+    return true;
+}
+
+/* The same without a message. False: it needs one, or the ordinary way. */
+static inline bool burst_pack_bytes(rr_worker_t *worker, rr_actor_t *self, rr_addr_t to, uint32_t type, const void *data,
+                                    size_t size) {
+    rr__burst_t *burst = &worker->burst;
+    if (!burst->first || !burst->away || burst->to != to || worker->current != self || size > RR__PACKED_MAX)
+        return false;
+    rr_envelope_t env = {
+        .to = to, .from = self->addr, .type = type, .size = (uint32_t)size, .weight = 1, .kind = RR_SEND, .data = data};
+    uint64_t word = atomic_load_explicit(&burst->actor->word, memory_order_relaxed);
+    if (over_limit(burst->actor, word + burst->add, 1) ||
+        !append_packed(worker->system, burst->first, &burst->last, &env))
+        return false;
+    burst_count(worker, rr__envelope_counts(&env, RR__UNIT));
     return true;
 }
 
@@ -471,6 +547,7 @@ static inline bool burst_link(rr_worker_t *worker, rr_actor_t *sender, rr_messag
 static __attribute__((noinline)) bool burst_elsewhere(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
     if (!rr__remote_paused(worker->system, msg->to) && !rr__fence_stale(worker->system, msg->to))
         worker->burst.actor = rr__proxy_for(worker->system, msg->to);
+    worker->burst.away = true;
     return worker->burst.actor && burst_link(worker, sender, msg);
 }
 
@@ -481,8 +558,11 @@ static bool burst_append(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *
         burst->actor = rr__directory_find(&worker->system->directory, msg->to);
         burst->add = 0;
         burst->count = 0;
+        burst->away = false;
         if (__builtin_expect(!burst->actor, 0))
             return burst_elsewhere(worker, sender, msg);
+    } else if (__builtin_expect(burst->away, 0)) {
+        return burst_pack(worker, sender, msg);
     }
     return burst_link(worker, sender, msg);
 }
@@ -685,13 +765,25 @@ static rr_message_t *pop(rr_system_t *system, rr_actor_t *actor) {
     return next;
 }
 
+/* A pack that the last turn has left in the middle: it is still the dummy. */
+static rr_message_t *begun_pack(rr_actor_t *actor) {
+    rr_message_t *tail = actor->tail;
+    bool pack = (void *)tail != (void *)&actor->stub && tail->kind == RR__PACK;
+    return pack && !rr__pack_empty(tail) ? tail : NULL;
+}
+
 /* Ends everything that was counted before DEAD was set: messages may still be on their way into the queue. */
 static void drain_mailbox(rr_system_t *system, rr_actor_t *actor, uint64_t left) {
     /* Who lost its name has surely not handled them. */
     int reason = actor->reason == RR_STALE ? RR_STALE : RR_DIED;
+    rr_message_t *begun = begun_pack(actor);
+    if (begun)
+        left -= refuse_pack(system, begun, begun->to == actor->addr ? reason : RR_NOROUTE);
     while (left) {
         rr_message_t *msg = pop(system, actor);
-        if (msg) {
+        if (msg && msg->kind == RR__PACK) {
+            left -= refuse_pack(system, msg, msg->to == actor->addr ? reason : RR_NOROUTE);
+        } else if (msg) {
             left -= msg->weight;
             rr__undeliverable(system, msg, msg->to == actor->addr ? reason : RR_NOROUTE);
             rr__message_drop_payload(msg);
@@ -765,10 +857,24 @@ static void receive(rr_actor_t *actor, rr_message_t *msg) {
         rr__auto_reply(actor, msg);
 }
 
+/* For another node's actor? */
+static bool is_passed_on(const rr_worker_t *worker, const rr_actor_t *proxy, rr_addr_t to) {
+    return proxy->behavior->proxy && rr_addr_node(to) != worker->system->node;
+}
+
+static void pass_on(rr_actor_t *proxy, rr_message_t *msg) {
+    if (proxy->behavior->forward) {
+        rr_envelope_t env = rr__envelope(msg);
+        proxy->behavior->forward(proxy, proxy->state, &env);
+    } else {
+        proxy->behavior->receive(proxy, proxy->state, msg);
+    }
+}
+
 static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, uint64_t consumed) {
     if (__builtin_expect(msg->to != actor->addr, 0)) {
-        if (actor->behavior->proxy && rr_addr_node(msg->to) != worker->system->node)
-            actor->behavior->receive(actor, actor->state, msg);
+        if (is_passed_on(worker, actor, msg->to))
+            pass_on(actor, msg);
         else
             rr__undeliverable(worker->system, msg, RR_NOROUTE);
     } else if (__builtin_expect(msg->kind <= RR_CALL, 1)) {
@@ -790,6 +896,27 @@ static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, 
     }
     if (!(msg->flags & RR__TAKEN))
         rr__message_drop_payload(msg);
+}
+
+/* The next one of a pack. Returns what it counts. */
+static uint64_t dispatch_packed(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *pack, uint64_t consumed) {
+    rr_envelope_t env = rr__pack_take(pack);
+    uint64_t counts = rr__envelope_counts(&env, RR__UNIT);
+    if (actor->behavior->forward && is_passed_on(worker, actor, env.to)) {
+        actor->behavior->forward(actor, actor->state, &env);
+        return counts;
+    }
+    rr_message_t *msg = rr__message_of(worker->system, &env);
+    if (msg) {
+        msg->flags |= RR__QUEUED; /* taken and answered within its handler, it is still freed here */
+        dispatch(worker, actor, msg, consumed + counts);
+        msg->flags &= (uint8_t)~RR__QUEUED;
+        if (!(msg->flags & RR__TAKEN))
+            rr__message_free(worker->system, worker->pool, msg);
+    } else {
+        rr_envelope_refuse(worker->system, &env, RR_ENOMEM);
+    }
+    return counts;
 }
 
 static void first_turn(rr_actor_t *actor) {
@@ -832,6 +959,7 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
     unsigned every = executor->clock_every && !actor->behavior->proxy ? executor->clock_every : DEFAULT_CLOCK_EVERY;
     unsigned done = 0;
     uint64_t since = 0;
+    rr_message_t *pack = begun_pack(actor);
     if (every < DEFAULT_CLOCK_EVERY)
         (void)time_over(worker, &since);
     while (done < budget) {
@@ -839,11 +967,18 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
             consumed += handle_control(worker->system, actor);
         if (__builtin_expect(actor->phase == RR__PHASE_ENDING || (actor->bits & RR__HELD), 0))
             break;
-        rr_message_t *msg = pop(worker->system, actor);
+        rr_message_t *msg = pack ? pack : pop(worker->system, actor);
         if (!msg)
             break;
-        consumed += msg->weight + rr__message_units(msg) * RR__UNIT;
-        dispatch(worker, actor, msg, consumed);
+        if (__builtin_expect(msg->kind == RR__PACK, 0)) {
+            if (msg != pack)
+                rr__pack_fetch_next(msg);
+            consumed += dispatch_packed(worker, actor, msg, consumed);
+            pack = rr__pack_empty(msg) ? NULL : msg;
+        } else {
+            consumed += msg->weight + rr__message_units(msg) * RR__UNIT;
+            dispatch(worker, actor, msg, consumed);
+        }
         if (__builtin_expect(actor->side != NULL, 0) && actor->side->mute_on)
             done = budget; /* it sent to somebody who is full: end the turn, to be muted */
         if (__builtin_expect(worker->self_sent, 0) && others_wait(worker))
@@ -1021,6 +1156,8 @@ static int send_message(rr_system_t *system, rr_actor_t *self, rr_message_t *msg
 #define TOO_BIG (1ull << 30)
 
 int rr_send(rr_actor_t *self, rr_addr_t to, uint32_t type, const void *data, size_t size) {
+    if (__builtin_expect(rr__current->burst.away, 0) && burst_pack_bytes(rr__current, self, to, type, data, size))
+        return RR_OK;
     if (size > TOO_BIG)
         return RR_ETOOBIG;
     return send_message(system_of(self), self, rr__message_copy(rr__current->pool, data, size), to, type);

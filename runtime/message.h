@@ -18,6 +18,7 @@ enum { /* kinds behind the public ones: never seen by receive(), except a proxy'
     RR__LINK = RR_KIND_LINK,
     RR__UNLINK = RR_KIND_UNLINK,
     RR__CALL_TIMER,
+    RR__PACK, /* pack.h */
 };
 
 enum {
@@ -25,7 +26,7 @@ enum {
     RR__UNSHEDDABLE = RR_ENVELOPE_UNSHEDDABLE, /* never refused or shed for fullness */
     RR__ANSWERED = 4,    /* a call that was replied to */
     RR__TAKEN = 8,       /* owned by its handler; `to` is then its id in the actor's table of taken messages */
-    RR__QUEUED = 16,     /* stands in a mailbox as its dummy: freed when the next one is popped */
+    RR__QUEUED = 16,     /* stands in a mailbox as its dummy, or is in its turn out of a pack: freed by that */
     RR__ANNOUNCES = 32,  /* `request` is the address of a message that stands a little behind this one */
 };
 

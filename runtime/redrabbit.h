@@ -29,6 +29,7 @@ typedef struct rr_system rr_system_t;
 typedef struct rr_actor rr_actor_t;
 typedef struct rr_message rr_message_t;
 typedef struct rr_executor rr_executor_t;
+struct rr_envelope; /* remote.h */
 
 /* ---- Addresses -------------------------------------------------------------------------------------------------- */
 
@@ -90,6 +91,8 @@ typedef struct rr_behavior {
     void (*finish)(rr_actor_t *self, void *state, int reason);
     /* Stands for the actors of another node (remote.h): receive() also gets, whatever their kind, messages to these. */
     bool proxy;
+    /* Gets those instead of receive(), taken apart; valid during the call. Spares making messages of what was packed. Optional. */
+    void (*forward)(rr_actor_t *self, void *state, const struct rr_envelope *env);
 } rr_behavior_t;
 
 typedef enum rr_policy { /* what happens when a mailbox is over its limit */

@@ -187,7 +187,7 @@ static bool may_come_from_outside(const rr_system_t *system, const rr_envelope_t
            rr_addr_node(env->from) != system->node;
 }
 
-static rr_message_t *to_message(rr_system_t *system, const rr_envelope_t *env) {
+rr_message_t *rr__message_of(rr_system_t *system, const rr_envelope_t *env) {
     rr_message_t *msg = env->buffer ? rr__message_wrap(rr__my_pool(system), rr_buffer_ref(env->buffer))
                                     : rr__message_copy(rr__my_pool(system), env->data, env->size);
     if (!msg)
@@ -210,13 +210,7 @@ int rr_delivery_add(rr_delivery_t *delivery, const rr_envelope_t *env, bool *fil
     int fenced = rr__fence_check(system, env);
     if (__builtin_expect(fenced != RR_OK, 0))
         return fenced == RR_CANCELLED ? RR_OK : fenced;
-    rr_message_t *msg = to_message(system, env);
-    if (!msg)
-        return RR_ENOMEM;
-    int rc = rr__delivery_add(delivery, msg, filling);
-    if (rc != RR_OK)
-        rr__message_free(system, rr__my_pool(system), msg);
-    return rc;
+    return rr__delivery_add(delivery, env, filling);
 }
 
 static void note_undelivered(void *context, const rr_envelope_t *env, int reason) {

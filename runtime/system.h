@@ -29,6 +29,7 @@ typedef struct rr__burst {
     uint64_t add;               /* what they count in the word */
     unsigned count;
     bool deep; /* many wait there already */
+    bool away; /* to another node: all but the first are packed (pack.h) */
     rr_message_t *recent[RR__ANNOUNCED]; /* if deep: the last ones appended */
 } rr__burst_t;
 

@@ -1,0 +1,105 @@
+/* pack.h: small messages for one receiver, packed into one. Private to runtime/.
+ *
+ * What goes to or comes from another node comes in runs. As messages of their own they are made on one thread and read and
+ * freed on another, each with cache lines of its own; packed they cross together, and each becomes a message (or, for a
+ * proxy, an envelope) only in its receiver's turn, where it is freed again at once. A pack is a message of kind RR__PACK
+ * with everything inline. In a mailbox it counts what its messages would count one by one, and a turn may stop between any
+ * two of them: nobody but the runtime can tell that they were packed. */
+#ifndef RR_RUNTIME_PACK_H
+#define RR_RUNTIME_PACK_H
+
+#include <string.h>
+
+#include "runtime/message.h"
+
+#define RR__PACKED_MAX 256u /* larger ones are messages of their own */
+
+/* In front of each payload; 8-aligned. `to` is the pack's. */
+typedef struct rr__packed {
+    rr_addr_t from;
+    uint64_t request;
+    uint32_t type, size;
+    uint16_t weight;
+    uint8_t kind, flags;
+    uint32_t unused;
+} rr__packed_t;
+_Static_assert(sizeof(rr__packed_t) == 32 && offsetof(struct rr_message, payload) % 8 == 0, "payloads are 8-aligned");
+
+static inline uint8_t *rr__pack_bytes(rr_message_t *pack) { return pack->payload.data; }
+
+/* An empty one for that receiver; NULL when out of memory. Its `size` are the bytes in use, its `request` those taken out. */
+static inline rr_message_t *rr__pack_new(rr__pool_t *pool, rr_addr_t to) {
+    rr_message_t *pack = rr__message_new(pool, RR__INLINE_MAX);
+    if (!pack)
+        return NULL;
+    pack->kind = RR__PACK;
+    pack->to = to;
+    pack->size = 0;
+    return pack;
+}
+
+/* A message's bytes in the mailbox, see rr__message_units. */
+static inline uint64_t rr__envelope_counts(const rr_envelope_t *env, uint64_t unit) {
+    return env->weight + ((env->size >> 6) + 1) * unit;
+}
+
+static inline bool rr__packable(const rr_envelope_t *env) { return !env->buffer && env->size <= RR__PACKED_MAX; }
+
+/* Without a call; `out` has room up to the next multiple of 8. */
+static inline void rr__copy_small(uint8_t *out, const uint8_t *in, uint32_t size) {
+    if (size >= 16) {
+        for (uint32_t at = 0; at + 16 < size; at += 16)
+            memcpy(out + at, in + at, 16);
+        memcpy(out + size - 16, in + size - 16, 16);
+    } else if (size >= 8) {
+        memcpy(out, in, 8);
+        memcpy(out + size - 8, in + size - 8, 8);
+    } else {
+        for (uint32_t at = 0; at < size; at++)
+            out[at] = in[at];
+    }
+}
+
+/* Appends a copy. False: there is no room. */
+static inline bool rr__pack_put(rr_message_t *pack, const rr_envelope_t *env) {
+    uint32_t size = (uint32_t)sizeof(rr__packed_t) + ((env->size + 7) & ~7u);
+    if (size > RR__INLINE_MAX - pack->size)
+        return false;
+    rr__packed_t *item = (rr__packed_t *)(void *)(rr__pack_bytes(pack) + pack->size);
+    *item = (rr__packed_t){.from = env->from,
+                           .request = env->request,
+                           .type = env->type,
+                           .size = env->size,
+                           .weight = env->weight,
+                           .kind = env->kind,
+                           .flags = env->flags};
+    rr__copy_small((uint8_t *)(item + 1), env->data, env->size);
+    pack->size += size;
+    return true;
+}
+
+/* Whoever begins with a pack fetches the one behind it: it was written on another thread, in full. */
+static inline void rr__pack_fetch_next(const rr_message_t *pack) {
+    const char *next = (const char *)atomic_load_explicit(&pack->next, memory_order_relaxed);
+    for (unsigned line = 0; next && line < sizeof(struct rr_message) + RR__INLINE_MAX; line += 64)
+        __builtin_prefetch(next + line);
+}
+
+static inline bool rr__pack_empty(const rr_message_t *pack) { return pack->request >= pack->size; }
+
+/* The next one of a pack that is not empty; its data stand in the pack. */
+static inline rr_envelope_t rr__pack_take(rr_message_t *pack) {
+    const rr__packed_t *item = (const rr__packed_t *)(void *)(rr__pack_bytes(pack) + pack->request);
+    pack->request += sizeof *item + ((item->size + 7) & ~7u);
+    return (rr_envelope_t){.to = pack->to,
+                           .from = item->from,
+                           .request = item->request,
+                           .type = item->type,
+                           .size = item->size,
+                           .weight = item->weight,
+                           .kind = item->kind,
+                           .flags = item->flags,
+                           .data = item + 1};
+}
+
+#endif

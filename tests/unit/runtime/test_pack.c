@@ -1,0 +1,253 @@
+/* Messages from another node in a row, which cross packed: each is one of its own to its receiver, to limits, and at an end. */
+#include "runtime/remote.h"
+#include "runtime/replay.h"
+#include "tests/unit/runtime/rig.h"
+
+enum { THERE = 2, BODIES = 300 };
+
+static rr_system_t *system_;
+static const rr_addr_t them = (rr_addr_t)THERE << 48 | 1ull << 24 | 1;
+
+/* ---- The other node: what goes back to it ---- */
+
+static unsigned replies, refused;
+
+static void proxy_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    rr_envelope_t env;
+    if (!rr_envelope_of(self, msg, &env) || env.kind != RR_REPLY)
+        return;
+    replies++;
+    refused += env.type != RR_OK;
+}
+static const rr_behavior_t proxy = {.name = "proxy", .receive = proxy_receive, .proxy = true};
+
+static void begin(void) {
+    rr_options_t options;
+    rig_options(&options, 1);
+    options.node = 1;
+    options.replay = true; /* nothing runs but in rr_replay_run */
+    options.seed = 7;
+#ifndef NDEBUG
+    rig_live = rr__alloc_live();
+#endif
+    ck_assert_int_eq(rr_system_create(&system_, &options), RR_OK);
+    ck_assert_int_eq(rr_system_start(system_), RR_OK);
+    rr_spawn_t spec = {.behavior = &proxy};
+    rr_addr_t addr;
+    ck_assert_int_eq(rr_system_spawn(system_, &spec, &addr), RR_OK);
+    ck_assert_int_eq(rr_route_set(system_, THERE, addr), RR_OK);
+    replies = refused = 0;
+}
+
+static void finish(void) {
+    ck_assert(rr_system_stop(system_));
+    rr_system_destroy(system_);
+#ifndef NDEBUG
+    ck_assert_int_eq(rr__alloc_live(), rig_live);
+#endif
+}
+
+/* ---- The receiver ---- */
+
+typedef struct taker {
+    unsigned seen, take_every, answer_every, end_at;
+    bool wrong;
+    rr_message_t *taken[BODIES];
+    unsigned taken_count;
+} taker_t;
+static taker_t taker;
+
+static uint8_t byte_of(unsigned number, unsigned at) { return (uint8_t)(number * 7 + at); }
+
+static bool is_right(const rr_message_t *msg, unsigned number) {
+    const uint8_t *data = rr_message_data(msg);
+    bool right = rr_message_size(msg) == number && rr_message_type(msg) == number && rr_message_from(msg) == them + number;
+    for (unsigned at = 0; right && at < number; at++)
+        right = data[at] == byte_of(number, at);
+    return right;
+}
+
+static void taker_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    unsigned number = taker.seen++;
+    taker.wrong |= !is_right(msg, number);
+    if (taker.take_every && number % taker.take_every == 0) {
+        rr_message_take(self, msg);
+        taker.taken[taker.taken_count++] = msg;
+    }
+    if (taker.answer_every && number % taker.answer_every == 0 && rr_message_kind(msg) == RR_CALL)
+        rr_reply(self, msg, NULL, 0);
+    if (taker.end_at && taker.seen == taker.end_at)
+        rr_exit(self, RR_OK);
+}
+static const rr_behavior_t taker_behavior = {.name = "taker", .receive = taker_receive};
+
+static rr_addr_t spawn(uint32_t mailbox) {
+    rr_addr_t addr;
+    rr_spawn_t spec = {.behavior = &taker_behavior, .mailbox_messages = mailbox};
+    taker = (taker_t){.seen = 0};
+    ck_assert_int_eq(rr_system_spawn(system_, &spec, &addr), RR_OK);
+    rr_replay_run(system_, 0);
+    return addr;
+}
+
+/* ---- A row ---- */
+
+static unsigned undelivered_count;
+
+static void undelivered(void *context, const rr_envelope_t *env, int reason) {
+    ck_assert_int_eq(reason, RR_NOROUTE);
+    ck_assert_uint_eq(env->size, undelivered_count++);
+}
+
+/* Message n has n bytes, type n, and comes from actor n of the node. Returns how many were taken in. */
+static unsigned deliver(rr_addr_t to, rr_kind_t kind, unsigned count, rr_addr_t kill) {
+    rr_delivery_t delivery = {.system = system_, .undelivered = undelivered};
+    unsigned taken = 0;
+    for (unsigned number = 0; number < count; number++) {
+        uint8_t data[BODIES];
+        bool filling;
+        for (unsigned at = 0; at < number; at++)
+            data[at] = byte_of(number, at);
+        rr_envelope_t env = {.to = to, .from = them + number, .request = number + 1, .type = number, .size = number,
+                             .weight = 1, .kind = (uint8_t)kind, .data = data};
+        int rc = rr_delivery_add(&delivery, &env, &filling);
+        ck_assert(rc == RR_OK || rc == RR_EFULL);
+        taken += rc == RR_OK;
+        memset(data, 0xee, sizeof data);
+    }
+    if (kill != RR_NOBODY) {
+        rr_kill(system_, kill, RR_OK);
+        rr_replay_run(system_, 0);
+    }
+    rr_delivery_flush(&delivery);
+    return taken;
+}
+
+START_TEST(each_is_whole_and_in_order) {
+    begin();
+    rr_addr_t to = spawn(0);
+    ck_assert_uint_eq(deliver(to, RR_SEND, BODIES, RR_NOBODY), BODIES);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(taker.seen, BODIES);
+    ck_assert(!taker.wrong);
+    finish();
+}
+END_TEST
+
+/* Taken ones outlive their pack, also those that are answered in the very handler that took them. */
+START_TEST(each_can_be_taken_and_answered) {
+    begin();
+    rr_addr_t to = spawn(0);
+    taker.take_every = 2;
+    taker.answer_every = 4;
+    deliver(to, RR_CALL, BODIES, RR_NOBODY);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(taker.seen, BODIES);
+    ck_assert(!taker.wrong);
+    ck_assert_uint_eq(replies, BODIES / 2 + BODIES / 4); /* those not taken were answered for it */
+    for (unsigned i = 1; i < taker.taken_count; i += 2)
+        ck_assert(is_right(taker.taken[i], 2 * i));
+    rr_kill(system_, to, RR_OK);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(replies, BODIES);
+    finish();
+}
+END_TEST
+
+START_TEST(each_counts_in_the_mailbox) {
+    begin();
+    rr_addr_t to = spawn(100);
+    ck_assert_uint_eq(deliver(to, RR_SEND, 150, RR_NOBODY), 100);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(taker.seen, 100);
+    taker.seen = 0;
+    ck_assert_uint_eq(deliver(to, RR_SEND, 150, RR_NOBODY), 100); /* nothing has been left behind in the count */
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(taker.seen, 100);
+    finish();
+}
+END_TEST
+
+START_TEST(an_end_between_two_of_them) {
+    begin();
+    for (unsigned end_at = 1; end_at < 40; end_at++) {
+        uint64_t before = rr_system_dead_letters(system_);
+        rr_addr_t to = spawn(0);
+        taker.end_at = end_at;
+        deliver(to, RR_SEND, 60, RR_NOBODY);
+        rr_replay_run(system_, 0);
+        ck_assert_uint_eq(taker.seen, end_at);
+        ck_assert_uint_eq(rr_system_dead_letters(system_) - before, 60 - end_at);
+        replies = refused = 0;
+        to = spawn(0);
+        taker.end_at = end_at;
+        deliver(to, RR_CALL, 60, RR_NOBODY);
+        rr_replay_run(system_, 0);
+        ck_assert_uint_eq(replies, 60);
+        ck_assert_uint_eq(refused, 60); /* it answers none, nor do the dead */
+    }
+    finish();
+}
+END_TEST
+
+START_TEST(nobody_is_there_any_more) {
+    begin();
+    undelivered_count = 0;
+    rr_addr_t to = spawn(0);
+    ck_assert_uint_eq(deliver(to, RR_SEND, 100, to), 100);
+    ck_assert_uint_eq(undelivered_count, 100);
+    ck_assert_uint_eq(taker.seen, 0);
+    finish();
+}
+END_TEST
+
+/* ---- The other way: a turn's messages to another node ---- */
+
+static unsigned forwarded, forwarded_wrong;
+
+static void forward(rr_actor_t *self, void *state, const rr_envelope_t *env) {
+    const uint8_t *data = env->data;
+    unsigned number = forwarded++;
+    bool right = env->to == them && env->size == number && env->type == number && env->kind == RR_SEND;
+    for (unsigned at = 0; right && at < number; at++)
+        right = data[at] == byte_of(number, at);
+    forwarded_wrong += !right;
+}
+static void forward_receive(rr_actor_t *self, void *state, rr_message_t *msg) { ck_abort_msg("a message to the proxy"); }
+static const rr_behavior_t forwarder = {
+    .name = "forwarder", .receive = forward_receive, .proxy = true, .forward = forward};
+
+static void talker_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    uint8_t data[BODIES];
+    for (unsigned number = 0; number < BODIES; number++) {
+        for (unsigned at = 0; at < number; at++)
+            data[at] = byte_of(number, at);
+        int rc = rr_send(self, them, number, data, number);
+        ck_assert(rc == RR_OK || rc == RR_NOROUTE);
+    }
+}
+static const rr_behavior_t talker = {.name = "talker", .receive = talker_receive};
+
+START_TEST(what_a_turn_sends_away) {
+    begin();
+    rr_addr_t proxy_addr, addr;
+    rr_spawn_t there = {.behavior = &forwarder}, here = {.behavior = &talker};
+    ck_assert_int_eq(rr_system_spawn(system_, &there, &proxy_addr), RR_OK);
+    ck_assert_int_eq(rr_route_set(system_, THERE, proxy_addr), RR_OK);
+    ck_assert_int_eq(rr_system_spawn(system_, &here, &addr), RR_OK);
+    ck_assert_int_eq(rr_system_send(system_, addr, 0, NULL, 0), RR_OK);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(forwarded, BODIES);
+    ck_assert_uint_eq(forwarded_wrong, 0);
+    ck_assert_int_eq(rr_system_send(system_, addr, 0, NULL, 0), RR_OK);
+    rr_kill(system_, proxy_addr, RR_OK); /* and what is under way ends with it, each counted */
+    uint64_t before = rr_system_dead_letters(system_);
+    forwarded = 0;
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(forwarded + rr_system_dead_letters(system_) - before, BODIES);
+    finish();
+}
+END_TEST
+
+CHECK_MAIN("pack", each_is_whole_and_in_order, each_can_be_taken_and_answered, each_counts_in_the_mailbox,
+           an_end_between_two_of_them, nobody_is_there_any_more, what_a_turn_sends_away)
