@@ -82,6 +82,12 @@ static void on_drained(rr_actor_t *self, tool_t *tool, rr_message_t *msg) {
     tool->node = node;
 }
 
+/* It was the master's own node that was told: who answers has ended. */
+static bool has_left(const tool_t *tool, int status) {
+    return tool->drain && tool->node && tool->node == tool->master.node &&
+           (status == RR_NOROUTE || status == RR_DIED || status == RR_LINKDOWN || status == RR_STALE);
+}
+
 static void on_answer(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
     tool_t *tool = context;
     char why[RR_REG_WHY];
@@ -89,6 +95,8 @@ static void on_answer(rr_actor_t *self, void *state, int status, rr_message_t *m
         on_drained(self, tool, msg);
     } else if (status == RR_OK) {
         on_queried(self, tool, msg);
+    } else if (has_left(tool, status)) {
+        finish(tool, RR_OK, "");
     } else {
         snprintf(why, sizeof why, "the master of group %.63s does not answer: %s", tool->self.group, rr_strerror(status));
         finish(tool, status, why);

@@ -230,6 +230,9 @@ class FourProcesses(Play, World):
         unknown = run("drain", "rooms", "cluster/four.yaml", cwd=self.folder)
         self.assertEqual(unknown.status, 1, unknown)
         self.assertIn("rooms", unknown.err)
+        last = await asyncio.to_thread(run, "drain", "center", "cluster/four.yaml", cwd=self.folder)
+        self.assertEqual(last.status, 0, last)  # the master, which nobody is left to ask about
+        self.assertEqual(servers[3].stop(), 0)
 
 
 class SeedLines(Play, World):

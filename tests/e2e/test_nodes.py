@@ -236,6 +236,8 @@ class Deploy(Case):
         unit = self.folder / "redrabbit@front.service"
         unit.write_text(text.replace("/usr/local/bin/redrabbit", str(BINARY)), encoding="utf-8")
         done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
+        for path in re.findall(r"^Documentation=file:/usr/local/share/redrabbit/(.*)$", text, re.M):
+            self.assertTrue((ROOT / path).exists(), path)
         mine = [line for line in done.stderr.splitlines() if "redrabbit" in line]
         self.assertEqual((done.returncode, mine), (0, []), done.stderr)
         drain = 10  # seconds, the graph's default
@@ -250,7 +252,10 @@ class Deploy(Case):
         self.assertTrue(steps)
         for step in steps:
             subprocess.run(["sh", "-n", "-c", step], check=True)
-        last = text.rpartition("\nFROM ")[2]
+        build, _, last = text.rpartition("\nFROM ")
+        dev = (ROOT / "dev").read_text(encoding="utf-8").partition("BUILD_PACKAGES=(")[2].partition(")")[0]
+        packages = {name for name in dev.split() if name.endswith("-dev")} - {"libpython3-dev"}
+        self.assertEqual(packages - set(build.split()), set(), "./dev installs them, the image does not")
         self.assertRegex(last, r"(?m)^USER redrabbit$")
         self.assertRegex(last, r"(?m)^STOPSIGNAL SIGTERM$")
 
