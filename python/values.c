@@ -310,7 +310,13 @@ static PyObject *get_text(const rr_datum_t *datum, rr__text_style_t style) {
     bool text = style == RR__TEXT_AS_IS ? datum->kind == RR_DATUM_TEXT : style != RR__TEXT_BYTES;
     if (!text)
         return PyBytes_FromStringAndSize(datum->text.data, datum->text.size);
-    return style == RR__TEXT_SEED ? PyUnicode_DecodeUTF8(datum->text.data, datum->text.size, "replace") : get_str(datum);
+    if (style == RR__TEXT_SEED)
+        return PyUnicode_DecodeUTF8(datum->text.data, datum->text.size, "replace");
+    PyObject *value = get_str(datum);
+    if (value || datum->kind == RR_DATUM_TEXT || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+        return value;
+    PyErr_Clear();
+    return PyErr_Format(PyExc_ValueError, "the reply is not UTF-8: `redis.raw` brings it as bytes");
 }
 
 /* No query's error, so RR_DB_OK: redrabbit._database knows the words that replies begin with. */

@@ -119,6 +119,8 @@ _CLASSES: list[type[DatabaseError]] = [
     DatabaseError,  # server
 ]
 _STATE = _CLASSES.index(DatabaseStateError)
+for _class in _CLASSES:
+    _class.__module__ = "redrabbit"  # what tracebacks call them, and scripts
 
 
 # How replies of Redis begin that are errors.

@@ -508,6 +508,10 @@ START_TEST(test_redis) {
                  "    redis = await redrabbit.database('db@main')\n"
                  "    assert await redis.get('k') == 'h\\xe9'\n"
                  "    assert await redis.raw.get('k') == b'\\xff'\n"
+                 "    try:\n"
+                 "        await redis.get('k')\n"
+                 "    except redrabbit.DataError as error:\n"
+                 "        print(error)\n"
                  "    assert await redis.set('k', b'v', ex=0.5, nx=True) is True\n"
                  "    try:\n"
                  "        await redis.incr('k')\n"
@@ -532,6 +536,8 @@ START_TEST(test_redis) {
     EXPECT(&fake, "query db@main op=9 flags=0 t=0 s=0 ms=0 key= '' ((text:GET text:k))");
     answer_query(&fake, RR_OK, reply(RR_DATUM_BYTES, "h\xc3\xa9"));
     answer_query(&fake, RR_OK, reply(RR_DATUM_BYTES, "\xff"));
+    answer_query(&fake, RR_OK, reply(RR_DATUM_BYTES, "\xff"));
+    EXPECT(&fake, "print the reply is not UTF-8: `redis.raw` brings it as bytes (maybe executed)");
     EXPECT(&fake, "((text:SET text:k bytes:v text:PX int:500 text:NX))");
     answer_query(&fake, RR_OK, reply(RR_DATUM_TEXT, "OK"));
     answer_query(&fake, RR_OK, reply(RR_DATUM_ERROR, "WRONGTYPE no number"));
