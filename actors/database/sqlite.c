@@ -455,6 +455,13 @@ static bool transaction_is_gone(sqlite_file_t *file, const rr__db_job_t *job) {
     return job->transaction && sqlite3_get_autocommit(file->db) && strcmp(job->text, "ROLLBACK") != 0;
 }
 
+/* It was cancelled before it began. A stream whose part fails is over. */
+static void give_up(sqlite_file_t *file, task_t *task) {
+    refuse(task, RR_DB_CANCELLED, "it was given up before it began");
+    if (task->what == WHAT_FETCH)
+        stream_over(file);
+}
+
 static void run_task(sqlite_file_t *file, task_t *task) {
     rr__db_job_t *job = task->job;
     if (task->what == WHAT_END_STREAM) {
@@ -550,8 +557,8 @@ static void work(sqlite_file_t *file) {
         file->current = task;
         bool cancelled = task->cancelled;
         pthread_mutex_unlock(&file->lock);
-        if (cancelled)
-            refuse(task, RR_DB_CANCELLED, "it was given up before it began");
+        if (cancelled && task->what != WHAT_END_STREAM)
+            give_up(file, task);
         else
             run_task(file, task);
         pthread_mutex_lock(&file->lock);

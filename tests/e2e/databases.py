@@ -13,7 +13,6 @@ from harness import SANITIZE, SLOW, Case, Client, Server, python_version
 
 # Long ones run in the suite's first pass only: what they look at does not depend on the Python that is embedded.
 main_pass = unittest.skipIf(SANITIZE or (python_version() or (3, 13)) < (3, 13), "runs in the suite's first pass")
-no_mysql = unittest.skip("its driver is not there yet")
 
 SCENE = '''
 import datetime, decimal, math, textwrap, time, uuid

@@ -12,7 +12,7 @@ import unittest
 from urllib.parse import quote
 
 import servers
-from databases import DatabaseCase, Scene, main_pass, no_mysql, url
+from databases import DatabaseCase, Scene, main_pass, url
 from harness import SLOW, run
 
 MIB = 1 << 20
@@ -80,7 +80,6 @@ class Absent(Faults):
             failed = await self.fails(scene, "DatabaseConnectionError", f"await {ask}\nawait {ask}")
             self.no_secret()
 
-    @no_mysql
     async def test_mariadb(self) -> None:
         await self.away_and_back(servers.Mariadb, "db.query('SELECT 1')")
 
@@ -104,7 +103,6 @@ class Refused(Faults):
                 self.assertNotIn("wrong@", failed.text)
             self.no_secret(run("graph", "graph.yaml", cwd=self.folder).out)
 
-    @no_mysql
     async def test_mariadb(self) -> None:
         await self.refusals("mariadb", "db.query('SELECT 1')", "nowhere")
 
@@ -143,7 +141,6 @@ class Killed(Faults):
         self.assertTrue({kind for _, kind, _ in told} <= {"ok", "DatabaseConnectionError", "DatabaseBusy"}, told[-1])
         self.assertTrue(good and len(told) > len(good), "the server's death was not noticed")
 
-    @no_mysql
     async def test_mariadb(self) -> None:
         with servers.mariadb() as server:
             await self.killed(server, "await db.query('CREATE TABLE log (n INT) ENGINE=InnoDB')", "db.query('INSERT INTO log VALUES (?)', [n])",
@@ -181,7 +178,6 @@ class Paused(Faults):
             self.assertIn("DatabaseTimeout", {kind for kind, _, _ in ended})
         await self.until(scene, ask)
 
-    @no_mysql
     async def test_mariadb(self) -> None:
         with servers.mariadb() as server:
             await self.paused(server, "db.query('SELECT 1', timeout=0.5)")
@@ -214,7 +210,6 @@ class Crowded(Faults):
             return [(await task)[0] for task in tasks] + [await db.value("SELECT sum(n) FROM d") == 2]
         """), key=str), ["DeadlockError", True, "ok"])  # fmt: skip
 
-    @no_mysql
     async def test_deadlock_mariadb(self) -> None:
         with servers.mariadb() as server:
             await self.deadlock(server)
@@ -230,7 +225,6 @@ class Crowded(Faults):
             waits = [ends(db.query("{slow}", timeout=9)) for _ in range(100)]
             return sorted(set([(await redrabbit.spawn(wait))[0] for wait in waits]))"""), ["ok"])  # fmt: skip
 
-    @no_mysql
     async def test_too_many_connections_mariadb(self) -> None:
         with servers.mariadb("--max-connections=10", "--extra-max-connections=1") as server:
             await self.few(server, "SELECT sleep(0.005)")
@@ -284,7 +278,6 @@ class Big(Faults):
             return [await db.value("SELECT x FROM b") == want, await db.value("SELECT length(x) FROM b")]"""),
             [True, 16 * MIB])  # fmt: skip
 
-    @no_mysql
     async def test_mariadb(self) -> None:
         with servers.mariadb() as server:
             scene = await self.open(server)
