@@ -87,7 +87,8 @@ static int connect_any(join_t *j, const rr_address_t *address) {
     snprintf(port, sizeof port, "%u", address->port);
     int error = getaddrinfo(address->host, port, &hints, &list);
     if (error) {
-        return fail(j, RR_EINVAL, "%s", gai_strerror(error));
+        /* Without an answer it may be a network that comes up yet; a name that does not exist is a mistake. */
+        return fail(j, error == EAI_AGAIN ? RR_EIO : RR_EINVAL, "%s", gai_strerror(error));
     }
     int rc = RR_EIO;
     for (const struct addrinfo *info = list; info && rc != RR_OK; info = info->ai_next) {

@@ -10,12 +10,13 @@ import hmac
 import os
 import socket
 import struct
+import subprocess
 import threading
 import time
 import unittest
 from typing import NamedTuple
 
-from harness import SLOW, Case, Server, free_port
+from harness import BINARY, SLOW, Case, Server, free_port
 
 HELLO, CHALLENGE, AUTH, WELCOME, REFUSE, HEARTBEAT, SEGMENT = 1, 2, 3, 4, 5, 6, 16
 VERSION = 1
@@ -322,6 +323,25 @@ actors:
             self.assertEqual(self.ended(server), 1)
             self.assertIn(f"it refuses: {why}", server.output)
             self.assertEqual(listener.count, 1)
+
+    @unittest.skipIf(subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode, "no network namespaces")
+    def test_a_network_that_is_not_there_yet(self) -> None:
+        """Nobody answers what the master's address is: that may pass."""
+        self.write("key", "0123456789abcdef").chmod(0o600)
+        self.write(
+            "g.yaml",
+            """cluster_key: key
+nodes: { front: { address: "tcp://center.invalid:7000" }, back: {} }
+actors:
+  broker@0: { role: broker, node: front }
+  scene@0: { role: scene, node: back, logic: echo }
+""",
+        )
+        line = ["unshare", "-n", str(BINARY), "g.yaml", "--node", "back", "-join_timeout", "1"]
+        done = subprocess.run(line, cwd=self.folder, capture_output=True, text=True, timeout=30 * SLOW)
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("waiting for the master of group default: cannot join", done.stdout)
+        self.assertIn("name resolution", done.stderr)
 
     def test_closed_connections_are_tried_again_more_and_more_slowly(self) -> None:
         server, listener = self.join(b"", "-join_timeout", "3")
