@@ -219,7 +219,6 @@ class Databases(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             self.every_way(f"sqlite://{folder}/bench.db", "select", "insert")
 
-    @unittest.skip("its driver is not there yet")
     def test_mariadb(self) -> None:
         with servers.mariadb() as server:
             self.every_way(server.url, "select")
