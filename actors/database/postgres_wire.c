@@ -12,6 +12,7 @@
 
 #define ADDRESSES 8u /* of one name that are tried */
 #define KEYWORDS 48u
+#define FORMS "-c datestyle=ISO -c intervalstyle=postgres" /* what postgres_value.c reads */
 
 struct rr__pg_poll {
     uv_poll_t uv;
@@ -212,8 +213,8 @@ static void add(words_t *words, const char *name, const char *value) {
     }
 }
 
-/* addresses: of the host, separated by commas, so that libpq looks no name up; hosts: its name as often. The URL's options
- * come last: of a word given twice libpq takes the latter. */
+/* addresses: of the host, separated by commas, so that libpq looks no name up; hosts: its name as often. Of a word given twice
+ * libpq takes the latter: the URL's options overrule ours, but for the forms of values. */
 static void dial(rr__pg_wire_t *wire, const char *hosts, const char *addresses) {
     const rr__db_url_t *url = rr__db_url(wire->connection);
     char port[12] = "5432";
@@ -229,9 +230,13 @@ static void dial(rr__pg_wire_t *wire, const char *hosts, const char *addresses) 
     add(&words, "client_encoding", "UTF8");
     add(&words, "application_name", "redrabbit");
     add(&words, "gssencmode", "disable"); /* it would read files */
-    add(&words, "options", "-c datestyle=ISO -c intervalstyle=postgres");
+    char options[1024] = FORMS;
     for (size_t i = 0; i < url->option_count; i++)
-        add(&words, url->option_names[i], url->option_values[i]);
+        if (strcmp(url->option_names[i], "options") != 0)
+            add(&words, url->option_names[i], url->option_values[i]);
+        else
+            snprintf(options, sizeof options, "%s " FORMS, url->option_values[i]);
+    add(&words, "options", options);
     wire->pq = PQconnectStartParams(words.names, words.values, 0);
     if (!wire->pq) {
         tell_text(wire, rr_strerror(RR_ENOMEM));
