@@ -111,8 +111,20 @@ static void caller_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         carry_out_calls(self, caller);
 }
 
+/* Every turn, too: a wake-up may have found the mailbox full. */
+static void caller_turn(rr_actor_t *self, void *state) {
+    caller_t *caller = state;
+    if (caller->link)
+        carry_out_calls(self, caller);
+}
+
 static const rr_behavior_t caller_behavior = {
-    .name = "bridge-caller", .state_size = sizeof(caller_t), .start = caller_start, .receive = caller_receive};
+    .name = "bridge-caller",
+    .state_size = sizeof(caller_t),
+    .start = caller_start,
+    .receive = caller_receive,
+    .turn_begin = caller_turn,
+};
 
 /* ---- The agent ---- */
 

@@ -447,6 +447,42 @@ START_TEST(a_call_that_comes_within_a_turn) {
 }
 END_TEST
 
+static latch_t held = LATCH_INIT, let_go = LATCH_INIT;
+
+static void hold_worker(rr_actor_t *self, void *state, rr_message_t *msg) {
+    latch_add(&held, 1);
+    latch_hold(&let_go, 1);
+}
+static const rr_behavior_t holder = {.name = "holder", .receive = hold_worker};
+
+/* A wake-up that finds the mailbox full is made good by the turns that empty it. */
+START_TEST(a_reader_whose_mailbox_is_full) {
+    begin();
+    rr__link_t *link = &a.bridge->links[0];
+    ask_until(a.system, "GroupB", "scene@0", RR_OK);
+    order_t call = {.count = 1, .timeout_ms = 5000, .group = "GroupB", .name = "scene@0", .method = "echo"};
+    size_t waiting = 0;
+    int rc = RR_OK;
+    rig_send(link->system, rig_spawn_behavior(link->system, &holder), 1); /* its only worker */
+    latch_wait(&held, 1);
+    while (rc == RR_OK)
+        rc = rr_system_send(link->system, link->calls.reader, 1, NULL, 0);
+    ck_assert_int_eq(rc, RR_EFULL);
+    say(a.system, call);
+    for (int i = 0; waiting == 0; i++) {
+        ck_assert_int_lt(i, RIG_PATIENCE_S * 1000);
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+        pthread_mutex_lock(&link->calls.lock);
+        waiting = link->calls.count;
+        pthread_mutex_unlock(&link->calls.lock);
+    }
+    latch_add(&let_go, 1);
+    latch_wait(&ends, ++ends_awaited);
+    ck_assert_int_eq(last.status, RR_OK);
+    end();
+}
+END_TEST
+
 START_TEST(a_group_leaves_under_calls) {
     begin();
     order_t hold = {.count = 50, .timeout_ms = 20000, .group = "GroupB", .name = "scene@0", .method = "hold"};
@@ -597,5 +633,6 @@ START_TEST(outer_services) {
 END_TEST
 
 CHECK_MAIN("bridge", both_directions, absent_groups_and_names, deadlines_are_kept_in_order, too_many_are_refused,
-           a_call_that_comes_within_a_turn, a_group_leaves_under_calls, it_serves_before_its_bridge_is_there, several_bridges,
-           a_name_that_another_group_has, bad_options, outer_services)
+           a_call_that_comes_within_a_turn, a_reader_whose_mailbox_is_full, a_group_leaves_under_calls,
+           it_serves_before_its_bridge_is_there, several_bridges, a_name_that_another_group_has, bad_options,
+           outer_services)
