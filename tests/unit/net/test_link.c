@@ -332,6 +332,90 @@ START_TEST(a_message_above_the_limit_is_refused_here) {
 }
 END_TEST
 
+/* ---- Dead letters ---- */
+
+typedef struct undertaker {
+    rr_addr_t about; /* a letter that is none of its is wrong */
+    _Atomic(uint64_t) noroute, overload, linkdown, wrong; /* its turn writes, the test reads */
+} undertaker_t;
+
+static int undertaker_start(rr_actor_t *self, void *state, const void *arg) {
+    (void)self;
+    *(undertaker_t **)state = *(undertaker_t *const *)arg;
+    return RR_OK;
+}
+
+static void undertaker_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    undertaker_t *u = *(undertaker_t **)state;
+    rr_dead_letter_t letter;
+    (void)self;
+    memcpy(&letter, rr_message_data(msg), sizeof letter);
+    bool right = rr_message_type(msg) == RR_TYPE_DEAD_LETTER && letter.to == u->about && letter.kind == RR_SEND &&
+                 letter.type == 7 && letter.size == 5 && letter.from == RR_NOBODY;
+    atomic_fetch_add(!right                              ? &u->wrong
+                     : letter.reason == RR_NOROUTE  ? &u->noroute
+                     : letter.reason == RR_LINKDOWN ? &u->linkdown
+                     : letter.reason == RR_OVERLOAD || letter.reason == RR_EFULL ? &u->overload
+                                                                                 : &u->wrong,
+                     1);
+}
+
+static const rr_behavior_t undertaker_behavior = {
+    .name = "undertaker", .state_size = sizeof(undertaker_t *), .start = undertaker_start, .receive = undertaker_receive};
+
+static void undertaker_spawn(node_t *n, undertaker_t *u) {
+    rr_spawn_t spec = {.behavior = &undertaker_behavior, .arg = &u, .arg_size = sizeof u};
+    rr_addr_t addr;
+    ck_assert_int_eq(rr_system_spawn(n->system, &spec, &addr), RR_OK);
+    rr_system_watch_dead_letters(n->system, addr);
+}
+
+/* Holds its worker until it is told to go on. */
+static _Atomic(bool) hold; /* the test writes, the actor reads */
+static _Atomic(uint64_t) taken;
+
+static void holder_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    (void)self, (void)state, (void)msg;
+    atomic_fetch_add(&taken, 1);
+    for (int i = 0; atomic_load(&hold) && i < 20000; i++) {
+        pause_ms(1);
+    }
+}
+
+static const rr_behavior_t holder_behavior = {.name = "holder", .receive = holder_receive};
+
+/* Sends to another node that cannot be delivered there are told to the sender's node, with why: nobody is there, the receiver
+ * is full, the link died. Each exactly once, or it was handled. */
+START_TEST(sends_that_are_not_delivered_are_told) {
+    pair_t p;
+    undertaker_t u = {.about = (rr_addr_t)2 << 48 | 77 << 24 | 5};
+    rr_spawn_t spec = {.behavior = &holder_behavior, .mailbox_messages = 4};
+    pair_start(&p, NULL);
+    undertaker_spawn(&p.a, &u);
+    ck_assert_int_eq(rr_system_send(p.a.system, u.about, 7, "12345", 5), RR_OK);
+    EVENTUALLY(5000, atomic_load(&u.noroute) == 1);
+
+    uint64_t accepted = 0;
+    atomic_store(&hold, true);
+    ck_assert_int_eq(rr_system_spawn(p.b.system, &spec, &u.about), RR_OK);
+    for (int i = 0; i < 200; i++) {
+        accepted += rr_system_send(p.a.system, u.about, 7, "12345", 5) == RR_OK; /* else refused here: it is paused */
+    }
+    atomic_store(&hold, false);
+    EVENTUALLY(5000, atomic_load(&u.overload) + atomic_load(&taken) == accepted);
+
+    EVENTUALLY(5000, node_link(&p.a, 2).unacked_bytes == 0);
+    ck_assert_int_eq(rr_system_spawn(p.b.system, &spec, &u.about), RR_OK);
+    node_stop(&p.b);
+    int rc = rr_system_send(p.a.system, u.about, 7, "12345", 5); /* before or behind the news of its end */
+    ck_assert_msg(rc == RR_OK || rc == RR_NOROUTE, "%s", rr_error_name(rc));
+    EVENTUALLY(10000, atomic_load(&u.linkdown) + atomic_load(&u.noroute) == 2);
+    ck_assert_uint_eq(atomic_load(&u.wrong), 0);
+    ck_assert_uint_eq(rr_system_dead_letters(p.a.system), 2 + atomic_load(&u.overload)); /* counted as well */
+    node_stop(&p.a);
+}
+END_TEST
+
 START_TEST(a_drain_sends_the_last_words) {
     pair_t p;
     sink_t sink = {0};
@@ -349,4 +433,4 @@ RUN_TESTS("link", messages_arrive_in_order_once, both_sides_may_begin, calls_are
           a_monitor_hears_of_an_end, a_dead_node_ends_calls_and_monitors, leaving_is_told_at_once,
           what_was_sent_before_leaving_arrives, who_leaves_acknowledges_first,
           big_messages_let_others_through, big_and_small_of_one_sender_keep_order, one_full_actor_stops_nobody_else,
-          a_message_above_the_limit_is_refused_here, a_drain_sends_the_last_words)
+          a_message_above_the_limit_is_refused_here, sends_that_are_not_delivered_are_told, a_drain_sends_the_last_words)
