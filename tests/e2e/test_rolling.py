@@ -135,7 +135,7 @@ class Player:
 
 
 class Rolling(Case):
-    def graph(self, drain: str = "10s", scene: str = "one", room: str = "two") -> None:
+    def graph(self, drain: str = "10s", scene: str = "one", room: str = "two", top: str = "") -> None:
         self.gate, center = free_port(), free_port()
         self.write("scene.py", SCENE)
         self.write("tower.py", TOWER)
@@ -143,6 +143,7 @@ class Rolling(Case):
             "g.yaml",
             f"""group: world
 drain: {drain}
+{top}
 cluster: {{ lease: 3s, margin: 500ms, heartbeat: 200ms, suspect: 1s, link_down: 2500ms }}
 nodes:
   front: {{ address: "tcp://127.0.0.1:{center}" }}
@@ -350,6 +351,29 @@ actors:
             server = await self.ended(node)
             self.assertNotIn("handed over", server.output)
         self.assertLess(time.monotonic() - began, 4 * SLOW)
+
+    async def test_the_end_of_redrabbit_up(self) -> None:
+        """It ends the whole group: no scene hands over to one that ends as well."""
+        self.graph()
+        server = self.start("up", "g.yaml")
+        client = await self.enter("bot")
+        self.assertEqual(await asyncio.to_thread(server.stop), 0, server.output)
+        await self.expect_closed(client)
+        self.assertEqual(server.output.count("OFFLINE bot"), 1)
+        self.assertNotIn("handed over", server.output)
+
+    async def test_a_part_of_the_graph_by_redrabbit_up(self) -> None:
+        """The others live on, so it does."""
+        self.write("key", "0123456789abcdef").chmod(0o600)  # else `up` makes one of its own
+        self.graph(top="cluster_key: key")
+        others = [self.begin("g.yaml", "--node", node, "-broker_fresh", "true") for node in ("front", "two", "three")]
+        server = self.start("up", "g.yaml", "one")
+        for other in others:
+            other.ready()
+        client = await self.enter("bot")
+        self.assertEqual(await asyncio.to_thread(server.stop), 0, server.output)
+        await self.entered(client, "room@1")
+        self.assertIn("scene@0: handed over: 1 sessions moved, 0 stay", server.output)
 
 
 if __name__ == "__main__":
