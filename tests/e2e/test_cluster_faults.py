@@ -131,6 +131,9 @@ actors:
             self.assertEqual(answer, number + 1, "behind the broker's return a call failed")
             number += 1
         self.no_double_owner()
+        for server in (self.front, self.back):  # before the master: without it they would be fenced as they drain
+            self.assertEqual(server.stop(), 0, server.output)
+            self.clean(server)
 
     async def test_stopped_beyond_the_lease(self) -> None:
         client = await self.client(self.gate, "anna")
