@@ -87,7 +87,11 @@ class Server:
     """One running program."""
 
     def __init__(
-        self, args: list[str], folder: pathlib.Path, env: dict[str, str] | None = None
+        self,
+        args: list[str],
+        folder: pathlib.Path,
+        env: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),  # a command that becomes the program
     ) -> None:
         self.args = args
         self.folder = folder
@@ -95,7 +99,7 @@ class Server:
         self._news = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
-            [str(BINARY), *args], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [*prefix, str(BINARY), *args], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace",
             env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), **(env or {})},
         )  # fmt: skip

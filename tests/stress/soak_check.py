@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import bisect
 import pathlib
+import re
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,7 +22,7 @@ TARDY = 60  # turns of 20 ms in which the scene itself ran
 REST_NS = 100_000_000  # how long the rest of a turn may last that was begun before a stop
 NEAR_NS = 3_000_000_000  # between a session's end and what was lost with it
 NOT_EXECUTED = {"NOROUTE", "STALE", "OVERLOAD"}
-MAYBE_EXECUTED = {"DIED", "LINKDOWN", "TIMEOUT"}
+MAYBE_EXECUTED = {"DIED", "LINKDOWN", "TIMEOUT", "CANCELLED"}
 
 
 class Call(NamedTuple):
@@ -99,6 +101,18 @@ class Journals:
                     life.take(line)
         return self.lives
 
+    def reach(self, since_ns: int) -> set[tuple[str, str]]:
+        """Which scenes have been answered by which, in calls made since then."""
+        found = set()
+        for life in self.read().values():
+            for number, (_, status, _) in life.ends.items():
+                if status == "OK" and life.calls[number].began >= since_ns:
+                    found.add((life.name, life.calls[number].to))
+        return found
+
+
+DOWN_LINE = re.compile(r"^([-0-9]+ [:0-9]+)\.([0-9]+) \w+ +LINK +link to (\w+) \([0-9]+\): down:")
+
 
 class Downs:
     """When sessions of links ended, as the nodes' logs say."""
@@ -108,6 +122,13 @@ class Downs:
 
     def add(self, one: str, other: str, at: int) -> None:
         bisect.insort(self.all[frozenset((one, other))], at)
+
+    def read(self, node: str, lines: list[str]) -> None:
+        wall_minus_monotonic = time.time() - time.monotonic()
+        for line in lines:
+            if match := DOWN_LINE.match(line):
+                wall = time.mktime(time.strptime(match[1], "%Y-%m-%d %H:%M:%S")) + int(match[2]) / 1000
+                self.add(node, match[3], int((wall - wall_minus_monotonic) * 1e9))
 
     def between(self, one: str, other: str, begin: int, end: int) -> bool:
         times = self.all[frozenset((one, other))]

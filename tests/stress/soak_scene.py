@@ -42,22 +42,21 @@ def status_of(error: CallError) -> str:
     return code if code in CODES else "HANDLER"
 
 
-async def ask(to: str, timeout: float, size: int) -> str:
+async def ask(to: str, timeout: float, size: int) -> None:
     global number, under_way
     number += 1
     mine = number
     under_way += 1
     note("C", mine, to, int(timeout * 1000))
-    status, epoch = "OK", 0
+    status, epoch = "CANCELLED", 0  # its handler is, as its client has gone; or the scene ends
     try:
         echo, epoch = await redrabbit.call(to, "work", [NAME, LIFE, mine, redrabbit.epoch(), "x" * size], timeout=timeout)
-        if echo != mine:
-            status = "SPOILT"
+        status = "OK" if echo == mine else "SPOILT"
     except CallError as error:
         status = status_of(error)
-    note("E", mine, status, epoch)
-    under_way -= 1
-    return status
+    finally:
+        note("E", mine, status, epoch)
+        under_way -= 1
 
 
 def tick() -> None:

@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import random
-import re
 import shutil
 import signal
 import sys
@@ -35,7 +34,6 @@ CLIENTS = 8
 NODES = {"center": (), "front": (), "lobby": ("scene@0",), "east": ("work@0",), "west": ("work@1",)}
 SCENES = {scene: node for node, scenes in NODES.items() for scene in scenes}
 NO_PORT = "west"  # reached through the broker only; so another process can take its place while it is stopped
-DOWN_LINE = re.compile(r"^([-0-9]+ [:0-9]+)\.([0-9]+) \w+ +LINK +link to (\w+) \([0-9]+\): down:")
 
 
 class Player:
@@ -139,7 +137,6 @@ class Soak(Case):
         self.servers: list[tuple[str, Server]] = []
         self.stopped: set[int] = set()
         self.statuses: dict[str, int] = defaultdict(int)
-        self.wall_minus_monotonic = time.time() - time.monotonic()
         self.proxies = {name: Proxy(free_port(), free_port()) for name in NODES if name != NO_PORT}
         for proxy in self.proxies.values():
             await proxy.start()
@@ -291,16 +288,6 @@ actors:
 
     # ---- Afterwards ----
 
-    def reach(self, since: float) -> set[tuple[str, str]]:
-        """Who has been answered by whom."""
-        since_ns, found = int(since * 1e9), set()
-        for life in self.journals.read().values():
-            for number, (_, status, _) in life.ends.items():
-                call = life.calls[number]
-                if status == "OK" and call.began >= since_ns:
-                    found.add((life.name, call.to))
-        return found
-
     def open_calls(self, pids: set[int], before: int) -> list[soak_check.Call]:
         lives = [life for life in self.journals.read().values() if life.pid in pids]
         return [call for life in lives for call in life.calls.values() if call.began < before and call.number not in life.ends]
@@ -312,7 +299,7 @@ actors:
         before = {player: player.answers for player in players}
         while time.monotonic() < end:
             await asyncio.sleep(1)
-            missing = wanted - self.reach(since)
+            missing = wanted - self.journals.reach(int(since * 1e9))
             silent = [player.name for player in players if player.answers < before[player] + 5]
             if not missing and not silent:
                 self.counts["calm after, ms"] = int((time.monotonic() - since) * 1000)
@@ -322,10 +309,7 @@ actors:
     def downs(self) -> soak_check.Downs:
         downs = soak_check.Downs()
         for name, server in self.servers:
-            for line in list(server.lines):
-                if match := DOWN_LINE.match(line):
-                    wall = time.mktime(time.strptime(match[1], "%Y-%m-%d %H:%M:%S")) + int(match[2]) / 1000
-                    downs.add(name, match[3], int((wall - self.wall_minus_monotonic) * 1e9))
+            downs.read(name, list(server.lines))
         return downs
 
     def check_clients(self, players: list[Player], downs: soak_check.Downs, deaths: dict[str, list[int]]) -> None:
