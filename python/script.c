@@ -702,16 +702,22 @@ void rr_script_stats(const rr_script_t *script, rr_script_stats_t *out) {
 
 /* ---- The end ---- */
 
-static void drop_work(rr_script_t *script) {
+static void drop_waits(rr_script_t *script) {
     uint64_t token;
     while (rr__tokens_any(&script->waits, &token))
         rr__wait_free(rr__tokens_take(&script->waits, token));
+}
+
+static void drop_work(rr_script_t *script) {
+    uint64_t token;
+    drop_waits(script);
     while (rr__tokens_any(&script->tasks, &token)) {
         rr__task_t *task = rr__tokens_take(&script->tasks, token);
         task->future.state = RR__CANCELLED;
         Py_CLEAR(task->coroutine); /* its finally blocks run now */
         Py_DECREF(task);
     }
+    drop_waits(script); /* what they asked for: a rollback, the end of a stream */
     for (; script->ready_count; script->ready_count--) {
         rr__ready_t *next = &script->ready[script->ready_head];
         script->ready_head = (script->ready_head + 1) & (script->ready_capacity - 1);

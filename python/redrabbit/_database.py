@@ -637,8 +637,8 @@ class Stream(Generic[R]):
         if self._id:
             try:
                 _redrabbit.query_forget(self._within._name, CLOSE, 0, self._give_up())
-            except RuntimeError:
-                pass  # the scene is over, and its streams with it
+            except (RuntimeError, AttributeError):
+                pass  # the scene, or its interpreter, is over, and its streams with it
 
 
 # ---- Opening ----
