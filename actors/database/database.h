@@ -14,6 +14,8 @@
  *
  * Order: two queries that one actor sends on one transaction, or with one key, run in that order. Others run on whatever
  * connection is free; with `pool` 1 everything runs in order of arrival.
+ * An asker's end rolls its transactions back and ends its streams and subscriptions; other queries that it has sent are carried out
+ * (what an `offline` handler wrote last is written), their answers dropped. RR_TYPE_QUERY_CANCEL takes one back.
  * Promise: no query is ever sent to the server a second time by us. An error says whether it may have been executed. */
 #ifndef RR_ACTORS_DATABASE_DATABASE_H
 #define RR_ACTORS_DATABASE_DATABASE_H
