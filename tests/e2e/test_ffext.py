@@ -502,7 +502,10 @@ def init():
     async def test_a_failed_create_is_none(self) -> None:
         await self.lab(self.LAB)
         for url in ("sqlite:///no/such/folder/x.db", "mysql://127.0.0.1:1/user/word/game", "nonsense://x", "scene@0", "nobody@0"):
-            self.assertEqual(await self.run_code(f"result = ffext.ffdb_create({url!r}) is None"), True, url)
+            await self.me.send(1, f"result = ffext.ffdb_create({url!r}) is None")
+            # A server that is away: it waits for a connection as long as any query does.
+            answer = await self.expect(self.me, re.compile(""), cmd=2, timeout=20)
+            self.assertEqual(answer.json(), True, url)
         self.assertNotIn("word", self.server.output)
 
     async def test_sync_query_stops_nobody_else(self) -> None:
