@@ -239,6 +239,7 @@ int rr__sql_translate(const rr__db_driver_t *driver, const char *source, size_t 
     int rc = RR_ENOMEM;
     if (sql->source) {
         memcpy(sql->source, source, size);
+        sql->source[size] = 0; /* the log of slow ones reads it as a string */
         scan_t scan = {.driver = driver, .start = sql->source, .end = sql->source + size, .named = named};
         rc = translate(sql, &scan, why, why_size);
     }
