@@ -43,7 +43,7 @@ const rr_option_t rr_options[] = {
     {G, "perf.path", RR_TYPE_PATH, NULL, 0, 0, NULL, "-perf_path", "Folder of the periodic performance report; none if absent."},
     {G, "perf.interval", RR_TYPE_DURATION, "5m", SECOND, DAY, NULL, "-perf_timeout", "How often the performance report is written."},
     {G, "max_actors", RR_TYPE_COUNT, "4194304", 16, MANY, NULL, NULL, "Most actors alive at once."},
-    {G, "threads", RR_TYPE_COUNT, "0", 0, 1024, NULL, "-threads", "Threads for actors written in C; 0 = one a CPU."},
+    {G, "threads", RR_TYPE_COUNT, "0", 0, 1024, NULL, "-threads", "Threads for actors written in C; 0 = one a CPU. More only stand in for turns above 10 ms."},
     {G, "python_threads", RR_TYPE_COUNT, "0", 0, 1024, NULL, "-python_threads", "Threads for scenes; 0 = one a CPU, at least 2."},
     {G, "loops", RR_TYPE_COUNT, "0", 0, 64, NULL, "-loops", "Network threads; 0 = 1, from 8 CPUs on 2."},
     {G, "daemon", RR_TYPE_FLAG, "false", 0, 0, NULL, "-d", "Run in the background."},

@@ -113,7 +113,10 @@ bool rr_runqueue_empty(rr_runqueue_t *queue);
 
 typedef struct rr_pool_options {
     const char *name;       /* thread names: name/0 … */
-    unsigned threads;       /* 0 = CPUs */
+    /* 0 = CPUs (those that the process may run on at its start). More of them, in a pool without stuck_ms, are a reserve:
+     * so many turns as there are CPUs run at a time, and one more for each that the overseer finds in its place after
+     * 10 ms. */
+    unsigned threads;
     size_t stack_size;      /* 0 = default */
     unsigned turn_messages; /* 0 = 256 */
     unsigned turn_us;       /* 0 = 500 */
@@ -132,7 +135,7 @@ RR_MUST_CHECK int rr_pool_create(rr_system_t *system, const rr_pool_options_t *o
 
 typedef struct rr_pool_stats {
     unsigned threads, parked, spares, spares_max;
-    uint64_t turns, messages, steals, parks, wakes, stuck, spare_limit_hits;
+    uint64_t turns, messages, steals, parks, wakes, stuck, spare_limit_hits; /* stuck: turns that others stood in for */
     uint64_t guest_turns; /* of its actors on the threads of loops; not in turns */
 } rr_pool_stats_t;
 void rr_pool_stats(rr_executor_t *pool, rr_pool_stats_t *out);

@@ -272,7 +272,7 @@ void rr_log_reopen(rr_system_t *system);
 
 typedef struct rr_options {
     unsigned node;         /* 1..65535; default 1 */
-    unsigned core_threads; /* 0 = CPUs */
+    unsigned core_threads; /* 0 = CPUs; more run only in place of such as sit in one turn for more than 10 ms */
     unsigned max_actors;   /* default 4,194,304; at most 16,777,215 */
     uint64_t seed;         /* randomness, and the schedule in replay builds; 0 = from the OS */
     rr_level_t log_level;  /* default RR_INFO */

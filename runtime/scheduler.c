@@ -6,6 +6,10 @@
  * only runnable partner of a ping-pong away costs a factor of ten. If that worker then sits in one long turn, searchers
  * and the overseer notice it by its turn's number and take the actor after all.
  *
+ * A pool whose handlers never block runs no more workers at a time than there are CPUs: more of them only take turns on the
+ * same cores, each with a colder cache, and are preempted in the middle of a hand-over. The others are its reserve: they
+ * sleep until the overseer finds a worker in one long turn, and stand in for that one until it is back.
+ *
  * On a single CPU a loop that wakes an actor of short turns runs it on its own thread: a guest (executor.h). Nothing shared
  * takes part in that: the actor waits in its host's worker instead of the pool's queue, and whoever takes it from there owes
  * it the same turn. */
@@ -68,7 +72,7 @@ typedef struct member {
     sighting_t seen[64];               /* owner; by victim's index modulo 64: a collision only forgets */
     worker_mode_t mode;                /* under pool->lock */
     bool stuck;                        /* under pool->lock */
-    /* The overseer saw it stuck: look at the pool's needs after this turn. Set under pool->lock, read relaxed by the owner. */
+    /* The overseer saw it stuck: it is counted in stuck_now, which is for its owner to end after this turn. Set under pool->lock, read relaxed by the owner. */
     _Atomic(bool) check_in;
     struct member *next_idle;  /* under pool->lock */
     _Atomic(uint32_t) awake;   /* futex: 0 = sleeps; set under pool->lock, waited for by the owner */
@@ -80,6 +84,7 @@ struct pool {
     rr_executor_t executor;
     rr_pool_options_t options;
     unsigned target, capacity;
+    unsigned active; /* so many run turns at a time, of those that are not stuck; below target: the rest is the reserve */
     size_t stack_size;
     bool biased; /* membarrier is to be had */
 
@@ -90,6 +95,8 @@ struct pool {
     unsigned alive, stuck_now, surplus_now, ended; /* under lock */
     /* Sleeping members: written under lock, read by wakers (seq_cst: see sleep_until_woken). */
     _Atomic(int) idle_count;
+    /* So many sleepers are not woken: target - active - stuck_now. Written under lock, read by wakers beside idle_count. */
+    _Atomic(int) reserve;
     /* 1 while a member has been woken or has run dry and looks for work (seq_cst). */
     _Atomic(int) searching;
     /* futex: 1 while the searcher rests. Set by it, cleared by who ends the rest; seq_cst beside `queued`: see rest. */
@@ -131,10 +138,26 @@ static void rouse(pool_t *pool, member_t *member) {
     atomic_store_explicit(&member->awake, 1, memory_order_release);
 }
 
+/* Does one sleep that may run? seq_cst loads: after the caller's push, in the one order that sleep_until_woken relies on. */
+static inline bool may_wake(pool_t *pool) { return atomic_load(&pool->idle_count) > atomic_load(&pool->reserve); }
+
+/* Are more awake than may run? So it is at the start, after a timer of one of the reserve, and after a long turn. */
+static inline bool is_crowded(pool_t *pool) {
+    return atomic_load_explicit(&pool->idle_count, memory_order_relaxed) <
+           atomic_load_explicit(&pool->reserve, memory_order_relaxed);
+}
+
+/* Under the lock, when one is found stuck or is back. */
+static void count_stuck(pool_t *pool, int change) {
+    pool->stuck_now += (unsigned)change;
+    int reserve = (int)pool->target - (int)pool->active - (int)pool->stuck_now;
+    atomic_store(&pool->reserve, reserve > 0 ? reserve : 0);
+}
+
 /* The caller has set `searching`: the woken one inherits it. */
 static void wake_searcher(pool_t *pool) {
     pthread_mutex_lock(&pool->lock);
-    member_t *member = pool->idle;
+    member_t *member = may_wake(pool) ? pool->idle : NULL;
     if (member) {
         pool->idle = member->next_idle;
         atomic_fetch_sub(&pool->idle_count, 1);
@@ -147,10 +170,9 @@ static void wake_searcher(pool_t *pool) {
         atomic_store(&pool->searching, 0);
 }
 
-/* seq_cst loads: after the caller's push, in the one order that sleep_until_woken relies on. */
 static void wake_one(pool_t *pool) {
     int none = 0;
-    if (atomic_load(&pool->idle_count) > 0 && !atomic_load(&pool->searching) &&
+    if (may_wake(pool) && !atomic_load(&pool->searching) &&
         atomic_compare_exchange_strong(&pool->searching, &none, 1))
         wake_searcher(pool);
 }
@@ -183,7 +205,7 @@ static rr_actor_t *queue_take(member_t *member) {
         return NULL;
     pthread_mutex_lock(&pool->lock);
     uint32_t queued = atomic_load_explicit(&pool->queued, memory_order_relaxed);
-    uint32_t share = queued / pool->target + 1, taken = 0;
+    uint32_t share = queued / pool->active + 1, taken = 0;
     rr_actor_t *result = NULL;
     if (share > STEAL_MAX)
         share = STEAL_MAX;
@@ -511,7 +533,8 @@ static bool leave_idle(pool_t *pool, member_t *member) {
 }
 
 /* Order: announced idle (seq_cst), then no longer searching, then one more look. A producer pushes, then looks for
- * sleepers; so either it sees this one, or this one sees its push. */
+ * sleepers; so either it sees this one, or this one sees its push. One of the reserve leaves that look to the others: as
+ * many as may run were awake after it had announced itself, and whoever makes them fewer looks. */
 static void sleep_until_woken(member_t *member) {
     pool_t *pool = member->pool;
     rr_system_t *system = pool->executor.system;
@@ -519,7 +542,7 @@ static void sleep_until_woken(member_t *member) {
     go_idle(pool, member);
     atomic_store(&pool->searching, 0);
     bool woken = false;
-    if (!work_in_sight(pool) && !atomic_load(&pool->stopping)) {
+    if (!(may_wake(pool) && work_in_sight(pool)) && !atomic_load(&pool->stopping)) {
         rr_count(&member->parks, 1);
         rr_worker_asleep(worker, true);
         uint64_t next = atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed);
@@ -578,19 +601,25 @@ static void rescue(member_t *member) {
     }
 }
 
+/* Under the lock. Another runs in its place until it checks in. */
+static void replace(pool_t *pool, member_t *member) {
+    if (!member->stuck) {
+        member->stuck = true;
+        count_stuck(pool, 1);
+        rr_count(&pool->stucks, 1);
+        atomic_store_explicit(&member->check_in, true, memory_order_relaxed);
+    }
+    if (pool->options.stuck_ms)
+        bring_spare(pool);
+}
+
 static void pool_stuck(rr_executor_t *executor, rr_worker_t *worker, unsigned ms) {
     pool_t *pool = pool_of(executor);
+    bool replaces = pool->options.stuck_ms ? ms >= pool->options.stuck_ms : pool->active < pool->target;
     pthread_mutex_lock(&pool->lock);
     member_t *member = member_of(pool, worker);
-    if (member && pool->options.stuck_ms && ms >= pool->options.stuck_ms) {
-        if (!member->stuck) {
-            member->stuck = true;
-            pool->stuck_now++;
-            rr_count(&pool->stucks, 1);
-            atomic_store_explicit(&member->check_in, true, memory_order_relaxed);
-        }
-        bring_spare(pool);
-    }
+    if (member && replaces)
+        replace(pool, member);
     pthread_mutex_unlock(&pool->lock);
     if (member)
         rescue(member);
@@ -611,7 +640,7 @@ static void check_in(member_t *member) {
     pthread_mutex_lock(&pool->lock);
     atomic_store_explicit(&member->check_in, false, memory_order_relaxed);
     member->stuck = false;
-    pool->stuck_now--;
+    count_stuck(pool, -1);
     bool surplus = available(pool) > pool->target && !atomic_load(&pool->stopping);
     if (surplus) {
         member->mode = MODE_SURPLUS;
@@ -642,14 +671,20 @@ static void check_in(member_t *member) {
 /* The next actor, or NULL when the pool stops. */
 static rr_actor_t *next_actor(member_t *member) {
     pool_t *pool = member->pool;
-    rr_actor_t *actor = pick_own(member);
+    bool steps_aside = member->picks % CLOCK_PICK == 0 && is_crowded(pool);
+    rr_actor_t *actor = steps_aside ? NULL : pick_own(member);
     if (__builtin_expect(actor != NULL, 1))
         return actor;
     int none = 0;
-    (void)atomic_compare_exchange_strong(&pool->searching, &none, 1);
+    if (steps_aside) {
+        hand_over(member);
+        sleep_until_woken(member);
+    } else {
+        (void)atomic_compare_exchange_strong(&pool->searching, &none, 1);
+    }
     while (!atomic_load_explicit(&pool->stopping, memory_order_relaxed)) {
         actor = pick_own(member);
-        if (!actor)
+        if (!actor && !is_crowded(pool))
             actor = search(member);
         if (actor) {
             atomic_store(&pool->searching, 0);
@@ -869,6 +904,8 @@ static pool_t *new_pool(const rr_pool_options_t *options) {
     pool->options = *options;
     pool->target = target;
     pool->capacity = capacity;
+    pool->active = options->stuck_ms || target < cpus() ? target : cpus();
+    count_stuck(pool, 0);
     pool->stack_size = options->stack_size;
     pool->biased = !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     pool->executor.ops = &pool_ops;

@@ -1,4 +1,6 @@
 /* Pools of workers: begin and end of threads, spare threads for stuck ones, stealing, run queues of pinned executors. */
+#include <sched.h>
+
 #include "tests/unit/runtime/loop.h"
 #include "tests/unit/runtime/rig.h"
 
@@ -146,6 +148,71 @@ START_TEST(stuck_core_worker_is_robbed) {
 }
 END_TEST
 
+/* ---- More threads than CPUs ------------------------------------------------------------------------------------------- */
+
+static unsigned cpus_here(void) {
+    cpu_set_t set;
+    MUST(sched_getaffinity(0, sizeof set, &set) == 0);
+    return (unsigned)CPU_COUNT(&set);
+}
+
+enum { CROWD = 16, CROWD_TURNS = 2000 };
+static _Atomic(unsigned) in_turn, most_in_turn;
+
+static void note_most(unsigned now) {
+    unsigned most = atomic_load(&most_in_turn);
+    while (now > most && !atomic_compare_exchange_weak(&most_in_turn, &most, now))
+        ;
+}
+
+static void short_turn(rr_actor_t *self, void *state, rr_message_t *msg) {
+    uint32_t n = rr_message_type(msg);
+    note_most(atomic_fetch_add(&in_turn, 1) + 1);
+    for (volatile unsigned i = 0; i < 2000; i++)
+        ;
+    atomic_fetch_sub(&in_turn, 1);
+    if (n)
+        MUST(rr_send(self, rr_self(self), n - 1, NULL, 0) == RR_OK);
+    else
+        latch_add(&done, 1);
+}
+static const rr_behavior_t crowder = {.name = "crowder", .receive = short_turn};
+
+/* A turn that the machine interrupts for long is stood in for, too: the overseer cannot know why it lasts. */
+START_TEST(no_more_run_than_there_are_cpus) {
+    rr_system_t *system = rig_start(cpus_here() + 6);
+    rr_pool_stats_t stats;
+    for (int i = 0; i < CROWD; i++)
+        rig_send(system, rig_spawn_behavior(system, &crowder), CROWD_TURNS);
+    latch_wait(&done, CROWD);
+    rr_pool_stats(rr_system_core(system), &stats);
+    ck_assert_uint_eq(stats.threads, cpus_here() + 6);
+    ck_assert_uint_le(atomic_load(&most_in_turn), cpus_here() + stats.stuck);
+    rig_end(system);
+}
+END_TEST
+
+START_TEST(the_reserve_stands_in_for_long_turns) {
+    unsigned reserve = 3, cpus = cpus_here();
+    rr_system_t *system = rig_start(cpus + reserve);
+    rr_pool_stats_t stats;
+    for (unsigned i = 0; i < cpus + reserve - 1; i++)
+        rig_send(system, rig_spawn_behavior(system, &holder), 0);
+    latch_wait(&inside, cpus + reserve - 1); /* more long turns than CPUs */
+    for (int i = 0; i < 100; i++)
+        rig_send(system, rig_spawn_behavior(system, &counter), 0);
+    latch_wait(&done, 100); /* and the last one serves the others */
+    rr_pool_stats(rr_system_core(system), &stats);
+    ck_assert_uint_ge(stats.stuck, reserve);
+    latch_add(&gate, 1);
+    latch_wait(&done, 100 + cpus + reserve - 1);
+    for (int i = 0; i < CROWD; i++) /* they have all come back and step aside */
+        rig_send(system, rig_spawn_behavior(system, &crowder), CROWD_TURNS);
+    latch_wait(&done, 100 + cpus + reserve - 1 + CROWD);
+    rig_end(system);
+}
+END_TEST
+
 /* ---- Fairness: nobody starves behind actors that are always runnable -------------------------------------------------- */
 
 static void forever(rr_actor_t *self, void *state, rr_message_t *msg) {
@@ -227,5 +294,5 @@ START_TEST(pinned_executor) {
 END_TEST
 
 CHECK_MAIN("pool", threads_begin_and_end, spares_replace_stuck_workers, spares_are_limited, work_is_stolen,
-           stuck_core_worker_is_robbed,
+           stuck_core_worker_is_robbed, no_more_run_than_there_are_cpus, the_reserve_stands_in_for_long_turns,
            outsiders_get_their_turn, nobody_starves_behind_a_stuck_worker, pinned_executor)
