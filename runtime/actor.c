@@ -748,7 +748,7 @@ static bool rest(rr_actor_t *actor, uint64_t consumed) {
 
 /* ---- The end of an actor ---------------------------------------------------------------------------------------- */
 
-static rr_message_t *pop(rr_system_t *system, rr_actor_t *actor) {
+static inline __attribute__((always_inline)) rr_message_t *pop(rr_system_t *system, rr__pool_t *pool, rr_actor_t *actor) {
     rr_message_t *tail = actor->tail;
     rr_message_t *next = atomic_load_explicit(&tail->next, memory_order_acquire);
     if (!next)
@@ -760,7 +760,7 @@ static rr_message_t *pop(rr_system_t *system, rr_actor_t *actor) {
     if ((void *)tail != (void *)&actor->stub) {
         tail->flags &= (uint8_t)~RR__QUEUED;
         if (!(tail->flags & RR__TAKEN))
-            rr__message_free(system, rr__my_pool(system), tail);
+            rr__message_free_fast(system, pool, tail);
     }
     return next;
 }
@@ -780,7 +780,7 @@ static void drain_mailbox(rr_system_t *system, rr_actor_t *actor, uint64_t left)
     if (begun)
         left -= refuse_pack(system, begun, begun->to == actor->addr ? reason : RR_NOROUTE);
     while (left) {
-        rr_message_t *msg = pop(system, actor);
+        rr_message_t *msg = pop(system, rr__my_pool(system), actor);
         if (msg && msg->kind == RR__PACK) {
             left -= refuse_pack(system, msg, msg->to == actor->addr ? reason : RR_NOROUTE);
         } else if (msg) {
@@ -967,7 +967,7 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
             consumed += handle_control(worker->system, actor);
         if (__builtin_expect(actor->phase == RR__PHASE_ENDING || (actor->bits & RR__HELD), 0))
             break;
-        rr_message_t *msg = pack ? pack : pop(worker->system, actor);
+        rr_message_t *msg = pack ? pack : pop(worker->system, worker->pool, actor);
         if (!msg)
             break;
         if (__builtin_expect(msg->kind == RR__PACK, 0)) {
@@ -1160,7 +1160,7 @@ int rr_send(rr_actor_t *self, rr_addr_t to, uint32_t type, const void *data, siz
         return RR_OK;
     if (size > TOO_BIG)
         return RR_ETOOBIG;
-    return send_message(system_of(self), self, rr__message_copy(rr__current->pool, data, size), to, type);
+    return send_message(system_of(self), self, rr__message_copy_fast(rr__current->pool, data, size), to, type);
 }
 
 int rr_system_send(rr_system_t *system, rr_addr_t to, uint32_t type, const void *data, size_t size) {

@@ -5,17 +5,6 @@
 
 #include "runtime/system.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define RR__POOLS 0 /* every message its own allocation, so that the sanitizers see each one's life */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define RR__POOLS 0
-#endif
-#endif
-#ifndef RR__POOLS
-#define RR__POOLS 1
-#endif
-
 #define SLAB_SIZE (64u << 10)
 #define CHAIN_MAX (9 * RR__BUNCH)
 
@@ -159,15 +148,7 @@ static inline rr_message_t *message_new(rr__pool_t *pool, size_t size) {
     rr_message_t *msg = pooled ? pool_get(pool, size_class) : rr__malloc(class_size[size_class]);
     if (!msg)
         return NULL;
-    atomic_store_explicit(&msg->next, NULL, memory_order_relaxed);
-    msg->from = RR_NOBODY;
-    msg->request = 0;
-    msg->size = (uint32_t)size;
-    msg->origin = pooled ? (uint16_t)(pool->number + 1) : 0;
-    msg->weight = 1;
-    msg->kind = RR_SEND;
-    msg->flags = 0;
-    msg->size_class = (uint8_t)size_class;
+    rr__message_init(msg, pooled ? pool->number + 1u : 0, size_class, size);
     return msg;
 }
 
@@ -176,12 +157,10 @@ rr_message_t *rr__message_new(rr__pool_t *pool, size_t size) { return message_ne
 rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size) {
     if (size <= RR__INLINE_MAX) {
         rr_message_t *msg = message_new(pool, size);
-        if (msg && size - 8 <= 8) { /* the commonest, without a call: 8 to 16 as two overlapping eights */
-            memcpy(msg->payload.data, data, 8);
-            memcpy(msg->payload.data + size - 8, (const char *)data + size - 8, 8);
-        } else if (msg && size) {
+        if (msg && size - 8 <= 8)
+            rr__copy_few(msg->payload.data, data, size);
+        else if (msg && size)
             memcpy(msg->payload.data, data, size);
-        }
         return msg;
     }
     rr_buffer_t *buffer = rr_buffer_copy(data, size);
