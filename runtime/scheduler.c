@@ -162,12 +162,12 @@ static void wake_searcher(pool_t *pool) {
         pool->idle = member->next_idle;
         atomic_fetch_sub(&pool->idle_count, 1);
         rouse(pool, member);
+    } else { /* still under the lock: who makes the reserve smaller after this wakes one for what was pushed before */
+        atomic_store(&pool->searching, 0);
     }
     pthread_mutex_unlock(&pool->lock);
     if (member)
         futex_wake(&member->awake);
-    else
-        atomic_store(&pool->searching, 0);
 }
 
 static void wake_one(pool_t *pool) {
