@@ -71,7 +71,7 @@ class Absent(Faults):
     async def away_and_back(self, kind: type[servers.Server], ask: str) -> None:
         with servers.serve(kind, start=False) as server:
             server.data.parent.mkdir(exist_ok=True)
-            scene = await self.open(server)  # the scene starts all the same
+            scene = await self.open(server, ", acquire_timeout: 1s")  # the scene starts all the same
             failed = await self.fails(scene, "DatabaseConnectionError", f"await {ask}")
             self.assertFalse(failed.executed, failed.text)
             server.start()
