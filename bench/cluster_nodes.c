@@ -175,11 +175,16 @@ static void again(rr_actor_t *self, client_t *c) {
 }
 
 static void client_over(rr_actor_t *self, client_t *c) {
+    int rc = rr_send(self, c->to, QUIT, NULL, 0);
+    if (rc == RR_EFULL && c->sent) { /* one way, on a loop: behind a full mailbox it tries again */
+        again(self, c);
+        return;
+    }
     c->over = true;
     if (c->latency->total)
         bench_latency(c->node->out, "call", c->latency);
     atomic_fetch_add(&c->node->shared->counted, c->counted);
-    if (rr_send(self, c->to, QUIT, NULL, 0) != RR_OK)
+    if (rc != RR_OK)
         bench_fail(c->node->out, "the last message was refused");
     again(self, c);
 }

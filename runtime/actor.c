@@ -13,6 +13,7 @@
 #define DEFAULT_TURN_US 500
 #define DEFAULT_CLOCK_EVERY 32
 #define BURST_MAX 64 /* messages that are handed over at once */
+#define AWAY_MAX 256 /* the same to another node, packed */
 #define DELIVERY_MAX 1024 /* the same for what comes from another node: many at a time anyway */
 #define GUEST_TURN_NS 2000000 /* about what a thread waits for another one of its CPU anyway */
 
@@ -370,18 +371,18 @@ int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
     return deliver_to(system, to, sender, msg);
 }
 
-/* Behind the row from `first` to `last`: into the pack that stands there, or a new one if something packable stands there
- * already; else as a message. False: out of memory. */
-static bool append_packed(rr_system_t *system, rr_message_t *first, rr_message_t **last, const rr_envelope_t *env) {
-    bool packs = first && rr__packable(env);
-    if (packs && (*last)->kind == RR__PACK && rr__pack_put(*last, env))
+/* Behind a row of `count`, up to `last`: into the pack that stands there, a new one, or as a message. False: out of memory. */
+static bool append_packed(rr_system_t *system, unsigned count, rr_message_t **last, const rr_envelope_t *env) {
+    bool packs = rr__packable(env, count), behind = packs && (*last)->kind == RR__PACK;
+    if (behind && rr__pack_put(*last, env))
         return true;
-    rr_message_t *msg = packs ? rr__pack_new(rr__my_pool(system), env->to) : rr__message_of(system, env);
+    rr_message_t *msg = packs ? rr__pack_new(rr__my_pool(system), env->to, behind || env->size > RR__PACKED_SMALL)
+                              : rr__message_of(system, env);
     if (!msg)
         return false;
     if (packs)
         (void)rr__pack_put(msg, env); /* fits an empty one */
-    if (first)
+    if (count)
         atomic_store_explicit(&(*last)->next, msg, memory_order_relaxed);
     *last = msg;
     return true;
@@ -405,7 +406,7 @@ int rr__delivery_add(rr_delivery_t *d, const rr_envelope_t *env, bool *filling) 
         rr_count_shared(&d->system->refused, 1);
         return RR_EFULL;
     }
-    if (!append_packed(d->system, d->first, &d->last, env))
+    if (!append_packed(d->system, d->first ? d->count : 0, &d->last, env))
         return RR_ENOMEM;
     if (!d->first)
         d->first = d->last;
@@ -493,9 +494,9 @@ static inline bool burst_fits(rr__burst_t *burst, rr_actor_t *sender, const rr_m
            (!(msg->flags & RR__UNSHEDDABLE) && apply_policy(burst->actor, word + burst->add, sender, msg) == RR_OK);
 }
 
-static inline void burst_count(rr_worker_t *worker, uint64_t add) {
+static inline void burst_count(rr_worker_t *worker, uint64_t add, unsigned max) {
     worker->burst.add += add;
-    if (++worker->burst.count == BURST_MAX)
+    if (++worker->burst.count >= max)
         rr__burst_flush(worker);
 }
 
@@ -510,7 +511,7 @@ static inline bool burst_link(rr_worker_t *worker, rr_actor_t *sender, rr_messag
     burst->last = msg;
     if (__builtin_expect(burst->deep, 0))
         announce(burst, msg);
-    burst_count(worker, msg->weight + rr__message_units(msg) * RR__UNIT);
+    burst_count(worker, msg->weight + rr__message_units(msg) * RR__UNIT, BURST_MAX);
     return true;
 }
 
@@ -518,11 +519,11 @@ static inline bool burst_link(rr_worker_t *worker, rr_actor_t *sender, rr_messag
 static __attribute__((noinline)) bool burst_pack(rr_worker_t *worker, rr_actor_t *sender, rr_message_t *msg) {
     rr__burst_t *burst = &worker->burst;
     rr_envelope_t env = rr__envelope(msg);
-    if (!rr__packable(&env))
+    if (!rr__packable(&env, burst->count))
         return burst_link(worker, sender, msg);
-    if (!burst_fits(burst, sender, msg) || !append_packed(worker->system, burst->first, &burst->last, &env))
+    if (!burst_fits(burst, sender, msg) || !append_packed(worker->system, burst->count, &burst->last, &env))
         return false;
-    burst_count(worker, rr__envelope_counts(&env, RR__UNIT));
+    burst_count(worker, rr__envelope_counts(&env, RR__UNIT), AWAY_MAX);
     rr__message_free(worker->system, worker->pool, msg);
     return true;
 }
@@ -536,10 +537,10 @@ static inline bool burst_pack_bytes(rr_worker_t *worker, rr_actor_t *self, rr_ad
     rr_envelope_t env = {
         .to = to, .from = self->addr, .type = type, .size = (uint32_t)size, .weight = 1, .kind = RR_SEND, .data = data};
     uint64_t word = atomic_load_explicit(&burst->actor->word, memory_order_relaxed);
-    if (over_limit(burst->actor, word + burst->add, 1) ||
-        !append_packed(worker->system, burst->first, &burst->last, &env))
+    if (!rr__packable(&env, burst->count) || over_limit(burst->actor, word + burst->add, 1) ||
+        !append_packed(worker->system, burst->count, &burst->last, &env))
         return false;
-    burst_count(worker, rr__envelope_counts(&env, RR__UNIT));
+    burst_count(worker, rr__envelope_counts(&env, RR__UNIT), AWAY_MAX);
     return true;
 }
 

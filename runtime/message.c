@@ -8,7 +8,7 @@
 #define SLAB_SIZE (64u << 10)
 #define CHAIN_MAX (9 * RR__BUNCH)
 
-static const uint16_t class_size[RR__CLASSES] = {64, 128, 256, 512, 1024};
+static const uint16_t class_size[RR__CLASSES] = {64, 128, 256, 512, 1024, 8192};
 
 static unsigned class_of(size_t payload) {
     size_t need = payload + offsetof(struct rr_message, payload);
@@ -84,7 +84,7 @@ static rr_message_t *carve(rr__pool_t *pool, unsigned size_class) {
         char *slab = rr__aligned_alloc(64, SLAB_SIZE);
         if (!slab)
             return NULL;
-        *(void **)slab = pool->slabs; /* the rest of the old slab is given up: at most 1 KiB in 64 */
+        *(void **)slab = pool->slabs; /* the rest of the old slab is given up: at most 1 KiB in 64, for a big one 8 */
         pool->slabs = slab;
         pool->slab = slab + 64;
         pool->slab_left = SLAB_SIZE - 64;
@@ -142,8 +142,7 @@ static inline rr_message_t *pool_get(rr__pool_t *pool, unsigned size_class) {
     return shelf_refill(pool, size_class);
 }
 
-static inline rr_message_t *message_new(rr__pool_t *pool, size_t size) {
-    unsigned size_class = class_of(size);
+static inline rr_message_t *new_of_class(rr__pool_t *pool, size_t size, unsigned size_class) {
     bool pooled = RR__POOLS && pool;
     rr_message_t *msg = pooled ? pool_get(pool, size_class) : rr__malloc(class_size[size_class]);
     if (!msg)
@@ -152,7 +151,13 @@ static inline rr_message_t *message_new(rr__pool_t *pool, size_t size) {
     return msg;
 }
 
+static inline rr_message_t *message_new(rr__pool_t *pool, size_t size) {
+    return new_of_class(pool, size, class_of(size));
+}
+
 rr_message_t *rr__message_new(rr__pool_t *pool, size_t size) { return message_new(pool, size); }
+
+rr_message_t *rr__message_new_big(rr__pool_t *pool) { return new_of_class(pool, RR__BIG_MAX, RR__BIG_CLASS); }
 
 rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size) {
     if (size <= RR__INLINE_MAX) {

@@ -63,8 +63,10 @@ struct rr_message {
 };
 _Static_assert(offsetof(struct rr_message, payload) == 48, "a 16-byte payload shares the header's cache line");
 
-#define RR__CLASSES 5
+#define RR__CLASSES 6
 #define RR__INLINE_MAX 976u /* 1024 - header */
+#define RR__BIG_CLASS 5u    /* packs only: pack.h */
+#define RR__BIG_MAX 8144u   /* 8192 - header */
 
 #define RR__BUNCH 7u
 
@@ -112,6 +114,7 @@ void rr__pool_flush(rr_system_t *system, rr__pool_t *pool);
 /* A message with room for `size` inline bytes (<= RR__INLINE_MAX), header fields zero but size and origin. pool may be NULL.
  * NULL when out of memory. */
 rr_message_t *rr__message_new(rr__pool_t *pool, size_t size);
+rr_message_t *rr__message_new_big(rr__pool_t *pool); /* RR__BIG_MAX inline bytes */
 /* A message with a copy of data: inline, or as a buffer of its own above RR__INLINE_MAX. */
 rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size);
 /* The same, for where every nanosecond counts: the commonest (8 to 16 bytes, one is at hand) without a call. */

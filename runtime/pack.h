@@ -12,7 +12,11 @@
 
 #include "runtime/message.h"
 
-#define RR__PACKED_MAX 256u /* larger ones are messages of their own */
+/* The first pack of a row is small and takes small ones only, so that a few messages here and there cost no memory; those behind
+ * it, and whatever is larger in a row that is no short one, go to big packs. */
+#define RR__PACKED_SMALL 256u
+#define RR__PACKED_MAX 2000u /* larger ones are messages of their own */
+#define RR__PACKED_ROW 4u    /* as many before a larger one is packed */
 
 /* In front of each payload; 8-aligned. `to` is the pack's. */
 typedef struct rr__packed {
@@ -28,8 +32,8 @@ _Static_assert(sizeof(rr__packed_t) == 32 && offsetof(struct rr_message, payload
 static inline uint8_t *rr__pack_bytes(rr_message_t *pack) { return pack->payload.data; }
 
 /* An empty one for that receiver; NULL when out of memory. Its `size` are the bytes in use, its `request` those taken out. */
-static inline rr_message_t *rr__pack_new(rr__pool_t *pool, rr_addr_t to) {
-    rr_message_t *pack = rr__message_new(pool, RR__INLINE_MAX);
+static inline rr_message_t *rr__pack_new(rr__pool_t *pool, rr_addr_t to, bool big) {
+    rr_message_t *pack = big ? rr__message_new_big(pool) : rr__message_new(pool, RR__INLINE_MAX);
     if (!pack)
         return NULL;
     pack->kind = RR__PACK;
@@ -43,7 +47,10 @@ static inline uint64_t rr__envelope_counts(const rr_envelope_t *env, uint64_t un
     return env->weight + ((env->size >> 6) + 1) * unit;
 }
 
-static inline bool rr__packable(const rr_envelope_t *env) { return !env->buffer && env->size <= RR__PACKED_MAX; }
+/* Behind `count` others of its row? */
+static inline bool rr__packable(const rr_envelope_t *env, unsigned count) {
+    return !env->buffer && count && env->size <= (count < RR__PACKED_ROW ? RR__PACKED_SMALL : RR__PACKED_MAX);
+}
 
 /* Without a call; `out` has room up to the next multiple of 8. */
 static inline void rr__copy_small(uint8_t *out, const uint8_t *in, uint32_t size) {
@@ -63,7 +70,7 @@ static inline void rr__copy_small(uint8_t *out, const uint8_t *in, uint32_t size
 /* Appends a copy. False: there is no room. */
 static inline bool rr__pack_put(rr_message_t *pack, const rr_envelope_t *env) {
     uint32_t size = (uint32_t)sizeof(rr__packed_t) + ((env->size + 7) & ~7u);
-    if (size > RR__INLINE_MAX - pack->size)
+    if (size > (pack->size_class == RR__BIG_CLASS ? RR__BIG_MAX : RR__INLINE_MAX) - pack->size)
         return false;
     rr__packed_t *item = (rr__packed_t *)(void *)(rr__pack_bytes(pack) + pack->size);
     *item = (rr__packed_t){.from = env->from,
@@ -73,12 +80,16 @@ static inline bool rr__pack_put(rr_message_t *pack, const rr_envelope_t *env) {
                            .weight = env->weight,
                            .kind = env->kind,
                            .flags = env->flags};
-    rr__copy_small((uint8_t *)(item + 1), env->data, env->size);
+    if (env->size <= RR__PACKED_SMALL)
+        rr__copy_small((uint8_t *)(item + 1), env->data, env->size);
+    else
+        memcpy(item + 1, env->data, env->size);
     pack->size += size;
     return true;
 }
 
-/* Whoever begins with a pack fetches the one behind it: it was written on another thread, in full. */
+/* Whoever begins with a pack fetches the one behind it, which was written on another thread; what is far into a big one comes by
+ * itself then. */
 static inline void rr__pack_fetch_next(const rr_message_t *pack) {
     const char *next = (const char *)atomic_load_explicit(&pack->next, memory_order_relaxed);
     for (unsigned line = 0; next && line < sizeof(struct rr_message) + RR__INLINE_MAX; line += 64)
