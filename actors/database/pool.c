@@ -349,7 +349,10 @@ static bool try_again(rr__db_request_t *request, const rr__db_failure_t *failure
 
 static void settle(rr__db_request_t *request, rr__db_connection_t *connection, const rr__db_failure_t *failure) {
     static const rr__db_failure_t none = {.error = RR_DB_OK};
+    static const rr__db_failure_t late = {.error = RR_DB_CONNECTION, .message = "the connection is closed"};
     failure = failure ? failure : &none;
+    if (failure->error == RR_DB_OK && connection->link != RR__DB_OPEN && (request->op == RR_DB_BEGIN || request->job.more))
+        failure = &late; /* a thread's: what it has opened went with the connection */
     if (request->subscription) {
         rr__db_subscription_done(request, failure);
         return;

@@ -247,6 +247,9 @@ static void transaction_timed_out(rr__db_timer_t *timer) {
 
 static void transaction_lost(rr__db_connection_t *connection) {
     rr__db_transaction_t *transaction = connection->transaction;
+    rr__db_request_t *running;
+    TAILQ_FOREACH(running, &connection->running, link)
+        running->transaction = NULL; /* what a thread still works on may come back later than this one lives */
     connection->transaction = NULL;
     transaction->connection = NULL;
     transaction->opening = false;

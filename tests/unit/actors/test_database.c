@@ -730,6 +730,28 @@ START_TEST(its_end_in_the_middle) {
 }
 END_TEST
 
+/* The thread comes back with the transaction's stream when the transaction, whose COMMIT waits behind it, is gone. */
+START_TEST(its_end_before_a_transactions) {
+    world_t world;
+    session_t session;
+    world_start(&world);
+    session_open(&session, &world);
+    uint64_t id = session_does(&session, RR_DB_BEGIN, 0, NULL);
+    const char *endless = ENDLESS "SELECT count(*) FROM n";
+    session_send(&session, 1, &(rr_query_t){.op = RR_DB_STREAM, .transaction = id, .text = endless, .text_size = strlen(endless)});
+    session_send(&session, 2, &(rr_query_t){.op = RR_DB_COMMIT, .transaction = id});
+    session_send(&session, 3, &(rr_query_t){.op = RR_DB_DESCRIBE});
+    latch_wait(&session.answered, 2); /* BEGIN and DESCRIBE: all are there */
+    rr_kill(world.system, world.db, RR_CANCELLED);
+    latch_wait(&session.answered, 4);
+    for (int i = 1; i < 4; i++)
+        rr_buffer_unref(session.replies[i]);
+    session_end(&session);
+    rig_end(world.system);
+    remove_folder(world.folder);
+}
+END_TEST
+
 START_TEST(the_loop_ends_first) {
     world_t world;
     session_t session;
@@ -750,4 +772,4 @@ CHECK_MAIN("database", values_in_and_out, dates_and_others_are_text, named_param
            a_batch_is_all_or_none, transactions, a_transaction_that_the_server_ended, an_askers_end_rolls_back,
            an_idle_transaction_is_rolled_back, streams, a_stream_within_a_transaction, a_query_that_takes_too_long_is_cancelled,
            results_above_the_limit, a_full_queue, queries_of_one_asker_run_in_order, a_locked_file, a_file_that_cannot_be_opened,
-           describing, metrics, its_end_in_the_middle, the_loop_ends_first)
+           describing, metrics, its_end_in_the_middle, its_end_before_a_transactions, the_loop_ends_first)
