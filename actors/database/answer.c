@@ -6,6 +6,8 @@
 
 #include "actors/database/database_impl.h"
 
+#define LINE_MAX_BYTES 200 /* of a slow query in the log, as in errors */
+
 /* ---- Rows, as drivers write them ---- */
 
 void rr__db_columns(rr__db_job_t *job, uint32_t count) {
@@ -130,8 +132,9 @@ static void log_slow(rr__db_request_t *request, uint64_t us) {
     const char *text = sql ? sql->source : "commands";
     rr_count(&request->db->count.slow, 1);
     text += strspn(text, " \t\r\n");
+    size_t size = strcspn(text, "\r\n");
     rr_log(request->db->system, RR_WARN, "DB", "%s: %.3f s: %.*s", request->db->label, (double)us / 1e6,
-           (int)strcspn(text, "\r\n"), text);
+           size < LINE_MAX_BYTES ? (int)size : LINE_MAX_BYTES, text);
 }
 
 void rr__db_measure(rr__db_request_t *request) {

@@ -298,10 +298,11 @@ static bool on_result(state_t *state, PGresult *result) {
     }
 }
 
-/* Rows of the step that is answered next come one by one. */
+/* Rows of the step that is answered next come one by one; one that an error before it has skipped brings none. */
 static void begin_step(state_t *state) {
+    PGconn *pq = state->wire.pq;
     if (state->step < state->step_count && state->steps[state->step].kind == STEP_EXECUTE && state->job->op != RR_DB_BATCH &&
-        !PQsetSingleRowMode(state->wire.pq))
+        PQpipelineStatus(pq) != PQ_PIPELINE_ABORTED && !PQsetSingleRowMode(pq))
         rr_log(rr__db_system(state->connection), RR_WARN, "DB", "libpq gives the rows of a result all at once");
 }
 

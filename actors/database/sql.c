@@ -274,13 +274,26 @@ static int fit_values(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t c
     return RR_OK;
 }
 
+/* Pairs of a name and a value. Names mostly come in the statement's order: each is looked for behind the one before. */
+typedef struct pairs {
+    rr_datum_reader_t first, next;
+    uint32_t count, at; /* pairs; that of `next` */
+} pairs_t;
+
+static pairs_t pairs_of(rr_datum_reader_t values, uint32_t count) { return (pairs_t){values, values, count / 2, 0}; }
+
 /* The value of that name: RR_OK, RR_ENOENT, or RR_EINVAL (no pairs of a text and a value). */
-static int find_value(rr_datum_reader_t values, uint32_t count, const rr__sql_name_t *name, rr_datum_t *out) {
-    for (uint32_t i = 0; i + 1 < count; i += 2) {
+static int find_value(pairs_t *pairs, const rr__sql_name_t *name, rr_datum_t *out) {
+    for (uint32_t i = 0; i < pairs->count; i++) {
         rr_datum_t key;
-        if (rr_datum_get(&values, &key) != RR_OK || key.kind != RR_DATUM_TEXT || rr_datum_get(&values, out) != RR_OK ||
+        if (pairs->at == pairs->count) {
+            pairs->at = 0;
+            pairs->next = pairs->first;
+        }
+        if (rr_datum_get(&pairs->next, &key) != RR_OK || key.kind != RR_DATUM_TEXT || rr_datum_get(&pairs->next, out) != RR_OK ||
             out->kind == RR_DATUM_LIST || out->kind == RR_DATUM_ERROR)
             return RR_EINVAL;
+        pairs->at++;
         if (key.text.size == name->size && memcmp(key.text.data, name->at, name->size) == 0)
             return RR_OK;
     }
@@ -289,8 +302,9 @@ static int find_value(rr_datum_reader_t values, uint32_t count, const rr__sql_na
 
 static int fit_names(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size) {
     rr_datum_t value;
+    pairs_t pairs = pairs_of(values, count);
     for (uint32_t i = 0; i < sql->placeholders; i++) {
-        int rc = find_value(values, count, &sql->names[i], &value);
+        int rc = find_value(&pairs, &sql->names[i], &value);
         if (rc == RR_EINVAL)
             return wrong(why, why_size, "named parameters are pairs of a name and a value that is no list");
         if (rc != RR_OK) {
@@ -309,8 +323,9 @@ int rr__db_arrange(const rr__db_job_t *job, rr_datum_reader_t values, uint32_t c
     const rr__sql_t *sql = job->sql;
     if (!sql || (!sql->named && count != sql->placeholders))
         return sql ? RR_EINVAL : RR_OK; /* a text of the driver's own takes none */
+    pairs_t pairs = pairs_of(values, count);
     for (uint32_t i = 0; i < sql->placeholders; i++) {
-        int rc = sql->named ? find_value(values, count, &sql->names[i], &out[i]) : rr_datum_get(&values, &out[i]);
+        int rc = sql->named ? find_value(&pairs, &sql->names[i], &out[i]) : rr_datum_get(&values, &out[i]);
         if (rc != RR_OK || out[i].kind == RR_DATUM_LIST || out[i].kind == RR_DATUM_ERROR)
             return RR_EINVAL;
     }

@@ -13,7 +13,7 @@ typedef struct rr__sql_name {
 } rr__sql_name_t;
 
 typedef struct rr__sql {
-    char *source; /* as given */
+    char *source; /* as given, NUL-terminated */
     size_t source_size;
     bool named;
     char *text; /* translated, NUL-terminated; may be the source */

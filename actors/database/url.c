@@ -192,6 +192,12 @@ static int fill_empty(rr__db_url_t *url) {
     return RR_OK;
 }
 
+/* A `?` in a password ends it early: what follows must not be taken, and told, for an option. */
+static bool hides_password(const char *rest) {
+    const char *end = rest + strlen(rest), *query = find(rest, end, '?');
+    return find(rest, query, '@') == query && find(query, end, '@') != end;
+}
+
 int rr__db_url_parse(const char *text, rr__db_url_t *out, char *why, size_t why_size) {
     char scheme[SCHEME_MAX];
     const char *rest = behind_scheme(text, scheme);
@@ -208,6 +214,8 @@ int rr__db_url_parse(const char *text, rr__db_url_t *out, char *why, size_t why_
         rc = fill_empty(out);
     if (rc == RR_OK)
         rc = out->driver->check(out, why, why_size);
+    if (rc == RR_EINVAL && hides_password(rest))
+        snprintf(why, why_size, "behind a ? stand options; the characters @ : / ? # of a password are written as %%40 %%3A %%2F %%3F %%23");
     if (rc == RR_ENOMEM)
         snprintf(why, why_size, "out of memory");
     if (rc != RR_OK)
@@ -239,13 +247,19 @@ const char *rr__db_url_option(const rr__db_url_t *url, const char *name) {
     return NULL;
 }
 
+static void say_unknown(const rr__db_url_t *url, const char *name, const char *const *names, char *why, size_t why_size) {
+    int size = snprintf(why, why_size, "%s knows no option '%.60s'", url->driver->name, name);
+    for (size_t i = 0; names[i] && size >= 0 && (size_t)size < why_size; i++)
+        size += snprintf(why + size, why_size - (size_t)size, "%s%s", i == 0 ? "; it knows " : ", ", names[i]);
+}
+
 int rr__db_url_known(const rr__db_url_t *url, const char *const *names, char *why, size_t why_size) {
     for (size_t i = 0; i < url->option_count; i++) {
         size_t k = 0;
         while (names[k] && strcmp(names[k], url->option_names[i]) != 0)
             k++;
         if (!names[k]) {
-            snprintf(why, why_size, "%s knows no option '%.60s'", url->driver->name, url->option_names[i]);
+            say_unknown(url, url->option_names[i], names, why, why_size);
             return RR_EINVAL;
         }
     }

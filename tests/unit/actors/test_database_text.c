@@ -65,6 +65,9 @@ START_TEST(wrong_addresses) {
     is_wrong("mysql://u:secret@[::1/d", RR_EINVAL);
     is_wrong("mysql://u:secret@h/d/e", RR_EINVAL);
     is_wrong("mysql://u:secret@h/d?colour=red", RR_EINVAL);
+    is_wrong("mysql://u:12?secret@h/d", RR_EINVAL);
+    is_wrong("postgresql://u:12?secret=1@h/d", RR_EINVAL);
+    is_wrong("redis://u:12?secret@h/0", RR_EINVAL);
 }
 END_TEST
 
@@ -181,6 +184,7 @@ START_TEST(parameters_of_statements) {
     ck_assert_int_eq(rr__sql_fit(sql, values, 4, why, sizeof why), RR_OK);
     ck_assert_int_eq(rr__sql_fit(sql, values, 2, why, sizeof why), RR_EINVAL);
     ck_assert_str_eq(why, "the parameter :a was not given");
+    ck_assert_uint_eq(strlen(sql->source), sql->source_size); /* what logs rely on */
     rr__db_job_t job = {.sql = sql, .placeholders = sql->placeholders};
     ck_assert_int_eq(rr__db_arrange(&job, values, 4, out), RR_OK);
     ck_assert_int_eq(out[0].number, 1);
