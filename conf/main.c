@@ -183,10 +183,17 @@ static int no_such_command(const char *word) {
     return wrong(text);
 }
 
+static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+
+static int print_usage(void) {
+    fputs(usage, stdout);
+    return RR_EXIT_OK;
+}
+
 static int dispatch(rr_graph_t *graph, int argc, char **argv) {
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(commands[i].name, argv[0]) == 0)
-            return commands[i].run(graph, argc - 1, argv + 1);
+            return argc == 2 && asks_for_help(argv[1]) ? print_usage() : commands[i].run(graph, argc - 1, argv + 1);
     }
     if (argv[0][0] != '-' && !strpbrk(argv[0], "./") && access(argv[0], F_OK) != 0)
         return no_such_command(argv[0]);
@@ -203,10 +210,8 @@ static int print_home(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
-        fputs(usage, stdout);
-        return RR_EXIT_OK;
-    }
+    if (argc < 2 || asks_for_help(argv[1]) || strcmp(argv[1], "help") == 0)
+        return print_usage();
     if (strcmp(argv[1], "--version") == 0) {
         printf("redrabbit %s\n", rr_version());
         return RR_EXIT_OK;

@@ -186,8 +186,8 @@ def milliseconds(timeout: float | None) -> int:
     """0 = the database's own."""
     if timeout is None:
         return 0
-    if not timeout > 0:
-        raise ValueError("a time-out is more than 0 seconds")
+    if not 0 < timeout <= 86400:
+        raise ValueError("a time-out is more than 0 and at most 86,400 seconds")
     return _api._ms(timeout)
 
 
@@ -665,6 +665,10 @@ async def _open(
     name_or_url: str, pool: int | None, timeout: float
 ) -> tuple[str, str, str | None]:
     name = name_or_url
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a database is named by a str, its name or URL, not {name!r}")
+    if pool is not None and not 1 <= pool <= 1024:
+        raise ValueError(f"pool is 1 to 1024 connections, not {pool}")
     if "://" in name_or_url:
         name = _redrabbit.database_open(name_or_url, pool or 0)
     elif pool is not None:

@@ -39,6 +39,14 @@ class Mistakes(Case):
         for word in ("-gate", "-broker", "-scene", "check", "graph", "new", ".yaml"):
             self.assertIn(word, result.out)
 
+    def test_a_commands_help(self) -> None:
+        for word in ("check", "graph", "new", "up", "ps", "drain"):
+            for ask in ("-h", "--help"):
+                result = self.go(word, ask)
+                self.assertEqual(result.status, 0, result)
+                self.assertIn(f"redrabbit {word} ", result.out)
+                self.assertEqual(result.err, "")
+
     def test_options(self) -> None:
         self.write("main.py", SCRIPT)
         good = f"-gate gate@0 -broker tcp://127.0.0.1:{free_port()} -gate_listen tcp://127.0.0.1:{free_port()} -scene scene@0".split()

@@ -131,7 +131,7 @@ START_TEST(test_wrong_parameters) {
     EXPECT(&fake, "print TypeError parameters are a list or tuple, or a dict for :name");
     EXPECT(&fake, "print ValueError parameter 2: Out of range float");
     EXPECT(&fake, "print call TypeError str is wanted, not int");
-    EXPECT(&fake, "print call ValueError a time-out is more than 0 seconds");
+    EXPECT(&fake, "print call ValueError a time-out is more than 0 and at most 86,400 seconds");
     EXPECT(&fake, "print call TypeError parameters are all by position, or all by name");
     EXPECT(&fake, "print call ValueError isolation is one of");
     EXPECT(&fake, "print call TypeError a parameter's name is str, not int");
@@ -290,7 +290,8 @@ START_TEST(test_urls) {
                  "    await redrabbit.database('db@main')\n"
                  "    db = await redrabbit.database('sqlite://./x.db', pool=3)\n"
                  "    print(db.name, db)\n"
-                 "    for what in (redrabbit.database('bad://x'), redrabbit.database('db@main', pool=2)):\n"
+                 "    for what in (redrabbit.database('bad://x'), redrabbit.database('db@main', pool=2),\n"
+                 "                 redrabbit.database('sqlite://./x.db', pool=0)):\n"
                  "        try:\n"
                  "            await what\n"
                  "        except ValueError as error:\n"
@@ -302,6 +303,7 @@ START_TEST(test_urls) {
     EXPECT(&fake, "print db@url <Database db@url (sqlite)>");
     EXPECT(&fake, "print no such thing");
     EXPECT(&fake, "print the pool of a database with a name is set in the graph");
+    EXPECT(&fake, "print pool is 1 to 1024 connections, not 0");
     answer_query(&fake, RR_OK, description("sqlite"));
     EXPECT(&fake, "DatabaseStateError: db@main is no Redis, but sqlite");
     fake_end(&fake);
