@@ -203,7 +203,7 @@ int rr_scenes_hand_over(rr_system_t *system, const char *const *scenes, size_t c
     snprintf(arg->to, sizeof(arg->to), "%s", to ? to : "");
     arg->deadline_ms = deadline_ms;
     arg->answer_ms = deadline_ms / 8 < ANSWER_MS ? deadline_ms / 8 : ANSWER_MS;
-    arg->flags = elsewhere ? RR_HAND_OVER_ELSEWHERE : 0;
+    arg->flags = elsewhere ? RR_HAND_OVER_ELSEWHERE | RR_HAND_OVER_BACK : 0;
     arg->count = find_scenes(system, scenes, count, arg->scenes);
     int rc = hand_over(system, arg, moved, left);
     free(arg);

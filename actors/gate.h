@@ -33,7 +33,8 @@ typedef struct rr_gate_editor { /* off unless scene is set */
     const char *token;          /* NULL = 128 random bits, see rr_gate_editor_token */
 } rr_gate_editor_t;
 
-/* What happens to the sessions of a scene that is gone: crashed, its node down, its name another's. See protocol.h for what
+/* What happens to the sessions of a scene that is gone: crashed, its node down, its name another's; or it ends
+ * with its node, in order, and nobody takes them. See protocol.h for what
  * that means for messages. */
 typedef enum rr_scene_lost {
     RR_LOST_CLOSE = 0, /* closed, 4009 */
@@ -124,7 +125,7 @@ RR_MUST_CHECK int rr_actors_stop(rr_system_t *system, const rr_addr_t *actors, s
 /* The whole order of design.md's drain for gates and scenes: gates stop accepting and reading; scenes empty their
  * mailboxes, run offline for every session while sends still work, clean up and end; gates flush and close. What is not
  * done in time is killed. elsewhere: other nodes of the group live on, so before they stop, the scenes hand the sessions of
- * those nodes' gates over to scenes there, for at most half of the time (rr_scenes_hand_over); who is left ends here. RR_OK or
+ * those nodes' gates over to scenes there, for at most half of the time (rr_scenes_hand_over); those that nobody takes wait at their gates or log in again, as scene_lost says; who is left ends here. RR_OK or
  * RR_TIMEOUT. scenes: names (looked up here; missing ones, and those of other nodes, are fine). Not on a worker or loop
  * thread. */
 RR_MUST_CHECK int rr_actors_drain(rr_system_t *system, rr_gate_t *const *gates, size_t gate_count,

@@ -234,7 +234,8 @@ int rr__ref_put(rr__shard_t *shard, rr__scene_ref_t *ref, uint16_t kind, uint16_
                 rr_buffer_t *owner);
 void rr__ref_use(rr__scene_ref_t **field, rr__scene_ref_t *ref); /* sets a slot's field, counting users */
 void rr__ref_record(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t kind, uint32_t arg);
-void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref); /* for the slot's hop; may close the slot */
+/* For the slot's hop; back: RR_BACK_*. May close the slot. */
+void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t back);
 /* A message of the session to the scene that holds it. */
 void rr__slot_forward(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner);
 void rr__slot_member(rr__slot_t *slot, rr__scene_ref_t *ref); /* NULL: of none */
@@ -255,6 +256,8 @@ bool rr__slot_keep(rr__slot_t *slot, rr__part_t part, const void *data, size_t s
 const uint8_t *rr__slot_kept(const rr__slot_t *slot, rr__part_t part, size_t *size); /* *size 0: nothing */
 /* The slot's scene is dead: keeps the session as the gate's option says, or closes it. */
 void rr__slot_lose(rr__slot_t *slot);
+/* Its scene, which ends, would give it back: what would become of it? with_extra: of its next enter, too. RR_BACK_*. */
+uint16_t rr__slot_back(const rr__slot_t *slot, bool with_extra);
 uint32_t rr__check_lost(rr__slot_t *slot); /* ticks until its time is up; 0 = it was closed */
 void rr__slot_leave_lists(rr__slot_t *slot); /* its end: nobody waits for it any more */
 void rr__seek(rr__shard_t *shard);           /* RR__TAG_SEEK */

@@ -57,7 +57,9 @@ typedef struct rr_scene_logic {
     int (*offline)(void *state, rr_session_t *session, int64_t online_time, const char *reason, uint64_t token);
     /* The scene hands over: where to with this session, and with what? Its messages wait, no handler of it runs. RR_OK: *to
      * says it (its memory is borrowed until the next call). PENDING: rr_scene_hand_to follows. RR_ENOENT: as not asked. An
-     * error: the session stays. leave follows when it has moved. */
+     * error: the session stays. leave follows when it has moved. A node that ends gives it back to its gate (scene_lost) if there
+     * is nowhere to go, also after an error: leave follows with the scene's own name (wait), or offline (relogin). A scene that is
+     * "" means that it stays in any case. */
     int (*hand_over)(void *state, rr_session_t *session, uint64_t token, rr_hand_to_t *to);
     int (*leave)(void *state, rr_session_t *session, const char *to_scene, uint64_t token);
     /* Answered by rr_scene_reply(scene, request, …), now or later. NULL: "no service". */

@@ -41,6 +41,15 @@
  * `relogin`: the session is over at its login scene (LEFT), and begins anew with VERIFY and the key that S has kept.
  * A scene that the session was moving to, and had joined, hears DROP: it stays with the name that had it.
  *
+ * An orderly end is no harder on clients than a crash: A, whose node ends, gives a session that nobody takes back to S, by the
+ * move to itself:
+ *     A -> S  MOVE         with RR_MOVE_BACK; S holds
+ *     S -> A  FENCE        says what becomes of the session by scene_lost. Nothing (close, or S ends as well): A says STAY, and
+ *                          ends it as ever: offline, 1001 or 4009
+ *     A -> S  RETURN …     then JOIN, if the logic gave a state: the extra of its next enter; then MOVED(A). For S its scene is
+ *                          gone from here on. `wait`: LOST, until the name's next owner gets RESUME. Whose client leaves while A
+ *                          still lives is offline at A, later at its login scene only. `relogin`: offline at A, then VERIFY.
+ *
  * What that means for messages: a client's message is handled at most once. Those that S had given to the gone scene are
  * lost with it, whether it had acknowledged them or not (RR_REC_ACK counts what was taken out of the mailbox, which is not
  * what was finished, and comes late: giving them again would double some). Those that S had not yet given to it, or was given
@@ -99,7 +108,7 @@ enum rr_record_kind {
     RR_REC_VERIFY,    /* rr_login_head_t | ip | key */
     RR_REC_MESSAGE,   /* a client's message */
     RR_REC_LEFT,      /* arg = rr_close_reason_t | RR_LEFT_* : the client is gone */
-    RR_REC_FENCE,     /* arg = hop; u64 address of the session's login scene, 0 = it has none any more */
+    RR_REC_FENCE,     /* arg = hop; cmd = RR_BACK_*; u64 address of the session's login scene, 0 = it has none any more */
     RR_REC_ANNOUNCE,  /* to a restarted login scene: i64 online_time | sid: a session that lives elsewhere */
     RR_REC_DROP,      /* arg = hop: the move that brought the session to this scene was given up meanwhile */
     RR_REC_RESUME,    /* arg = hop; rr_resume_head_t | sid | extra: its scene is gone, and this one has the name now */
@@ -115,7 +124,7 @@ enum rr_record_kind {
     RR_REC_BROADCAST, /* to the sessions of the sending scene */
     RR_REC_GATE_CAST, /* to all verified sessions of the gate */
     RR_REC_CLOSE,     /* arg = rr_close_reason_t: flush, close */
-    RR_REC_MOVE,      /* arg = hop */
+    RR_REC_MOVE,      /* arg = hop; cmd = RR_MOVE_* */
     RR_REC_STAY,      /* arg = hop */
     RR_REC_RETURN,    /* a message that the old scene did not handle */
     RR_REC_MOVED, /* arg = hop; u64 address of the new scene | u32 1 + reason if the client left meanwhile, else 0 | its
@@ -128,6 +137,13 @@ enum rr_record_kind {
 #define RR_SEND_TEXT    1u /* the body is valid UTF-8 */
 #define RR_ACCEPT_EXTRA 1u /* there is extra data (it may be empty) */
 #define RR_ACCEPT_TEXT  2u /* and it is valid UTF-8 */
+/* Of MOVE: the scene ends and would give the session back to its gate, with the extra of its next enter. */
+#define RR_MOVE_BACK  1u
+#define RR_MOVE_EXTRA 2u
+/* Of FENCE, what becomes of a session that is given back. */
+#define RR_BACK_REFUSED 0u /* nothing: the gate does not keep it, or ends as well */
+#define RR_BACK_KEPT    1u /* it waits for the next owner of the scene's name */
+#define RR_BACK_AGAIN   2u /* it logs in again */
 #define RR_LEFT_HOLDER  0x100u
 #define RR_LEFT_LOGIN   0x200u
 #define RR_LEFT_REASON  0xffu
@@ -282,6 +298,7 @@ typedef struct rr_hand_over {
 } rr_hand_over_t;
 #define RR_HAND_OVER_REOPEN    1u /* at the end the scene lets sessions in again; else it stays closed, to be stopped */
 #define RR_HAND_OVER_ELSEWHERE 2u /* this node ends: only to scenes of other nodes, only sessions of their gates */
+#define RR_HAND_OVER_BACK      4u /* sessions that nobody takes are given back to their gates, for the name's next owner */
 /* Its answer. */
 typedef struct rr_handed_over {
     uint64_t moved, left; /* sessions; left: still here, nobody takes them */

@@ -559,6 +559,7 @@ static const scene_metric_t scene_metrics[] = {
     COUNTER(offlines, "Offline notices."),
     COUNTER(resumed, "Sessions taken over from a former owner of the scene's name that is gone."),
     COUNTER(handed_over, "Sessions handed over to other scenes because this one was drained."),
+    COUNTER(given_back, "Sessions given back to their gates, which keep them, because this scene's node ended and nobody took them."),
     COUNTER(hand_over_failures, "Attempts of that which failed; most are made again."),
     COUNTER(moves_out, "Sessions moved to another scene."),
     COUNTER(moves_in, "Sessions that arrived from another scene."),

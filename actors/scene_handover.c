@@ -44,7 +44,11 @@ void rr__hand_over_failed(rr_session_t *session) {
     hand->retry_ns = now + hand->retry_ms * 1000000ull;
 }
 
-void rr__hand_over_moved(rr_scene_t *scene) {
+void rr__hand_over_moved(rr_scene_t *scene, bool back) {
+    if (back) {
+        scene->hand_over->given_back++;
+        return;
+    }
     scene->hand_over->moved++;
     scene->hand_over->retry_ms = 0;
     scene->hand_over->retry_ns = 0;
@@ -55,6 +59,27 @@ static void keep_here(rr_session_t *session, bool for_good) {
     session->flags |= for_good ? RR__STAYS : RR__HELD_BACK;
     rr__move_abort(session, "it is not handed over");
     rr__session_advance(session);
+}
+
+/* Nobody takes it. Its gate may keep it for who has our name next, if we end; else it stays. */
+static void give_back(rr_session_t *session, const rr_hand_to_t *to) {
+    rr_scene_t *scene = rr__scene_of(session);
+    rr__move_t *move = session->transit->move;
+    size_t size = to ? to->size : 0;
+    if (!scene->hand_over->back) {
+        keep_here(session, true);
+    } else if (size > RR_KEPT_MAX) {
+        rr_log(scene->system, RR_WARN, "SCENE",
+               "%s: a session ends here: nobody takes it, and a gate keeps %u bytes of state, not %zu", scene->options->name,
+               RR_KEPT_MAX, size);
+        keep_here(session, true);
+    } else if (!rr__session_held(session)) {
+        keep_here(session, true);
+    } else if (rr__move_set(move, scene->options->name, to ? to->state : NULL, size)) {
+        rr__move_back(session);
+    } else {
+        keep_here(session, false);
+    }
 }
 
 static const char *target_of(const rr_scene_t *scene, const rr_hand_to_t *to) {
@@ -83,8 +108,13 @@ void rr__hand_over_answered(rr_session_t *session, int status, const rr_hand_to_
     }
     const char *target = target_of(scene, to);
     bool failed = status != RR_OK && status != RR_ENOENT;
-    if (failed || !*target || !rr_name_legal(target) || !strcmp(target, scene->options->name) || too_near(scene, target)) {
+    bool asked_to_stay = to && to->scene && !*to->scene;
+    bool late = scene->hand_over->back && rr_now_ns(scene->self) >= scene->hand_over->back_ns;
+    if (!failed && asked_to_stay) {
         keep_here(session, true);
+    } else if (failed || late || !*target || !rr_name_legal(target) || !strcmp(target, scene->options->name) ||
+        too_near(scene, target)) {
+        give_back(session, failed ? NULL : to);
     } else if (!rr__session_held(session)) {
         rr__move_abort(session, "the client left");
         rr__session_advance(session);
@@ -208,6 +238,9 @@ static void answer(rr_scene_t *scene, rr__hand_over_t *hand) {
     hand->over = true;
     rr_log(scene->system, result.left ? RR_WARN : RR_INFO, "SCENE", "%s: handed over: %llu sessions moved, %llu stay",
            scene->options->name, (unsigned long long)result.moved, (unsigned long long)result.left);
+    if (hand->given_back)
+        rr_log(scene->system, RR_INFO, "SCENE", "%s: %llu sessions were given back to their gates", scene->options->name,
+               (unsigned long long)hand->given_back);
     if (hand->call)
         rr_reply(scene->self, hand->call, &result, sizeof(result));
     hand->call = NULL;
@@ -237,7 +270,7 @@ static void begin_some(rr_scene_t *scene, uint64_t now) {
     rr__hand_over_t *hand = scene->hand_over;
     for (rr_session_t *s = scene->all, *next; s && hand->moving < MOVING_MAX; s = next) {
         next = s->all_next;
-        bool due = !(s->flags & RR__HELD_BACK) || now >= hand->retry_ns;
+        bool due = !(s->flags & RR__HELD_BACK) || now >= hand->retry_ns || (hand->back && now >= hand->back_ns);
         if (due && may_go(s) && (s->running == 0 || now >= hand->force_ns))
             rr__hand_over_session(s);
     }
@@ -279,9 +312,11 @@ static int begin(rr_scene_t *scene, const rr_hand_over_t *head, const char *to, 
                               .token = token,
                               .deadline_ns = now + ms * 1000000ull,
                               .force_ns = now + (patience < ms - ms / 4 ? patience : ms - ms / 4) * 1000000ull,
+                              .back_ns = now + (ms - ms / 4) * 1000000ull,
                               .moving = beats ? hand->moving : 0,
                               .reopen = head->flags & RR_HAND_OVER_REOPEN,
-                              .elsewhere = head->flags & RR_HAND_OVER_ELSEWHERE};
+                              .elsewhere = head->flags & RR_HAND_OVER_ELSEWHERE,
+                              .back = head->flags & RR_HAND_OVER_BACK};
     memcpy(hand->to, to, to_size);
     scene->hand_over = hand;
     scene->handed_over = !hand->reopen;

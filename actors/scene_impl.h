@@ -125,6 +125,7 @@ typedef struct rr__move {
     bool fenced; /* the ENTER call is out: the move is freed by its end */
     bool late;   /* its enter handler must end first */
     bool handing; /* of a hand-over */
+    bool back;    /* to its gate: to is our own name */
     void *extra;
     size_t extra_size;
     char *to; /* scene name */
@@ -135,11 +136,12 @@ typedef struct rr__hand_over {
     rr_message_t *call; /* to be answered at the end; NULL = answered, or asked for by the logic */
     uint64_t token;     /* of the logic, 0 = none */
     uint64_t deadline_ns, force_ns; /* its end; from when on running handlers are not waited for */
+    uint64_t back_ns;               /* from when on those that nobody took are given back */
     uint64_t retry_ns;              /* not before then those that failed */
     unsigned retry_ms;              /* the last pause before it; 0 = none failed since one moved */
-    uint64_t moved;
+    uint64_t moved, given_back;
     uint32_t moving; /* under way */
-    bool reopen, elsewhere;
+    bool reopen, elsewhere, back;
     bool stop; /* RR_TYPE_STOP waits for the last */
     bool over; /* told; what comes late is still handed over */
     char to[RR_SID_MAX]; /* "" = options->drain_to */
@@ -203,7 +205,7 @@ typedef struct rr__todo {
 /* Written by the scene's turn, read by metrics. */
 typedef struct rr__scene_counters {
     rr_counter_t sessions, away, messages, handler_errors, no_handler, bad_bodies, unknown_sessions, queue_full, stale;
-    rr_counter_t resumed, handed_over, hand_over_failures;
+    rr_counter_t resumed, handed_over, given_back, hand_over_failures;
     rr_counter_t logins, refused, replaced, offlines, moves_out, moves_in, move_failures, cancelled, verify_timeouts;
     rr_counter_t sends, multicasts, broadcasts, sent_bytes, send_refused, services, calls, call_errors, timers,
         overloads;
@@ -309,6 +311,8 @@ void rr__session_advance(rr_session_t *session);
 void rr__session_offline(rr_session_t *session);
 void rr__session_wait_for(rr_session_t *session, rr_session_t *older);
 void rr__session_depart(rr_session_t *session); /* moved away: AWAY or GONE */
+void rr__session_keep_away(rr_session_t *session); /* given back: AWAY */
+void rr__session_end(rr_session_t *session, rr_close_reason_t reason); /* given back, to begin anew: offline */
 void rr__queue_drop(rr_session_t *session);
 void rr__watch(rr_session_t *session, uint64_t ms);
 void rr__unwatch(rr_session_t *session);
@@ -325,6 +329,7 @@ void rr__on_fence(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record
 void rr__on_drop(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record);
 void rr__on_forget(rr_scene_t *scene, const rr_message_t *msg);
 void rr__move_start(rr_session_t *session);
+void rr__move_back(rr_session_t *session); /* the same, to its gate */
 void rr__move_abort(rr_session_t *session, const char *why); /* before its fence */
 void rr__move_orphan(rr_session_t *session);                 /* its session, which has one, is over */
 void rr__moves_free(rr_scene_t *scene);
@@ -339,7 +344,7 @@ bool rr__hand_over_delays(rr_scene_t *scene); /* the stop waits for those under 
 void rr__hand_over_stop(rr_scene_t *scene);   /* the scene stops: answers */
 void rr__hand_over_free(rr_scene_t *scene);
 void rr__hand_over_failed(rr_session_t *session); /* an attempt: the next one comes later */
-void rr__hand_over_moved(rr_scene_t *scene);      /* one more session is away */
+void rr__hand_over_moved(rr_scene_t *scene, bool back); /* one more session is away: back, at its gate */
 bool rr__hand_over_ends(const rr_session_t *session); /* its gate ends together with this scene */
 void rr__hand_over_hello(rr_scene_t *scene, rr__peer_t *peer); /* a shard that must be told */
 /* True: the session is to be handed over now rather than handle its next message. */

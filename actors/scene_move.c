@@ -119,6 +119,15 @@ void rr__move_start(rr_session_t *session) {
     rr__tell_session(session, RR_REC_MOVE, move->hop);
 }
 
+void rr__move_back(rr_session_t *session) {
+    rr__move_t *move = session->transit->move;
+    move->back = true;
+    move->target = rr__scene_of(session)->addr;
+    move->hop = ++session->hop;
+    rr__tell(session->peer, rr__scene_of(session), RR_REC_MOVE, RR_MOVE_BACK | (move->extra_size ? RR_MOVE_EXTRA : 0),
+             session->slot, session->incarnation, move->hop, NULL, 0, NULL, 0);
+}
+
 void rr__move_abort(rr_session_t *session, const char *why) {
     rr__move_t *move = session->transit ? session->transit->move : NULL;
     if (!move || move->fenced)
@@ -202,15 +211,19 @@ static void tell_moved(rr__move_t *move, bool left, unsigned reason) {
              move->to, strlen(move->to));
 }
 
+static void return_messages(rr_session_t *session) {
+    for (rr__queued_t *item = session->first; item; item = item->next)
+        rr__tell(session->peer, rr__scene_of(session), RR_REC_RETURN, item->cmd, session->slot, session->incarnation, 0, NULL,
+                 0, item->body, item->size);
+}
+
 static void moved(rr_session_t *session, rr__move_t *move) {
     rr_scene_t *scene = rr__scene_of(session);
     rr_count(&scene->count.moves_out, 1);
     if (move->handing && scene->hand_over)
-        rr__hand_over_moved(scene);
+        rr__hand_over_moved(scene, false);
     on_leave_called(session, move->to);
-    for (rr__queued_t *item = session->first; item; item = item->next)
-        rr__tell(session->peer, scene, RR_REC_RETURN, item->cmd, session->slot, session->incarnation, 0, NULL, 0,
-                 item->body, item->size);
+    return_messages(session);
     tell_moved(move, session->flags & RR__LEFT, session->reason);
     if (move->token && scene->logic->answer) {
         rr__logic_begin(scene);
@@ -219,6 +232,31 @@ static void moved(rr_session_t *session, rr__move_t *move) {
     }
     move_free(move);
     rr__session_depart(session);
+}
+
+/* Its gate has nothing more for us: it gets all that was not handled, and keeps the session, or logs it in again. */
+static void given_back(rr_session_t *session, rr__move_t *move, uint16_t what) {
+    rr_scene_t *scene = rr__scene_of(session);
+    if (what == RR_BACK_REFUSED || !rr__session_held(session)) {
+        session->flags |= RR__STAYS;
+        stay(session, move, "its gate does not keep it");
+        return;
+    }
+    rr_count(&scene->count.given_back, 1);
+    if (move->handing && scene->hand_over)
+        rr__hand_over_moved(scene, true);
+    if (what == RR_BACK_KEPT)
+        on_leave_called(session, move->to);
+    return_messages(session);
+    if (what == RR_BACK_KEPT && move->extra_size)
+        rr__tell(session->peer, scene, RR_REC_JOIN, RR_JOIN_EXTRA, session->slot, session->incarnation, move->hop, NULL, 0,
+                 move->extra, move->extra_size);
+    tell_moved(move, false, 0);
+    move_free(move);
+    if (what == RR_BACK_KEPT)
+        rr__session_keep_away(session);
+    else
+        rr__session_end(session, RR_CLOSE_DRAIN);
 }
 
 /* The target may have got the ENTER all the same, and the shard may know of the session no more. */
@@ -267,6 +305,10 @@ void rr__on_fence(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record
     if (record->size < 8) {
         rr_count(&scene->count.bad_records, 1);
         stay(session, move, rr_strerror(RR_EPROTO));
+        return;
+    }
+    if (move->back) {
+        given_back(session, move, record->cmd);
         return;
     }
     rr_buffer_t *buffer = enter_encode(session, move, rr_get64(record->body));

@@ -918,19 +918,35 @@ void rr__on_left(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record)
     left(session, record->arg);
 }
 
-/* Moved to another scene with success. The login scene keeps the id. May free the session. */
-void rr__session_depart(rr_session_t *session) {
-    rr_scene_t *scene = rr__scene_of(session);
+/* Given back to its gate. Whether it has its id here or not, it is known until this scene's end: a client that leaves before
+ * that is offline here. May free the session. */
+void rr__session_keep_away(rr_session_t *session) {
     rr__transit_free(session);
     rr__queue_drop(session);
     rr__session_part(session);
+    session->state = RR__AWAY;
+    rr_count(&rr__scene_of(session)->count.away, 1);
+    if (session->flags & (RR__LEFT | RR__LOGIN_LEFT))
+        rr__session_offline(session);
+}
+
+void rr__session_end(rr_session_t *session, rr_close_reason_t reason) {
+    rr__transit_free(session);
+    rr__queue_drop(session);
+    session->state = RR__READY;
+    session->reason = (uint8_t)reason;
+    left(session, RR_LEFT_HOLDER | RR_LEFT_LOGIN);
+}
+
+/* Moved to another scene with success. The login scene keeps the id. May free the session. */
+void rr__session_depart(rr_session_t *session) {
     if (session->flags & RR__LOGIN) {
-        session->state = RR__AWAY;
-        rr_count(&scene->count.away, 1);
-        if (session->flags & (RR__LEFT | RR__LOGIN_LEFT))
-            rr__session_offline(session);
+        rr__session_keep_away(session);
         return;
     }
+    rr__transit_free(session);
+    rr__queue_drop(session);
+    rr__session_part(session);
     rr_session_t *next = take_waiters(session);
     rr__unwatch(session);
     rr__session_unmap(session);

@@ -75,10 +75,10 @@ void rr__ref_record(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t kind, uint3
                slot->shard->gate->options.name);
 }
 
-void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref) {
+void rr__ref_fence(rr__slot_t *slot, rr__scene_ref_t *ref, uint16_t back) {
     uint8_t login[8];
     rr_put64(login, slot->login ? slot->login->addr : RR_NOBODY);
-    if (rr__ref_put(slot->shard, ref, RR_REC_FENCE, 0, slot->index, slot->incarnation, slot->hop, login, sizeof(login),
+    if (rr__ref_put(slot->shard, ref, RR_REC_FENCE, back, slot->index, slot->incarnation, slot->hop, login, sizeof(login),
                 NULL, 0, NULL) != RR_OK)
         rr__shard_close(slot, RR_CLOSE_IO);
 }

@@ -206,11 +206,11 @@ static bool keep_login(rr__slot_t *slot) {
     return true;
 }
 
-static bool can_keep(const rr__slot_t *slot) {
+static bool can_keep(const rr__slot_t *slot, bool with_extra) {
     size_t key;
     switch (slot->shard->gate->options.scene_lost) {
     case RR_LOST_WAIT:
-        return slot->scene->name && !(slot->flags & RR__SLOT_NO_EXTRA);
+        return slot->scene->name && (with_extra || !(slot->flags & RR__SLOT_NO_EXTRA));
     case RR_LOST_RELOGIN:
         rr__slot_kept(slot, RR__KEPT_KEY, &key);
         return key > 0;
@@ -219,9 +219,15 @@ static bool can_keep(const rr__slot_t *slot) {
     }
 }
 
+uint16_t rr__slot_back(const rr__slot_t *slot, bool with_extra) {
+    if (slot->shard->draining || !can_keep(slot, with_extra))
+        return RR_BACK_REFUSED;
+    return slot->shard->gate->options.scene_lost == RR_LOST_WAIT ? RR_BACK_KEPT : RR_BACK_AGAIN;
+}
+
 static bool keep_session(rr__slot_t *slot) {
     rr__shard_t *shard = slot->shard;
-    if (!can_keep(slot) || !rr__hold_make(slot))
+    if (!can_keep(slot, false) || !rr__hold_make(slot))
         return false;
     rr__slot_unpause(slot);
     if (slot->member && slot->member != slot->scene) /* it was about to go there */

@@ -212,6 +212,7 @@ static void on_move(output_t *o, rr__slot_t *slot) {
         slot->flags |= RR__SLOT_MOVE_EARLY;
         return;
     }
+    uint16_t cmd = o->record->cmd;
     if (slot->state != RR__ACTIVE || slot->scene != o->from) {
         bad(o);
         return;
@@ -224,7 +225,7 @@ static void on_move(output_t *o, rr__slot_t *slot) {
     slot->hop = o->record->arg;
     slot->flags &= (uint8_t)~RR__SLOT_STAYED;
     rr__slot_unpause(slot);
-    rr__ref_fence(slot, o->from);
+    rr__ref_fence(slot, o->from, cmd & RR_MOVE_BACK ? rr__slot_back(slot, cmd & RR_MOVE_EXTRA) : RR_BACK_REFUSED);
 }
 
 static void on_return(output_t *o, rr__slot_t *slot) {
@@ -290,7 +291,7 @@ static void on_moved(output_t *o, rr__slot_t *slot) {
         rr__slot_member(slot, NULL); /* its JOIN is on the way */
     if (slot->hold->extra)
         keep_extra(slot, slot->hold->extra->cmd, slot->hold->extra->body, slot->hold->extra->size);
-    if (target->dead) {
+    if (target->dead || target == o->from) { /* gone, or given back by the old one, which ends */
         rr__slot_lose(slot);
         return;
     }

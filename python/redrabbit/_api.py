@@ -162,8 +162,8 @@ def on_enter(function: F) -> F:
     """`f(session[, from_scene[, extra]])` when a session enters; from_scene '' is the login.
 
     from_scene is this scene's own name when the session was here before: the scene (or its node)
-    was lost and started anew, and the gate kept the client (its option scene_lost: wait). Then
-    extra is that of its last enter."""
+    was lost or ended, and started anew, and the gate kept the client (its option scene_lost: wait).
+    Then extra is the state that on_drain gave, if it could, else that of its last enter."""
     register(ENTER, None, function, _caller(), flags=MODERN)
     return function
 
@@ -175,7 +175,9 @@ def on_offline(function: F) -> F:
 
 
 def on_leave(function: F) -> F:
-    """`f(session[, to_scene])` when a session has moved to another scene."""
+    """`f(session[, to_scene])` when a session has moved to another scene. to_scene is this
+    scene's own name when its node ends, nobody takes the session, and its gate keeps it for the scene's
+    next start (scene_lost: wait): there is no on_offline then, so save what must be saved."""
     register(LEAVE, None, function, _caller(), flags=MODERN)
     return function
 
@@ -189,7 +191,8 @@ def on_drain(function: F) -> F:
 
     No handler of the session runs meanwhile, and its messages wait: what the new scene gets to
     handle begins exactly where this scene ended. May be `async def`. After an exception the session
-    stays."""
+    stays. When the node ends, a session that nobody takes goes by its gate's option scene_lost: with
+    `wait` the state (of at most 65,535 bytes) is the extra of its enter after the restart."""
     register(DRAIN, None, function, _caller(), flags=MODERN)
     return function
 

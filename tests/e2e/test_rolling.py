@@ -135,7 +135,7 @@ class Player:
 
 
 class Rolling(Case):
-    def graph(self, drain: str = "10s", scene: str = "one", room: str = "two", top: str = "") -> None:
+    def graph(self, drain: str = "10s", scene: str = "one", room: str = "two", top: str = "", to: str = "room@1", gate: str = "") -> None:
         self.gate, center = free_port(), free_port()
         self.write("scene.py", SCENE)
         self.write("tower.py", TOWER)
@@ -152,9 +152,9 @@ nodes:
   three: {{}} # reached through the broker
 actors:
   broker@0: {{ role: broker, node: front }}
-  gate@0: {{ role: gate, node: front, listen: "tcp://127.0.0.1:{self.gate}" }}
+  gate@0: {{ role: gate, node: front, listen: "tcp://127.0.0.1:{self.gate}"{gate} }}
   tower@0: {{ role: scene, node: front, script: tower.py }}
-  scene@0: {{ role: scene, node: {scene}, script: scene.py, drain_to: room@1 }}
+  scene@0: {{ role: scene, node: {scene}, script: scene.py, drain_to: {to} }}
   room@1: {{ role: scene, node: {room}, script: scene.py, drain_to: room@2 }}
   room@2: {{ role: scene, node: three, script: scene.py, drain_to: scene@0 }}
 """,
@@ -291,6 +291,55 @@ actors:
         self.assertLess(time.monotonic() - began, 4 * SLOW)
         self.assertIn("scene@0: handed over: 0 sessions moved, 1 stay", one.output)
         self.assertEqual(one.output.count("OFFLINE bot"), 1)
+
+    async def orderly(self, node: str, scene: str, players: list[Player]) -> None:
+        """Ends a node whose sessions nobody takes, and starts it again."""
+        server = self.servers[node]
+        there = [player for player in players if player.scene == scene]
+        self.assertEqual(await asyncio.to_thread(server.stop), 0, server.output)
+        self.assertIn(f"{scene}: handed over: 0 sessions moved, 0 stay", server.output)
+        self.assertIn(f"{scene}: {len(there)} sessions were given back to their gates", server.output)
+        await self.until(lambda: all(p.asked - p.answered == IN_FLIGHT for p in there), "their input is held", 20)
+        again = self.servers[node] = self.begin("g.yaml", "--node", node)
+        await asyncio.to_thread(again.ready)
+
+    async def test_an_orderly_restart_without_anywhere_to_go(self) -> None:
+        """scene_lost: wait, and no target, or one that is away: as after a crash, but nothing is lost."""
+        self.graph(drain="4s", to="scene@0", gate=", scene_lost: wait, scene_wait: 1m")
+        self.launch("front", "one", "two")
+        players = [Player(await self.client(self.gate, f"bot{n}", "ws" if n % 10 == 0 else "tcp"), n) for n in range(40)]
+        for player in players[1::2]:
+            await player.client.send(MOVE, ["room@1"])
+        self.begin_play(players)
+        await self.plays(self.until(lambda: sum(p.scene == "room@1" for p in players) == 20, "half of them move", 20))
+        await self.plays(self.all_go_on(players))
+        for node, scene in (("one", "scene@0"), ("two", "room@1")):
+            stopped = self.servers[node]
+            await self.plays(self.orderly(node, scene, players))
+            self.assertNotIn("OFFLINE", stopped.output)
+            await self.plays(self.all_go_on(players))
+        for player in players:
+            player.ending = True
+        await asyncio.wait_for(asyncio.gather(*self.talks, *self.listens), 20 * SLOW)
+        self.assertEqual([player.entered for player in players], [2, 3] * 20)
+        for server in self.servers.values():
+            self.assertNotIn(" ERROR ", server.output)
+
+    async def test_an_orderly_restart_with_a_new_login(self) -> None:
+        """scene_lost: relogin: the client notices a new enter only, and its messages arrive."""
+        self.graph(to="scene@0", gate=", scene_lost: relogin")
+        self.launch("front", "one")
+        client = await self.enter("bot")
+        await self.counts(client, 1)
+        server = self.servers["one"]
+        self.assertEqual(await asyncio.to_thread(server.stop), 0, server.output)
+        self.assertEqual(server.output.count("OFFLINE bot"), 1)
+        for number in (2, 3, 4):
+            await client.send(COUNT, number)
+        self.begin("g.yaml", "--node", "one").ready()
+        await self.entered(client, "scene@0")
+        for number in (2, 3, 4):
+            await self.expect(client, lambda m, n=number: m.json() == [n, n - 1], cmd=COUNT)
 
     async def test_the_gates_node(self) -> None:
         """Its clients are told goodbye, and their scenes hear of it once."""

@@ -225,6 +225,125 @@ START_TEST(sessions_whose_gate_ends_as_well_are_left_alone) {
 }
 END_TEST
 
+/* ---- Nobody takes them ---- */
+
+static void on_given_back(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    rr_exit(self, RR_OK);
+}
+
+static int asker_start(rr_actor_t *self, void *state, const void *arg) {
+    rr_hand_over_t head = {.deadline_ms = 2000, .flags = RR_HAND_OVER_BACK};
+    return rr_call(self, *(const rr_addr_t *)arg, RR_TYPE_HAND_OVER, &head, sizeof(head), 5000, on_given_back, NULL, NULL);
+}
+
+static void asker_receive(rr_actor_t *self, void *state, rr_message_t *msg) {}
+
+/* As the end of a scene's node does; here the gate lives on the same one. */
+static void give_back(size_t i) {
+    static const rr_behavior_t asker = {.name = "asker", .state_size = 1, .start = asker_start, .receive = asker_receive};
+    rr_addr_t addr;
+    rr_spawn_t spec = {.behavior = &asker, .arg = &node.addresses[i], .arg_size = sizeof(rr_addr_t)};
+    ck_assert_int_eq(rr_system_spawn(node.system, &spec, &addr), RR_OK);
+}
+
+/* Others' offline notices may come before. */
+static void await_welcome(client_t *client) {
+    while (hear(client) && client->cmd == 99)
+        ;
+    ck_assert_str_eq(client->body, "welcome");
+}
+
+START_TEST(sessions_wait_for_their_scenes_orderly_restart) {
+    prepare();
+    node.options.scene_lost = RR_LOST_WAIT;
+    start();
+    client_t *a = log_in_at("alice", "scene@1"), *b = log_in_at("bob", "scene@1"), *k = log_in_at("keep-kim", "scene@1"),
+             *f = log_in_at("fail-fay", "scene@1");
+    tell(a, 6, "1");
+    expect(a, 6, "1 1");
+    tell(a, 1, "wait"); /* runs on */
+    tell(a, 6, "2");
+    tell(a, 6, "3");
+    await_line("scene@1 message alice 1 wait");
+    give_back(1);
+    await_metric("rr_gate_lost", 2); /* bob and fay */
+    tell(k, 1, "go:alice");
+    await_metric("rr_gate_lost", 3);
+    tell(a, 6, "4"); /* held */
+    hang_up(b);      /* while the scene still lives: offline there, and at the login scene */
+    await_line("scene@1 offline bob peer");
+    await_line("scene@0 offline bob peer");
+    stop_scene(1);
+    await_line("scene@1 offline keep-kim drain"); /* her logic keeps her to the end: that is one */
+    start_scene(1);
+    await_welcome(k);
+    expect(a, 100, "welcome");
+    expect(a, 6, "2 2"); /* goes on from what on_drain said: not handled there, in order here */
+    expect(a, 6, "3 3");
+    expect(a, 6, "4 4");
+    expect(f, 100, "welcome");
+    await_line("scene@1 enter alice from 'scene@1' extra 'count:1'");
+    await_line("scene@1 enter fail-fay from 'scene@1' extra 'x'"); /* no state: that of its last enter */
+    ck_assert(was_noted("scene@1 leave alice to scene@1"));
+    ck_assert_uint_eq(times_noted("scene@1 offline alice*") + times_noted("scene@0 offline alice*"), 0);
+    ck_assert_uint_eq(times_noted("scene@1 offline fail-fay*") + times_noted("scene@0 offline fail-fay*"), 0);
+    ck_assert(metric("rr_gate_resumes_total") == 3);
+    ck_assert(metric("rr_gate_lost") == 0);
+    hang_up(a);
+    await_line("scene@1 offline alice peer");
+    await_line("scene@0 offline alice peer");
+    hang_up(f);
+    hang_up(k);
+    finish();
+}
+END_TEST
+
+START_TEST(sessions_log_in_again_after_an_orderly_end) {
+    prepare();
+    node.options.scene_lost = RR_LOST_RELOGIN;
+    start();
+    client_t *a = log_in("alice"), *k = log_in("keep-kim");
+    tell(a, 6, "1");
+    expect(a, 6, "1 1");
+    tell(a, 1, "wait");
+    tell(a, 6, "2");
+    await_line("scene@0 message alice 1 wait");
+    give_back(0); /* the login scene itself */
+    await_line("scene@0 hand over keep-kim");
+    tell(k, 1, "go:alice");
+    await_line("scene@0 offline alice drain"); /* that login is over */
+    tell(a, 6, "3");
+    stop_scene(0);
+    start_scene(0);
+    await_welcome(k);
+    await_welcome(a);
+    expect(a, 6, "2 1"); /* what was not handled, by who has it anew */
+    expect(a, 6, "3 2");
+    ck_assert_uint_eq(times_noted("scene@0 verify alice*"), 2);
+    ck_assert_uint_eq(times_noted("scene@0 offline alice*"), 1);
+    ck_assert(metric("rr_gate_relogins_total") == 2);
+    hang_up(a);
+    hang_up(k);
+    finish();
+}
+END_TEST
+
+START_TEST(a_gate_that_keeps_nobody_takes_nobody_back) {
+    prepare();
+    start();
+    client_t *a = log_in("alice");
+    give_back(0);
+    await_line("scene@0 hand over alice");
+    tell(a, 6, "1");
+    expect(a, 6, "1 1"); /* is served until the end */
+    stop_scene(0);
+    expect_closed(a);
+    await_line("scene@0 offline alice drain");
+    hang_up(a);
+    finish();
+}
+END_TEST
+
 /* ---- Many clients, one scene after the other ---- */
 
 #define BOTS      200
@@ -341,4 +460,5 @@ END_TEST
 CHECK_MAIN("handover", sessions_go_where_they_should_with_their_state, a_logic_may_answer_later_and_messages_wait,
            running_handlers_end_first_and_what_is_queued_goes_along, a_target_that_is_not_there_yet, an_end_in_time,
            logins_wait_while_their_scene_is_replaced, clients_that_leave_and_scenes_that_die_meanwhile,
-           sessions_whose_gate_ends_as_well_are_left_alone, two_hundred_clients_play_through_a_rolling_restart)
+           sessions_whose_gate_ends_as_well_are_left_alone, sessions_wait_for_their_scenes_orderly_restart,
+           sessions_log_in_again_after_an_orderly_end, a_gate_that_keeps_nobody_takes_nobody_back, two_hundred_clients_play_through_a_rolling_restart)
