@@ -149,6 +149,16 @@ static void keep(sqlite_file_t *file, statement_t *statement) {
 
 static bool is_blank(const char *text) { return text[strspn(text, " \t\r\n;")] == '\0'; }
 
+/* Nothing but blanks and comments. */
+static bool is_over(sqlite_file_t *file, const char *text) {
+    sqlite3_stmt *next = NULL;
+    if (is_blank(text))
+        return true;
+    int code = sqlite3_prepare_v2(file->db, text, -1, &next, NULL);
+    sqlite3_finalize(next);
+    return code == SQLITE_OK && !next;
+}
+
 static statement_t *prepare(sqlite_file_t *file, task_t *task, const char *text, const char **tail) {
     statement_t *statement = calloc(1, sizeof *statement);
     if (!statement) {
@@ -178,7 +188,7 @@ static statement_t *statement_of(sqlite_file_t *file, task_t *task) {
         return statement;
     }
     statement = prepare(file, task, job->text, &tail);
-    if (statement && !is_blank(tail)) {
+    if (statement && !is_over(file, tail)) {
         refuse(task, RR_DB_SYNTAX, "one statement at a time");
         sqlite3_finalize(statement->handle);
         free(statement);
@@ -353,7 +363,7 @@ static bool run_script(sqlite_file_t *file, task_t *task) {
     rr__db_job_t *job = task->job;
     const char *at = job->text;
     bool good = true;
-    while (good && !is_blank(at)) {
+    while (good && !is_over(file, at)) {
         const char *tail = "";
         statement_t *statement = prepare(file, task, at, &tail);
         if (!statement)

@@ -303,6 +303,11 @@ START_TEST(named_parameters_and_texts) {
         ck_assert_mem_eq(datum.text.data, expected[i], datum.text.size);
     }
     asked_end(&asked);
+    static const char script[] = "CREATE TABLE s (n); INSERT INTO s VALUES (4); /* ; */ -- the end;";
+    asked = ask_query(&world, &(rr_query_t){.op = RR_DB_QUERY, .flags = RR_QUERY_TEXTS, .text = script, .text_size = sizeof script - 1});
+    good(&asked);
+    asked_end(&asked);
+    ck_assert_int_eq(number_of(&world, "SELECT n FROM s"), 4);
     query.text = "SELECT :c";
     query.text_size = strlen(query.text);
     fails(&world, &query, RR_DB_DATA, RR_EXECUTED_NO);
@@ -323,6 +328,8 @@ START_TEST(errors_have_classes) {
     fails_text(&world, "INSERT INTO t VALUES (2, NULL)", RR_DB_INTEGRITY);
     fails_text(&world, "INSERT INTO child VALUES (9)", RR_DB_INTEGRITY); /* foreign keys are on */
     fails_text(&world, "SELECT 1; SELECT 2", RR_DB_SYNTAX);
+    fails_text(&world, "SELECT 1; SELEC 2", RR_DB_SYNTAX);
+    ck_assert_int_eq(number_of(&world, "SELECT 1; -- the end; /* ? */"), 1);
     fails_text(&world, "SELECT ?", RR_DB_DATA);
     fails_text(&world, "SELECT '\xff'", RR_DB_DATA);
     fails_text(&world, "", RR_DB_SYNTAX);
