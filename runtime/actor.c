@@ -225,6 +225,8 @@ unpublish:
         rr__unlink_here(actor, parent->addr);
     }
     rr__directory_withdraw(&system->directory, addr);
+    if (!(actor->bits & RR__ARG_OWNED))
+        actor->arg = NULL; /* still its owner's, who learns that nothing was spawned */
     rr__abandon(system, actor);
     return rc;
 fail:
@@ -817,6 +819,8 @@ static void bury(rr_system_t *system, rr_actor_t *actor, uint64_t consumed) {
         rr__relations_end(actor, reason);
         resume_senders(system, actor, 0);
     }
+    if (actor->arg && !(actor->bits & RR__ARG_OWNED) && actor->behavior->unstarted)
+        actor->behavior->unstarted(actor->arg); /* the first turn would have cleared it */
     free_parts(actor);
     actor->phase = RR__PHASE_DEAD;
     rr__directory_release(&system->directory, rr__my_pool(system) ? &rr__current->cache : NULL, actor, addr);

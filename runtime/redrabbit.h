@@ -78,6 +78,9 @@ typedef struct rr_behavior {
     size_t state_size; /* bytes of zeroed state given to every callback; 0 = state is NULL */
     /* First turn, on the actor's executor. Not RR_OK = the actor ends with that reason, finish is not called. Optional. */
     int (*start)(rr_actor_t *self, void *state, const void *arg);
+    /* It was spawned, and ends before start() was called, which never follows: what arg refers to may be let go. Not for an
+     * arg that was copied, nor when spawning it failed. On whichever thread ends it. Optional. */
+    void (*unstarted)(const void *arg);
     /* Every message. The runtime frees msg afterwards, unless taken. Required. */
     void (*receive)(rr_actor_t *self, void *state, rr_message_t *msg);
     /* Around every turn (a batch of messages), the first (start) and the last (finish) included. turn_end runs before the

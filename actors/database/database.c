@@ -372,10 +372,19 @@ static rr__db_t *db_new(rr_actor_t *self, rr_database_arg_t *arg) {
     return db;
 }
 
+/* A holder keeps what it has lent. */
+static void database_unstarted(const void *arg) {
+    rr_database_arg_t *own = (rr_database_arg_t *)(uintptr_t)arg;
+    if (!own->lent)
+        rr__db_arg_drop(own);
+}
+
 static int database_start(rr_actor_t *self, void *state, const void *arg) {
     rr__db_t *db = db_new(self, (rr_database_arg_t *)(uintptr_t)arg);
-    if (!db)
+    if (!db) {
+        database_unstarted(arg);
         return RR_ENOMEM;
+    }
     *(rr__db_t **)state = db;
     if (rr_metrics_add(db->system, rr__db_collect, db) != RR_OK) {
         *(rr__db_t **)state = NULL;
@@ -488,6 +497,7 @@ static const rr_behavior_t database_behavior = {
     .name = "database",
     .state_size = sizeof(rr__db_t *),
     .start = database_start,
+    .unstarted = database_unstarted,
     .receive = database_receive,
     .turn_begin = database_turn_begin,
     .turn_end = database_turn_end,

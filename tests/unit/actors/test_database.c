@@ -775,8 +775,24 @@ START_TEST(the_loop_ends_first) {
 }
 END_TEST
 
+/* What it was made from is its own: LeakSanitizer looks. */
+START_TEST(it_never_starts) {
+    world_t world = {.folder = "/tmp"};
+    rr_options_t options;
+    rig_options(&options, 1);
+    ck_assert_int_eq(rr_system_create(&world.system, &options), RR_OK);
+    ck_assert_int_eq(rr_loop_create(world.system, "db", &world.loop), RR_OK);
+    rr_database_options_t of_db = preset(&world, "sqlite://./test.db");
+    world_spawn(&world, &of_db);
+    char why[256];
+    rr_addr_t second; /* the name is in use: nothing was spawned, nothing is given back twice */
+    ck_assert_int_eq(rr_database_spawn(world.system, &of_db, &second, why, sizeof why), RR_EEXIST);
+    rr_system_destroy(world.system);
+}
+END_TEST
+
 CHECK_MAIN("database", values_in_and_out, dates_and_others_are_text, named_parameters_and_texts, errors_have_classes,
            a_batch_is_all_or_none, transactions, a_transaction_that_the_server_ended, an_askers_end_rolls_back,
            an_idle_transaction_is_rolled_back, streams, a_stream_within_a_transaction, a_query_that_takes_too_long_is_cancelled,
            results_above_the_limit, a_full_queue, queries_of_one_asker_run_in_order, a_locked_file, a_file_that_cannot_be_opened,
-           describing, metrics, its_end_in_the_middle, its_end_before_a_transactions, the_loop_ends_first)
+           describing, metrics, its_end_in_the_middle, its_end_before_a_transactions, the_loop_ends_first, it_never_starts)

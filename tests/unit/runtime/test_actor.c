@@ -367,6 +367,37 @@ START_TEST(never_started) {
 }
 END_TEST
 
+static const void *given_back[4];
+static size_t given_back_count;
+static void borrowed_unstarted(const void *arg) { given_back[given_back_count++] = arg; }
+static int borrowed_start(rr_actor_t *self, void *state, const void *arg) {
+    latch_add(&got, 1);
+    return *(const int *)arg;
+}
+static const rr_behavior_t borrowed = {
+    .name = "borrowed", .start = borrowed_start, .unstarted = borrowed_unstarted, .receive = never};
+
+START_TEST(an_arg_that_no_start_took) {
+    static const int good = RR_OK, bad = RR_EIO, waiting = RR_OK;
+    rr_system_t *system = rig_start(1);
+    rig_spawn(system, &(rr_spawn_t){.behavior = &borrowed, .arg = &bad});
+    rig_quiet(system); /* its start failed: it was called */
+    rig_spawn(system, &(rr_spawn_t){.behavior = &borrowed, .arg = &good, .name = "taken"});
+    latch_wait(&got, 2);
+    ck_assert_int_eq(rr_system_spawn(system, &(rr_spawn_t){.behavior = &borrowed, .arg = &good, .name = "taken"}, NULL), RR_EEXIST);
+    rig_end(system);
+    ck_assert_uint_eq(given_back_count, 0);
+    rr_options_t options;
+    rig_options(&options, 1);
+    ck_assert_int_eq(rr_system_create(&system, &options), RR_OK);
+    rig_spawn(system, &(rr_spawn_t){.behavior = &borrowed, .arg = &waiting});
+    rig_spawn(system, &(rr_spawn_t){.behavior = &borrowed, .arg = &waiting, .arg_size = sizeof waiting}); /* a copy: not lent */
+    rr_system_destroy(system);
+    ck_assert_uint_eq(given_back_count, 1);
+    ck_assert_ptr_eq(given_back[0], &waiting);
+}
+END_TEST
+
 CHECK_MAIN("actor", life_in_order, start_that_fails, exit_from_start, kill_overtakes_the_mailbox, kill_an_idle_one,
            kill_races_with_spawn_and_send, children, taken_messages_stay, many_short_lives, addresses_are_not_reused,
-           limit_of_actors, bad_options, several_systems, never_started)
+           limit_of_actors, bad_options, several_systems, never_started, an_arg_that_no_start_took)
