@@ -1,6 +1,7 @@
 /* mysql.c: MariaDB and MySQL as a driver, over libmariadb's calls that do not wait. Statements with parameters are prepared, and kept;
  * others go as text. Rows are read as they come, never stored first. A query is stopped by KILL QUERY from a second connection. */
 #include <arpa/inet.h>
+#include <mysqld_error.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@ typedef struct my_kept { /* a prepared statement */
     MYSQL_STMT *handle;
     char *text;
     uint64_t hash;
+    bool singly; /* the server takes no lists of values for it */
     struct my_kept *older, *newer; /* by use */
 } my_kept_t;
 
@@ -34,6 +36,9 @@ typedef struct my_state {
     bool streaming;   /* a result is open between two parts */
     bool discarding;  /* what comes of the result is for nothing */
     bool own;         /* BATCH: in a transaction of its own */
+    bool bulk_able;   /* the server takes several of its lists at once */
+    unsigned bulk_lists; /* under way */
+    my_bulk_t bulk;
     rr__db_job_t *job;
     rr__db_failure_t failure;
     const char *second; /* of a text of two statements */
@@ -518,6 +523,41 @@ static void batch_executed(my_link_t *link) {
     }
 }
 
+static void bulk_executed(my_link_t *link) {
+    my_state_t *state = owner(link);
+    rr__db_job_t *job = state->job;
+    MYSQL_STMT *handle = state->current->handle;
+    if (link->code != 0 && mysql_stmt_errno(handle) == ER_UNSUPPORTED_PS) {
+        state->current->singly = true; /* nothing was executed: the same lists again */
+    } else {
+        if (link->code != 0)
+            note_statement(state);
+        else if (state->bulk.failed)
+            refuse(state, RR_DB_DATA, "a batch takes a list of lists");
+        else
+            job->affected += (int64_t)mysql_stmt_affected_rows(handle);
+        job->parameters = state->bulk.behind;
+        job->list_count -= state->bulk_lists;
+    }
+    rr__my_bulk_end(handle);
+    link->step = state->failure.error == RR_DB_OK ? batch_next : batch_end;
+}
+
+/* As many lists as one message may have. False: the next one goes alone. */
+static bool execute_bulk(my_link_t *link) {
+    my_state_t *state = owner(link);
+    rr__db_job_t *job = state->job;
+    my_kept_t *kept = state->current;
+    unsigned n = job->placeholders;
+    if (!state->bulk_able || kept->singly || n == 0 || n != mysql_stmt_param_count(kept->handle) ||
+        mysql_stmt_field_count(kept->handle) > 0 || !make_room(&state->in, n, true))
+        return false;
+    state->bulk_lists = rr__my_bulk_begin(&state->bulk, kept->handle, job, state->in.binds, state->in.cells, state->in.datums);
+    if (state->bulk_lists > 0)
+        execute_statement(link, bulk_executed);
+    return state->bulk_lists > 0;
+}
+
 static void batch_next(my_link_t *link) {
     my_state_t *state = owner(link);
     rr__db_job_t *job = state->job;
@@ -526,6 +566,8 @@ static void batch_next(my_link_t *link) {
         link->step = batch_end;
         return;
     }
+    if (execute_bulk(link))
+        return;
     job->list_count--;
     int count = rr__db_next_list(job, &values);
     if (count >= 0 && bind_values(state, values, (uint32_t)count)) {
@@ -693,6 +735,7 @@ static void opened(my_link_t *link) {
         return;
     }
     link->idle = main_idle;
+    state->bulk_able = rr__my_bulk_able(link->mysql);
     rr__db_opened(state->connection, mysql_get_server_info(link->mysql), NULL);
 }
 

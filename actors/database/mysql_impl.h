@@ -85,4 +85,23 @@ void rr__my_put_bound(rr_datum_writer_t *out, MYSQL_STMT *statement, unsigned co
 /* The same from a text. data NULL = NULL. */
 void rr__my_put_text(rr_datum_writer_t *out, const MYSQL_FIELD *field, const char *data, size_t size, bool texts);
 
+/* ---- mysql_bulk.c ---- */
+
+typedef struct my_bulk {
+    rr__db_job_t job; /* a copy, whose reader moves */
+    rr_datum_reader_t behind; /* the job's parameters behind what goes at once */
+    my_cell_t *cells;         /* borrowed, as the datums: room for one list's */
+    rr_datum_t *datums;
+    bool failed; /* a list could not be read when the message was written */
+} my_bulk_t;
+
+/* Does the server take several lists in a message? Once it is connected. */
+bool rr__my_bulk_able(MYSQL *mysql);
+/* Makes the statement's next execution one of so many of the job's next lists; 0: the next one must go alone, nothing was
+ * changed. types, cells, datums: room for a list's values; they, bulk and the job's bytes are used until it is executed. */
+unsigned rr__my_bulk_begin(my_bulk_t *bulk, MYSQL_STMT *statement, const rr__db_job_t *job, MYSQL_BIND *types, my_cell_t *cells,
+                           rr_datum_t *datums);
+/* Behind that execution: later ones are of one list again. */
+void rr__my_bulk_end(MYSQL_STMT *statement);
+
 #endif

@@ -188,6 +188,78 @@ class Mysql(Sql, DatabaseCase):
             return [result.last_id, row[0] == 2**64 - 1, row[1] == datetime.timedelta(hours=-30), row[2], row[3]]
         """), [1, True, True, 1, '{"a": [1, null]}'])  # fmt: skip
 
+    async def test_batches(self) -> None:
+        """Many lists go in a message, and come to what they come to one by one."""
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER PRIMARY KEY, name VARCHAR(20), at DATETIME(6), size DOUBLE, bytes BLOB, span TIME(6), "
+                                "day DATE, big BIGINT UNSIGNED")  # fmt: skip
+        self.assertEqual(await scene.do("""
+            async def messages():
+                return int((await db.query("SHOW GLOBAL STATUS LIKE 'Com_stmt_execute'"))[0][1])
+            rows = [(n, None if n % 3 else f"n{n}", datetime.datetime(2026, 11, 30, 1, 2, 3, n), n / 8, bytes([n % 256]) * (n % 40),
+                     datetime.timedelta(seconds=n, microseconds=1), datetime.date(2026, 1, 1 + n % 28), 2**63 + n) for n in range(3000)]
+            before = await messages()
+            inserted = await db.batch("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            few = await messages() - before < 30
+            return [inserted, few, [tuple(row) for row in await db.query("SELECT * FROM t ORDER BY id")] == rows]
+        """), [3000, True, True])  # fmt: skip
+        for sql, lists, want in (
+            ("UPDATE t SET size = ? WHERE id >= ?", "[[-1, 2990], [-2, 2995]]", 15),
+            ("DELETE FROM t WHERE id = ?", "[[2990], [2991], [9999]]", 2),
+            ("INSERT INTO t (id) VALUES (?) ON DUPLICATE KEY UPDATE size = -3", "[[1], [5000], [2]]", 5),
+            ("INSERT IGNORE INTO t (id, name) VALUES (:id, :name)", "[{'id': n, 'name': None} for n in range(4998, 5005)]", 6),
+            ("INSERT INTO t (id, name) VALUES (?, ?)", "[[6000, 1], [6001, 'a'], [6002, None], [6003, 2.5], [6004, 3]]", 5),
+            ("INSERT INTO t (id, bytes) VALUES (?, ?)", "[[n, b'x' * 60000] for n in range(7000, 7020)]", 20),
+            ("SET @kept = ?", "[[1], [2], [3]]", 0),
+        ):
+            with self.subTest(sql=sql):
+                self.assertEqual(await scene.do(f"return await db.batch({sql!r}, {lists})"), want)
+        self.assertEqual(await scene.do("""
+            return [row[0] for row in await db.query("SELECT name FROM t WHERE id BETWEEN 6000 AND 6004 ORDER BY id")]
+        """), ["1", "a", None, "2.5", "3"])  # fmt: skip
+
+    async def test_a_kill_that_comes_late(self) -> None:
+        """KILL QUERY may reach the server when the query has just ended: the next one on the connection is not hit."""
+        scene = await self.scene_with(", pool: 1")
+        ended, hit, wrong = await scene.do("""
+            ended = hit = 0
+            wrong = []
+            for n in range(60):
+                try:
+                    await db.query("SELECT sleep(?)", [0.02 + n % 6 / 1000], timeout=0.02)
+                    ended += 1
+                except redrabbit.DatabaseTimeout:
+                    hit += 1
+                try:
+                    if await db.value("SELECT ?", [n]) != n:
+                        wrong.append(n)
+                except redrabbit.DatabaseError as error:
+                    wrong.append(str(error))
+            return [ended, hit, wrong]""")
+        self.assertEqual(wrong, [])
+        self.assertEqual(ended + hit, 60)
+        self.assertGreater(hit, 0)
+
+    async def test_a_batch_that_fails(self) -> None:
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER PRIMARY KEY, name VARCHAR(5)")
+        lists = "[[n % 2999, 'x'] for n in range(3000)]"
+        failed = await self.fails(scene, "IntegrityError", f"await db.batch('INSERT INTO t VALUES (?, ?)', {lists})")
+        self.assertFalse(failed.executed)
+        await self.fails(scene, "DataError", "await db.batch('INSERT INTO t VALUES (?, ?)', [[1, 'x'], [2, 'too long']])")
+        self.assertEqual(await scene.do("""
+            kept = [await db.value("SELECT count(*) FROM t")]
+            async with db.transaction() as tx:
+                kept.append(await tx.batch("INSERT INTO t VALUES (?, ?)", [[1, "a"], [2, "b"]]))
+                try:
+                    async with tx.savepoint():
+                        await tx.batch("INSERT INTO t VALUES (?, ?)", [[3, "c"], [4, "d"], [1, "a"]])
+                except redrabbit.IntegrityError:
+                    kept.append("again")
+                await tx.query("INSERT INTO t VALUES (?, ?)", [5, "e"])
+            return kept + [[row[0] for row in await db.query("SELECT id FROM t ORDER BY id")]]
+        """), [0, 2, "again", [1, 2, 5]])  # fmt: skip
+
 
 class Postgres(Sql, DatabaseCase):
     kind = "postgres"
