@@ -8,15 +8,15 @@
 #include "bench/options.h"
 
 typedef struct suite_options {
-    bool full, json, no_actors;
-    const char *server, *gate, *out;
+    bool full, json;
+    const char *part, *server, *gate, *out;
 } suite_options_t;
 
 #define SUITE_SPECS(o)                                                                                                 \
     {"full", OPTION_FLAG, &(o)->full, "every workload and mode, longer"},                                              \
+        {"part", OPTION_TEXT, &(o)->part, "only actors, gate, or the workload of that name"},                          \
         {"server", OPTION_TEXT, &(o)->server, "shell command of the gate's process; none: only actors"},               \
         {"gate", OPTION_TEXT, &(o)->gate, "its addresses: tcp://HOST:PORT,ws://HOST:PORT"},                            \
-        {"no-actors", OPTION_FLAG, &(o)->no_actors, "only the gate"},                                                  \
         {"json", OPTION_FLAG, &(o)->json, "print JSON"},                                                               \
         {"out", OPTION_TEXT, &(o)->out, "write JSON there, text to standard output"},
 
@@ -59,7 +59,13 @@ static const actors_step_t actors_steps[] = {
     {.workload = "closed", .threads = 8, .only_full = true},
 };
 
-static bench_result_t *run_actors(const suite_options_t *o, const actors_step_t *s) {
+static bool chosen(const suite_options_t *o, const char *family, const char *workload, bool only_full) {
+    if (only_full && !o->full)
+        return false;
+    return !o->part || strcmp(o->part, family) == 0 || strcmp(o->part, workload) == 0;
+}
+
+static bench_result_t *run_actor_step(const suite_options_t *o, const actors_step_t *s) {
     actors_params_t p;
     actors_params_init(&p);
     p.duration = o->full ? 1 : 0.5;
@@ -72,6 +78,12 @@ static bench_result_t *run_actors(const suite_options_t *o, const actors_step_t 
     p.outstanding = s->outstanding == UINT64_MAX ? 0 : s->outstanding ? s->outstanding : p.outstanding;
     p.generator = s->generator ? s->generator : p.generator;
     return actors_execute(actors_find(s->workload), &p, o->full ? 10 : 3, true);
+}
+
+static void run_actors(const suite_options_t *o, bench_results_t *results) {
+    for (unsigned i = 0; i < sizeof actors_steps / sizeof *actors_steps; i++)
+        if (chosen(o, "actors", actors_steps[i].workload, actors_steps[i].only_full))
+            bench_results_add(results, run_actor_step(o, &actors_steps[i]));
 }
 
 static const struct {
@@ -87,7 +99,7 @@ static const struct {
 static void run_gate(const suite_options_t *o, bench_results_t *results, const char *to) {
     for (unsigned i = 0; i < sizeof gate_steps / sizeof *gate_steps; i++) {
         gate_plan_t plan;
-        if (gate_steps[i].only_full && !o->full)
+        if (!chosen(o, "gate", gate_steps[i].workload, gate_steps[i].only_full))
             continue;
         gate_plan_init(&plan);
         plan.workload = gate_find(gate_steps[i].workload);
@@ -120,11 +132,11 @@ int command_suite(int argc, char **argv, int first) {
     bench_results_t results = {0};
     if (options_parse(specs, OPTIONS_COUNT(specs), argc, argv, first) > 0)
         bench_die("suite takes no workloads: use rr-bench actors or rr-bench gate");
-    for (unsigned i = 0; !o.no_actors && i < sizeof actors_steps / sizeof *actors_steps; i++)
-        if (o.full || !actors_steps[i].only_full)
-            bench_results_add(&results, run_actors(&o, &actors_steps[i]));
+    run_actors(&o, &results);
     if (o.gate)
         run_gates(&o, &results);
+    if (results.count == 0)
+        bench_die("suite: no such part '%s' (gate workloads need --gate)", o.part);
     bench_output_t output = {.json = o.json || o.out, .path = o.out};
     int status = bench_print(&results, &output);
     bench_results_free(&results);

@@ -239,6 +239,12 @@ class Tools(unittest.TestCase):
         )
         self.assertEqual([r["workload"] for r in found], ["mpsc1", "mpsc2", "futex", "eventfd"])
 
+    def test_a_part_of_the_suite(self) -> None:
+        found = results("suite", "--part", "ring")
+        self.assertEqual([r["workload"] for r in found], ["ring", "ring"])
+        for result in found:
+            self.assertGreater(result["summary"]["messages"]["share_of_floor"], 0)
+
     def test_report_and_compare_files(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             files = [str(pathlib.Path(folder, name)) for name in ("old.json", "new.json")]
@@ -291,6 +297,8 @@ class Tools(unittest.TestCase):
             ["actors", "ring", "--duration", "soon"],
             ["compare", "a"],
             ["report", "-o", "x"],
+            ["suite", "--part", "nothing"],
+            ["suite", "--part", "gate"],
             ["db", "select"],
             ["db", "insert", "--to", "redis://127.0.0.1:1/0"],
             ["db", "select", "--to", "http://x"],
