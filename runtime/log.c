@@ -66,7 +66,8 @@ struct rr__log {
     _Atomic(uint64_t) accepted, dropped;
     /* Lines that no sink could write. Written by the log thread, read by metrics; relaxed. */
     _Atomic(uint64_t) lost;
-    /* Requests to the log thread, which reads them after sem_wait; the semaphore orders them. */
+    /* Requests to the log thread, which reads them after sem_wait (the semaphore orders them) and `reopen` also after it took a
+     * line (who asked before it logged that line published both by the queue's release); relaxed. Two requests at once are one. */
     _Atomic(bool) reopen, stop;
     sem_t wake;
 
@@ -287,23 +288,28 @@ static void sink_flush(rr__log_t *log, sink_t *sink) {
     sink->size = 0;
 }
 
+/* The rest of a line whose beginning is lost is left out. Returns how many of the bytes that is. */
+static size_t skip_rest(rr__log_t *log, sink_t *sink, const char *bytes, size_t size) {
+    const char *end = memchr(bytes, '\n', size);
+    if (!end)
+        return size;
+    sink->skip = false;
+    count_lost(log, sink, 1);
+    return (size_t)(end + 1 - bytes);
+}
+
 static void sink_add(rr__log_t *log, sink_t *sink, const char *bytes, size_t size) {
     if (sink->fd < 0)
         return;
-    if (sink->skip) {
-        const char *end = memchr(bytes, '\n', size);
-        if (!end)
-            return;
-        sink->skip = false;
-        count_lost(log, sink, 1);
-        size -= (size_t)(end + 1 - bytes);
-        bytes = end + 1;
-    }
     while (size > 0) {
         size_t room = OUT_SIZE - sink->size;
         size_t part = size < room ? size : room;
-        memcpy(sink->out + sink->size, bytes, part);
-        sink->size += part;
+        if (sink->skip) { /* also if the flush below began it */
+            part = skip_rest(log, sink, bytes, size);
+        } else {
+            memcpy(sink->out + sink->size, bytes, part);
+            sink->size += part;
+        }
         bytes += part;
         size -= part;
         if (sink->size == OUT_SIZE)
@@ -438,9 +444,11 @@ static void publish_written(rr__log_t *log) {
     pthread_mutex_unlock(&log->lock);
 }
 
+/* Before every line: those that were logged behind a reopening go to the new file. */
 static void reopen_file(rr__log_t *log) {
-    if (!atomic_exchange_explicit(&log->reopen, false, memory_order_relaxed) || !log->file.path)
+    if (!atomic_load_explicit(&log->reopen, memory_order_relaxed) || !log->file.path)
         return;
+    atomic_store_explicit(&log->reopen, false, memory_order_relaxed);
     sink_flush(log, &log->file);
     int rc = sink_open(&log->file); /* on failure the old file goes on being used */
     if (rc == RR_OK)
@@ -455,6 +463,7 @@ static void reopen_file(rr__log_t *log) {
 static bool write_queued(rr__log_t *log, bool last) {
     reopen_file(log);
     for (line_t *line; (line = queue_pop(log));) {
+        reopen_file(log);
         write_line(log, line);
         atomic_fetch_sub_explicit(&log->bytes, sizeof *line + line->size, memory_order_relaxed);
         rr__free(line);

@@ -9,6 +9,7 @@ import _thread
 import io
 import linecache
 import os
+import re
 import sys
 import time
 import traceback
@@ -301,12 +302,17 @@ def _hint(error: BaseException) -> str:
     return ""
 
 
+# A URL's password, also in the seed's form mysql://host:port/user/password/database: a script's line in a traceback may
+# hold one.
+_SECRET = re.compile(r"""(://[^\s:/?#'"]*:)[^\s'"]*(?=@)|(mysql://[^\s/'"]+/[^\s/'"]+/)[^\s/'"]+(?=/)""")
+
+
 def _text_of(error: BaseException) -> str:
     at = error.__traceback__
     while at is not None and at.tb_frame.f_globals.get("__name__") == __name__:
         at = at.tb_next  # our own frames explain nothing
     lines = traceback.format_exception(type(error), error, at)
-    return "".join(lines).rstrip("\n") + _hint(error)
+    return _SECRET.sub(r"\1\2***", "".join(lines)).rstrip("\n") + _hint(error)
 
 
 def report(error: BaseException, where: str) -> None:

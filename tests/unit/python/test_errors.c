@@ -36,6 +36,28 @@ START_TEST(limited_tracebacks) {
 }
 END_TEST
 
+/* The lines of the script that a traceback shows may hold URLs. */
+START_TEST(no_passwords) {
+    fake_t fake;
+    fake_start(&fake,
+               "import ffext\n"
+               "@ffext.session_call(1)\n"
+               "def one(id, msg): 1 / 0, 'mysql://anna:se/c@ret@db:3306/game'\n"
+               "@ffext.session_call(2)\n"
+               "def two(id, msg): 1 / 0, 'mysql://db:3306/anna/secret/game', 'http://db:3306/a/b/c'\n",
+               NULL);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
+    ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_EHANDLER);
+    EXPECT(&fake, "'mysql://anna:***@db:3306/game'");
+    EXPECT(&fake, "'mysql://db:3306/anna/***/game', 'http://db:3306/a/b/c'");
+    ck_assert_uint_eq(times(&fake, "c@ret"), 0);
+    ck_assert_uint_eq(times(&fake, "secret"), 0);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
 START_TEST(bad_messages) {
     fake_t fake;
     rr_script_stats_t stats;
@@ -182,6 +204,7 @@ int main(void) {
     TCase *tcase = tcase_create("errors");
     tcase_add_checked_fixture(tcase, python_up, python_down);
     tcase_add_test(tcase, limited_tracebacks);
+    tcase_add_test(tcase, no_passwords);
     tcase_add_test(tcase, bad_messages);
     tcase_add_test(tcase, anything_raised);
     tcase_add_test(tcase, hints);
