@@ -6,6 +6,8 @@ The promise that is looked at everywhere: every query ends, and an error says wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import sqlite3
 import subprocess
 import unittest
@@ -40,9 +42,17 @@ async def unload():
 """
 
 
+@functools.cache
+def shared(kind: str) -> servers.Server:
+    """One for all cases that leave it as it was; each names its tables differently."""
+    stack = contextlib.ExitStack()
+    unittest.addModuleCleanup(stack.close)
+    return stack.enter_context(servers.serve(servers.KINDS[kind]))
+
+
 class Faults(DatabaseCase):
-    async def open(self, server: servers.Server, options: str = "", first: str = "") -> Scene:
-        scene = await self.begin_scene({"db@main": url(server) + options}, first)
+    async def open(self, server: servers.Server, options: str = "", first: str = "", **more: str) -> Scene:
+        scene = await self.begin_scene({"db@main": url(server) + options}, first, **more)
         kind = "redis" if server.kind == "redis" else "database"
         await scene.do(f"globals()['db'] = await redrabbit.{kind}('db@main')")
         return scene
@@ -71,7 +81,7 @@ class Absent(Faults):
     async def away_and_back(self, kind: type[servers.Server], ask: str) -> None:
         with servers.serve(kind, start=False) as server:
             server.data.parent.mkdir(exist_ok=True)
-            scene = await self.open(server, ", acquire_timeout: 1s")  # the scene starts all the same
+            scene = await self.open(server, ", acquire_timeout: 300ms")  # the scene starts all the same
             failed = await self.fails(scene, "DatabaseConnectionError", f"await {ask}")
             self.assertFalse(failed.executed, failed.text)
             server.start()
@@ -93,15 +103,15 @@ class Absent(Faults):
 @main_pass
 class Refused(Faults):
     async def refusals(self, kind: str, ask: str, unknown: str) -> None:
-        with servers.serve(servers.KINDS[kind]) as server:
-            wrong = url(server, password="wrong")
-            scene = await self.begin_scene({"db@wrong": wrong, "db@unknown": url(server, database=unknown)})
-            for name in ("db@wrong", "db@unknown"):
-                opening = "redis" if kind == "redis" else "database"
-                failed = await self.fails(scene, "DatabaseAuthError", f"db = await redrabbit.{opening}('{name}')\nawait {ask}")
-                self.assertFalse(failed.executed)
-                self.assertNotIn("wrong@", failed.text)
-            self.no_secret(run("graph", "graph.yaml", cwd=self.folder).out)
+        server = shared(kind)
+        wrong = url(server, password="wrong")
+        scene = await self.begin_scene({"db@wrong": wrong, "db@unknown": url(server, database=unknown)})
+        for name in ("db@wrong", "db@unknown"):
+            opening = "redis" if kind == "redis" else "database"
+            failed = await self.fails(scene, "DatabaseAuthError", f"db = await redrabbit.{opening}('{name}')\nawait {ask}")
+            self.assertFalse(failed.executed)
+            self.assertNotIn("wrong@", failed.text)
+        self.no_secret(run("graph", "graph.yaml", cwd=self.folder).out)
 
     async def test_mariadb(self) -> None:
         await self.refusals("mariadb", "db.query('SELECT 1')", "nowhere")
@@ -162,7 +172,7 @@ class Paused(Faults):
     """The server stands still: nobody can be told to stop anything, and time-outs hold all the same."""
 
     async def paused(self, server: servers.Server, ask: str) -> None:
-        scene = await self.open(server, ", pool: 2")
+        scene = await self.open(server, ", pool: 2, acquire_timeout: 1s")
         await scene.do(f"for _ in range(4):\n    await {ask}")
         with server.paused():
             ended = await scene.do(f"""
@@ -180,16 +190,13 @@ class Paused(Faults):
         await self.until(scene, ask)
 
     async def test_mariadb(self) -> None:
-        with servers.mariadb() as server:
-            await self.paused(server, "db.query('SELECT 1', timeout=0.5)")
+        await self.paused(shared("mariadb"), "db.query('SELECT 1', timeout=0.5)")
 
     async def test_postgres(self) -> None:
-        with servers.postgres() as server:
-            await self.paused(server, "db.query('SELECT 1', timeout=0.5)")
+        await self.paused(shared("postgres"), "db.query('SELECT 1', timeout=0.5)")
 
     async def test_redis(self) -> None:
-        with servers.redis() as server:
-            await self.paused(server, "db.within(0.5).get('x')")
+        await self.paused(shared("redis"), "db.within(0.5).get('x')")
 
 
 @main_pass
@@ -212,12 +219,10 @@ class Crowded(Faults):
         """), key=str), ["DeadlockError", True, "ok"])  # fmt: skip
 
     async def test_deadlock_mariadb(self) -> None:
-        with servers.mariadb() as server:
-            await self.deadlock(server)
+        await self.deadlock(shared("mariadb"))
 
     async def test_deadlock_postgres(self) -> None:
-        with servers.postgres() as server:
-            await self.deadlock(server)
+        await self.deadlock(shared("postgres"))
 
     async def few(self, server: servers.Server, slow: str) -> None:
         """The server takes fewer connections than the pool would like: everybody is served by those there are."""
@@ -235,20 +240,19 @@ class Crowded(Faults):
             await self.few(server, "SELECT pg_sleep(0.005)")
 
     async def test_ten_thousand_queued(self) -> None:
-        with servers.postgres() as server:
-            scene = await self.open(server, ", pool: 4")
-            self.assertEqual(await scene.do("""
-                waits = [db.value("SELECT ?::int", [n], timeout=60) for n in range(10000)]
-                good = [await wait for wait in waits] == list(range(10000))
-                many = [ends(db.value("SELECT 1")) for n in range(10)]
-                over = [db.value("SELECT 1", timeout=60) for n in range(20000)]
-                kinds = {}
-                for wait in over:
-                    kind = tuple(await ends(wait))
-                    kinds[kind] = kinds.get(kind, 0) + 1
-                for each in many:
-                    await each
-                return [good, sorted(kinds), sum(kinds.values())]""", 60), [True, [["DatabaseBusy", False], ["ok", 1]], 20000])  # fmt: skip
+        scene = await self.open(shared("postgres"), ", pool: 4")
+        self.assertEqual(await scene.do("""
+            waits = [db.value("SELECT ?::int", [n], timeout=60) for n in range(10000)]
+            good = [await wait for wait in waits] == list(range(10000))
+            many = [ends(db.value("SELECT 1")) for n in range(10)]
+            over = [db.value("SELECT 1", timeout=60) for n in range(20000)]
+            kinds = {}
+            for wait in over:
+                kind = tuple(await ends(wait))
+                kinds[kind] = kinds.get(kind, 0) + 1
+            for each in many:
+                await each
+            return [good, sorted(kinds), sum(kinds.values())]""", 60), [True, [["DatabaseBusy", False], ["ok", 1]], 20000])  # fmt: skip
 
 
 @main_pass
@@ -280,21 +284,19 @@ class Big(Faults):
             [True, 16 * MIB])  # fmt: skip
 
     async def test_mariadb(self) -> None:
-        with servers.mariadb() as server:
-            scene = await self.open(server)
-            await self.stream(scene, "SELECT repeat('x', 100000) FROM seq_1_to_1000")
-            await self.blob(scene, "LONGBLOB")
-            await self.fails(scene, "ResultTooBig", "await db.query(\"SELECT repeat('x', 100000) FROM seq_1_to_1000\")")
+        scene = await self.open(shared("mariadb"))
+        await self.stream(scene, "SELECT repeat('x', 100000) FROM seq_1_to_1000")
+        await self.blob(scene, "LONGBLOB")
+        await self.fails(scene, "ResultTooBig", "await db.query(\"SELECT repeat('x', 100000) FROM seq_1_to_1000\")")
 
     async def test_postgres(self) -> None:
-        with servers.postgres() as server:
-            scene = await self.open(server)
-            await self.stream(scene, "SELECT repeat('x', 100000) FROM generate_series(1, 1000)")
-            await self.blob(scene, "BYTEA")
-            await self.fails(scene, "ResultTooBig", "await db.query(\"SELECT repeat('x', 100000) FROM generate_series(1, 1000)\")")
-            await self.fails(scene, "DataError", "await db.query(\"SELECT convert_from('\\\\xff', 'UTF8')\")")
-            await self.fails(scene, "DataError", "await db.query('SELECT ?', ['a\\0b'])")
-            self.assertEqual(await scene.do("return await db.value('SELECT 1')"), 1)
+        scene = await self.open(shared("postgres"))
+        await self.stream(scene, "SELECT repeat('x', 100000) FROM generate_series(1, 1000)")
+        await self.blob(scene, "BYTEA")
+        await self.fails(scene, "ResultTooBig", "await db.query(\"SELECT repeat('x', 100000) FROM generate_series(1, 1000)\")")
+        await self.fails(scene, "DataError", "await db.query(\"SELECT convert_from('\\\\xff', 'UTF8')\")")
+        await self.fails(scene, "DataError", "await db.query('SELECT ?', ['a\\0b'])")
+        self.assertEqual(await scene.do("return await db.value('SELECT 1')"), 1)
 
     async def test_sqlite(self) -> None:
         scene = await self.begin_scene({"db@main": 'url: "sqlite://./big.db"'})
@@ -346,28 +348,27 @@ class Ends(Faults):
     """Scenes that end, or are loaded anew, with queries in flight."""
 
     async def test_transaction_of_a_scene_that_stops(self) -> None:
-        with servers.postgres() as server:
-            scene = await self.open(server)
-            await scene.do("await db.query('CREATE TABLE e (n INT)')")
-            hanging = scene.start("""
-                async with db.transaction() as tx:
-                    await tx.query("INSERT INTO e VALUES (1)")
-                    kept["begun"] = True
-                    await redrabbit.sleep(3600)""")
-            await scene.do("while 'begun' not in kept:\n    await redrabbit.sleep(0.01)\nawait db.query('INSERT INTO e VALUES (2)')")
-            hanging.add_done_callback(lambda future: future.exception())
-            self.assertIn(self.server.stop(30), (0, 3))
-            self.server.process.stdout.close() if self.server.process.stdout else None
-            done = subprocess.run([servers.find("psql"), "-tA", "-c", "SELECT n FROM e", server.url], capture_output=True, text=True, timeout=20)
-            self.assertEqual(done.stdout.split(), ["2"], done.stderr)
+        server = shared("postgres")
+        scene = await self.open(server, top="drain: 1s")  # the handler below would not end within 10 s either
+        await scene.do("await db.query('CREATE TABLE e (n INT)')")
+        hanging = scene.start("""
+            async with db.transaction() as tx:
+                await tx.query("INSERT INTO e VALUES (1)")
+                kept["begun"] = True
+                await redrabbit.sleep(3600)""")
+        await scene.do("while 'begun' not in kept:\n    await redrabbit.sleep(0.01)\nawait db.query('INSERT INTO e VALUES (2)')")
+        hanging.add_done_callback(lambda future: future.exception())
+        self.assertIn(self.server.stop(30), (0, 3))
+        self.server.process.stdout.close() if self.server.process.stdout else None
+        done = subprocess.run([servers.find("psql"), "-tA", "-c", "SELECT n FROM e", server.url], capture_output=True, text=True, timeout=20)
+        self.assertEqual(done.stdout.split(), ["2"], done.stderr)
 
     async def test_reload(self) -> None:
-        with servers.postgres() as server:
-            scene = await self.open(server)
-            slow = scene.start("return await db.value('SELECT 5 FROM pg_sleep(1)')")
-            await scene.do("assert ffext.reload('scene') == ''\nglobals()['db'] = await redrabbit.database('db@main')")
-            self.assertEqual(await scene.do("return await db.value('SELECT 6')"), 6)
-            self.assertEqual(await slow, 5)
+        scene = await self.open(shared("postgres"))
+        slow = scene.start("return await db.value('SELECT 5 FROM pg_sleep(1)')")
+        await scene.do("assert ffext.reload('scene') == ''\nglobals()['db'] = await redrabbit.database('db@main')")
+        self.assertEqual(await scene.do("return await db.value('SELECT 6')"), 6)
+        self.assertEqual(await slow, 5)
 
 
 if __name__ == "__main__":
