@@ -59,12 +59,16 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
         time.sleep(STEP)
 
 
-def alive(pid: int) -> bool:
-    """Runs, and is no zombie that nobody has waited for yet."""
+def state(pid: int) -> str:
+    """As the kernel's letter: T = stopped, Z = ended, and nobody has waited for it yet (also: no such process)."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
+        return pathlib.Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return "Z"
+
+
+def alive(pid: int) -> bool:
+    return state(pid) != "Z"
 
 
 def children(pid: int) -> list[int]:
@@ -176,7 +180,7 @@ class Server:
     def kill(self) -> None:
         """kill -9, it and what it forked; returns when they are gone."""
         assert self.process
-        family = children(self.pid)
+        family = self._halt()
         self.process.kill()
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
@@ -184,15 +188,22 @@ class Server:
         self.process.wait()
         self._gone(family)
 
+    def _halt(self) -> list[int]:
+        """SIGSTOP; what it has forked. Running it could fork one more for a new client, which nobody would stop then."""
+        self.process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: self.process.poll() is not None or state(self.pid) in "TZ", f"{self.kind} stands still", 20)
+        return children(self.pid)
+
     def _gone(self, family: list[int]) -> None:
         wait_for(lambda: not any(alive(pid) for pid in family), f"{self.kind}'s processes go", 20)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """It and what it forked stand still; connections stay open, nothing is answered."""
-        family = [self.pid, *children(self.pid)]
-        for pid in family:
-            os.kill(pid, signal.SIGSTOP)
+        family = [self.pid, *self._halt()]
+        for pid in family[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
