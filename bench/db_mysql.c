@@ -112,6 +112,19 @@ static int waited(short events) {
     return (events & (POLLIN | POLLERR | POLLHUP) ? MYSQL_WAIT_READ : 0) | (events & POLLOUT ? MYSQL_WAIT_WRITE : 0);
 }
 
+/* Counts the answer and asks anew, as often as the answer is there at once: then nothing is left that poll would tell. False:
+ * the run is over. */
+static bool ask_on(link_t *link, struct pollfd *poll, uint64_t *random, db_clock_t *clock, const db_params_t *p, bench_run_t *out) {
+    while (link->step == LINK_IDLE) {
+        if (!db_clock_count(clock, link->asked, 1) || out->failure[0]) {
+            poll->fd = -1;
+            return false;
+        }
+        poll->events = ask(link, db_next(random, p->rows), out);
+    }
+    return true;
+}
+
 void db_mysql_select(const db_url_t *url, const db_params_t *p, db_clock_t *clock, bench_run_t *out) {
     link_t *links = bench_alloc(p->connections * sizeof *links);
     struct pollfd *polls = bench_alloc(p->connections * sizeof *polls);
@@ -122,21 +135,18 @@ void db_mysql_select(const db_url_t *url, const db_params_t *p, db_clock_t *cloc
     }
     histogram_free(clock->latency);
     db_clock_start(clock, p);
-    for (uint64_t i = 0; i < p->connections; i++)
+    for (uint64_t i = 0; i < p->connections; i++) {
         polls[i].events = ask(&links[i], db_next(&random, p->rows), out);
+        if (!ask_on(&links[i], &polls[i], &random, clock, p, out))
+            busy--;
+    }
     while (busy && poll(polls, p->connections, 10000) > 0)
         for (uint64_t i = 0; i < p->connections; i++) {
             if (!polls[i].revents)
                 continue;
             polls[i].events = go_on(&links[i], waited(polls[i].revents), false, out);
-            while (links[i].step == LINK_IDLE && polls[i].fd >= 0) {
-                if (db_clock_count(clock, links[i].asked, 1) && !out->failure[0]) {
-                    polls[i].events = ask(&links[i], db_next(&random, p->rows), out);
-                } else {
-                    polls[i].fd = -1;
-                    busy--;
-                }
-            }
+            if (!ask_on(&links[i], &polls[i], &random, clock, p, out))
+                busy--;
         }
     if (busy)
         bench_fail(out, "%llu queries were not answered", (unsigned long long)busy);
