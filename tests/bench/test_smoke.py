@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
@@ -59,12 +60,13 @@ class FloorServer:
         self.process = subprocess.Popen([BENCH, "server", kind, f"tcp://127.0.0.1:{self.port}"])
 
     def __enter__(self) -> FloorServer:
-        for _ in range(1000):
+        end = time.monotonic() + 20
+        while time.monotonic() < end and self.process.poll() is None:
             with socket.socket() as s:
                 if s.connect_ex(("127.0.0.1", self.port)) == 0:
                     return self
-            if self.process.poll() is not None:
-                break
+            time.sleep(0.01)
+        self.__exit__()
         raise AssertionError("the floor server does not listen")
 
     def __exit__(self, *_: object) -> None:

@@ -61,22 +61,32 @@ static inline int find_line(const char *line, size_t from) {
     return -1;
 }
 
-/* Waits for a line and returns its index. */
-static inline int await_line(const char *line) {
+/* Waits for one of two lines: 0 or 1, which one. */
+static inline int await_either(const char *line, const char *other) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += PATIENCE_MS / 1000;
     pthread_mutex_lock(&happened.lock);
-    int at, rc = 0;
-    while ((at = find_line(line, 0)) < 0 && rc == 0)
+    bool first = false, second = false;
+    int rc = 0;
+    while (!(first = find_line(line, 0) >= 0) && !(second = find_line(other, 0) >= 0) && rc == 0)
         rc = pthread_cond_timedwait(&happened.changed, &happened.lock, &until);
-    if (at < 0) {
+    if (!first && !second) {
         fprintf(stderr, "never happened: %s; what did:\n", line);
         for (size_t i = 0; i < happened.count && i < 100; i++)
             fprintf(stderr, "  %s\n", happened.lines[i]);
     }
     pthread_mutex_unlock(&happened.lock);
-    ck_assert_msg(at >= 0, "never happened: %s", line);
+    ck_assert_msg(first || second, "never happened: %s", line);
+    return first ? 0 : 1;
+}
+
+/* Waits for a line and returns its index. */
+static inline int await_line(const char *line) {
+    await_either(line, line);
+    pthread_mutex_lock(&happened.lock);
+    int at = find_line(line, 0);
+    pthread_mutex_unlock(&happened.lock);
     return at;
 }
 

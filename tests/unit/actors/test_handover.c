@@ -125,14 +125,15 @@ START_TEST(an_end_in_time) {
     await_line("scene@0 message bob 1 wait");
     tell(c, 1, "handover:scene@1");
     await_line("scene@1 enter slow-alice from 'scene@0' extra 'count:0'"); /* and does not end there */
-    await_line("scene@0 answer 57 ok [0, 3]");
+    /* A running handler is waited for until three quarters of the time; as a rule the next look comes when all of it is over. */
+    bool forced = await_either("scene@0 answer 57 ok [0, 3]", "scene@0 answer 57 ok [1, 2]") == 1;
     tell(c, 1, "go:bob");
     expect_silence(c);
     expect_silence(b);
     client_t *d = log_in("dora"); /* it lets sessions in again */
     expect_silence(d);
     expect_silence(a);
-    ck_assert(!was_noted("scene@0 hand over bob"));
+    ck_assert_int_eq(was_noted("scene@0 hand over bob"), forced);
     hang_up(a);
     hang_up(b);
     hang_up(c);

@@ -32,7 +32,7 @@ START_TEST(connections) {
     start();
     client_t *a = log_in("alice"), *b = log_in("bob"), *c = dial();
     expect_closed(c);
-    ck_assert_double_eq(metric("rr_gate_limit_hits_total{gate=\"gate@0\",limit=\"connections\"}"), 1);
+    await_metric("rr_gate_limit_hits_total{gate=\"gate@0\",limit=\"connections\"}", 1);
     hang_up(a);
     await_line("scene@0 offline alice peer");
     expect(b, 99, "scene@0 offline alice");
