@@ -305,7 +305,7 @@ actors:
 
     async def test_an_orderly_restart_without_anywhere_to_go(self) -> None:
         """scene_lost: wait, and no target, or one that is away: as after a crash, but nothing is lost."""
-        self.graph(drain="4s", to="scene@0", gate=", scene_lost: wait, scene_wait: 1m")
+        self.graph(drain=f"{4 * SLOW:.0f}s", to="scene@0", gate=", scene_lost: wait, scene_wait: 1m")
         self.launch("front", "one", "two")
         players = [Player(await self.client(self.gate, f"bot{n}", "ws" if n % 10 == 0 else "tcp"), n) for n in range(40)]
         for player in players[1::2]:
