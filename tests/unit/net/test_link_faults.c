@@ -39,7 +39,7 @@ START_TEST(hundreds_of_cuts_lose_and_repeat_nothing) {
     atomic_store(&p.faults->cut_every_bytes, 60000);
     sources_start(&p.a, there, 4, sink_spawn(&p.b, &sinks[0], 1 << 20), 15000);
     sources_start(&p.b, back, 4, sink_spawn(&p.a, &sinks[1], 1 << 20), 15000);
-    EVENTUALLY(50000, atomic_load(&sinks[0].received) >= 60000 && atomic_load(&sinks[1].received) >= 60000);
+    EVENTUALLY(150000, atomic_load(&sinks[0].received) >= 60000 && atomic_load(&sinks[1].received) >= 60000);
     ck_assert_uint_eq(atomic_load(&sinks[0].received), 60000);
     ck_assert_uint_eq(atomic_load(&sinks[1].received), 60000);
     ck_assert_uint_eq(atomic_load(&sinks[0].wrong) + atomic_load(&sinks[1].wrong), 0);
