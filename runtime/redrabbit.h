@@ -298,8 +298,8 @@ RR_MUST_CHECK int rr_system_start(rr_system_t *system);
 RR_MUST_CHECK int rr_system_drain(rr_system_t *system, unsigned deadline_ms);
 
 /* Stops and joins all threads; actors still alive are then finished on the calling thread (finish and turn_end run, with
- * RR_CANCELLED). False: a thread that did not come back (stuck in foreign code) was left behind; then do not destroy, leave
- * by _exit. */
+ * RR_CANCELLED). False: a thread that did not come back (stuck in foreign code) was left behind, also when asked again later;
+ * then nothing is finished or freed, rr_system_destroy included: leave by _exit. */
 bool rr_system_stop(rr_system_t *system);
 /* Waits until all lines that the calling thread has logged are written. For a main that leaves by _exit. Not on a worker. */
 void rr_system_flush_log(rr_system_t *system);

@@ -331,14 +331,17 @@ bool rr_system_stop(rr_system_t *system) {
     bool again = system->stopped || !system->started;
     system->stopped = true;
     atomic_store_explicit(&system->draining, true, memory_order_relaxed);
+    bool clean = !system->left_behind;
     pthread_mutex_unlock(&system->lock);
-    bool clean = true;
     if (!again) {
         rr__overseer_stop(system);
         for (rr_executor_t *executor = system->executors; executor; executor = executor->next)
             clean = (!executor->ops->stop || executor->ops->stop(executor)) && clean;
         if (system->replay)
             rr__replay_stop(system);
+        pthread_mutex_lock(&system->lock);
+        system->left_behind = !clean;
+        pthread_mutex_unlock(&system->lock);
     }
     if (clean && system->has_directory)
         finish_rest(system);

@@ -84,6 +84,7 @@ struct rr_system {
     rr_worker_t *retired;                  /* detached; their wheels may still hold timers; under lock */
     rr_counter_t retired_turns, retired_messages;
     bool started, stopped, has_directory;
+    bool left_behind; /* a thread did not come back when it was stopped, and may still be anywhere in here; under lock */
 
     _Atomic(uint64_t) serial;       /* spawns so far; relaxed: only order matters */
     _Atomic(uint64_t) actors;       /* living; relaxed count, waiters re-check under lock */

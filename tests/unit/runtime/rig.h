@@ -98,7 +98,7 @@ static inline rr_system_t *rig_start(unsigned threads) {
 
 /* Stops, destroys, and looks whether everything was freed. */
 static inline void rig_end(rr_system_t *system) {
-    rr_system_stop(system);
+    ck_assert_msg(rr_system_stop(system), "a thread did not come back");
     rr_system_destroy(system);
 #ifndef NDEBUG
     ck_assert_int_eq(rr__alloc_live() - rig_live, 0);

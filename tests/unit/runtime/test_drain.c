@@ -161,6 +161,33 @@ START_TEST(stop_finishes_the_living) {
 }
 END_TEST
 
+static latch_t release = LATCH_INIT;
+static void hang(rr_actor_t *self, void *state, rr_message_t *msg) {
+    latch_add(&inside, 1);
+    latch_hold(&release, 1);
+    MUST(rr_register(self, "back") == RR_OK); /* its system must still be there */
+    latch_add(&got, 1);
+}
+static const rr_behavior_t hanging = {
+    .name = "hanging", .state_size = sizeof(int), .start = remember, .receive = hang, .finish = finish};
+
+/* Who asks again is told the same, and nothing is freed under the thread that did not come back. */
+START_TEST(a_thread_that_does_not_come_back) {
+    static rr_system_t *volatile system; /* stays: found by who looks for lost memory */
+    system = rig_start(2);
+    rig_send(system, rig_spawn_behavior(system, &hanging), 0);
+    latch_wait(&inside, 1);
+    ck_assert(!rr_system_stop(system));
+    ck_assert(!rr_system_stop(system));
+    rr_system_destroy(system);
+    ck_assert_uint_eq(latch_count(&finished), 0);
+    latch_add(&release, 1);
+    latch_wait(&got, 1);
+    ck_assert(!rr_system_stop(system));
+    ck_assert_uint_eq(rr_system_actor_count(system), 1);
+}
+END_TEST
+
 static void drain_spawns(rr_actor_t *self, void *state) {
     rr_addr_t child; /* an actor may still need a helper to finish */
     int rc = rr_spawn(self, &(rr_spawn_t){.behavior = &plain}, &child);
@@ -183,4 +210,4 @@ START_TEST(spawning_while_draining) {
 END_TEST
 
 CHECK_MAIN("drain", mailboxes_are_emptied, the_newest_end_first, drain_callbacks_take_their_time, deadline_cuts_short,
-           drain_of_nothing, stop_finishes_the_living, spawning_while_draining)
+           drain_of_nothing, stop_finishes_the_living, a_thread_that_does_not_come_back, spawning_while_draining)
