@@ -8,6 +8,7 @@
 /* Watches the scenes' end for the thread that waits. */
 typedef struct watcher_arg {
     rr__latch_t *latch;
+    unsigned deadline_ms;
     size_t count;
     rr_addr_t scenes[];
 } watcher_arg_t;
@@ -27,8 +28,10 @@ static int watcher_start(rr_actor_t *self, void *state, const void *arg) {
             watcher->left++;
         else
             rr__latch_down(watcher->latch);
-        rr_buffer_t *nothing = rr_buffer_new(1);
-        int rc = nothing ? rr_send_unsheddable(self, given->scenes[i], RR_TYPE_STOP, nothing, 1) : RR_ENOMEM;
+        rr_buffer_t *time = rr_buffer_new(4);
+        if (time)
+            rr_put32(rr_buffer_data(time), given->deadline_ms);
+        int rc = time ? rr_send_unsheddable(self, given->scenes[i], RR_TYPE_STOP, time, 1) : RR_ENOMEM;
         if (rc != RR_OK && rc != RR_NOROUTE) /* gone is fine: its DOWN comes */
             rr_kill(rr_system_of(self), given->scenes[i], rc);
     }
@@ -70,7 +73,7 @@ int rr_actors_stop(rr_system_t *system, const rr_addr_t *scenes, size_t count, u
     rr_addr_t watcher;
     int rc = RR_ENOMEM;
     if (arg) {
-        *arg = (watcher_arg_t){latch, count};
+        *arg = (watcher_arg_t){.latch = latch, .deadline_ms = deadline_ms, .count = count};
         memcpy(arg->scenes, scenes, count * sizeof(*scenes));
         rr_spawn_t spec = {.behavior = &watcher_behavior, .arg = arg, .arg_size = size};
         rc = rr_system_spawn(system, &spec, &watcher);

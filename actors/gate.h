@@ -118,7 +118,8 @@ RR_MUST_CHECK int rr_gate_close(rr_gate_t *gate, unsigned deadline_ms);
 /* After rr_system_stop, before the system is destroyed. */
 void rr_gate_destroy(rr_gate_t *gate);
 
-/* Tells actors that know RR_TYPE_STOP (scenes, databases) to end, and waits for it; what has not ended in time is killed. RR_OK or
+/* Tells actors that know RR_TYPE_STOP (scenes, databases) to end, and waits for it; what has not ended in time is killed. Scenes
+ * cancel handlers that run on early enough for offline handlers and clean-up (after 3/8 of the time, if not before). RR_OK or
  * RR_TIMEOUT, RR_ENOMEM. Not on a worker or loop thread. */
 RR_MUST_CHECK int rr_actors_stop(rr_system_t *system, const rr_addr_t *actors, size_t count, unsigned deadline_ms);
 

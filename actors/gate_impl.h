@@ -117,13 +117,16 @@ struct rr__slot {
     uint8_t flags;
 };
 _Static_assert(sizeof(struct rr__slot) <= 160, "an idle client's part at the gate");
+#define RR__EARLY_SHIFT 5
 enum {
     RR__SLOT_STAYED = 1,    /* the move with the number `hop` is over */
     RR__SLOT_MOVE_EARLY = 2, /* the target moves it on already, before its old scene has said MOVED */
     RR__SLOT_WAITS = 4,      /* for a login scene: one of shard->waiting */
     RR__SLOT_AGAIN = 8,      /* LOGGING_IN: not for the first time, the client knows nothing of it */
     RR__SLOT_NO_EXTRA = 16,  /* its enter's extra was too large to keep */
+    RR__SLOT_EARLY_CMD = 3 << RR__EARLY_SHIFT, /* the cmd of that early MOVE (RR_MOVE_*), as long as it waits */
 };
+_Static_assert((RR_MOVE_BACK | RR_MOVE_EXTRA) << RR__EARLY_SHIFT == RR__SLOT_EARLY_CMD, "an early MOVE keeps its whole cmd");
 
 #define RR__CHUNK_SLOTS 256u /* 40 KiB: a size class of jemalloc */
 #define RR__WHEEL       256u
@@ -244,6 +247,7 @@ bool rr__hold_make(rr__slot_t *slot); /* there is one now; false: out of memory 
 void rr__hold_release(rr__slot_t *slot); /* all of it to its scene, in order */
 void rr__each_slot(rr__shard_t *shard, void (*fn)(rr__slot_t *slot, void *context), void *context);
 void rr__slot_unpause(rr__slot_t *slot);
+void rr__slot_early(rr__slot_t *slot, bool early, uint16_t cmd); /* remembers a MOVE that came early, or forgets it */
 void rr__slot_watch(rr__slot_t *slot); /* its limits changed: looks at them anew */
 void rr__ref_resume(rr__shard_t *shard, rr__scene_ref_t *ref);
 

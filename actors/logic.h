@@ -59,7 +59,8 @@ typedef struct rr_scene_logic {
      * says it (its memory is borrowed until the next call). PENDING: rr_scene_hand_to follows. RR_ENOENT: as not asked. An
      * error: the session stays. leave follows when it has moved. A node that ends gives it back to its gate (scene_lost) if there
      * is nowhere to go, also after an error: leave follows with the scene's own name (wait), or offline (relogin). A scene that is
-     * "" means that it stays in any case. */
+     * "" means that it stays until the scene is stopped; then, if the hand-over was for that, it is closed (drain), whatever its
+     * gate does with those whose scene is gone. */
     int (*hand_over)(void *state, rr_session_t *session, uint64_t token, rr_hand_to_t *to);
     int (*leave)(void *state, rr_session_t *session, const char *to_scene, uint64_t token);
     /* Answered by rr_scene_reply(scene, request, …), now or later. NULL: "no service". */

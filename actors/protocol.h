@@ -81,7 +81,7 @@ enum {
     RR_TYPE_RELOAD,         /* call, anyone -> scene: module name ("" = its script); answered with rr_reload_reply */
     RR_TYPE_FORGET,         /* send, scene -> scene: rr_forget_t: the ENTER was given up: do not keep the session */
     RR_TYPE_HAND_OVER,      /* call, anyone -> scene: rr_hand_over_t | target; answered with rr_handed_over_t at its end */
-    RR_TYPE_STOP,           /* send: offline everyone, clean up, end */
+    RR_TYPE_STOP,           /* send: offline everyone, clean up, end; u32 ms after which the sender gives up, if it says so */
     RR_TYPE_RUN,            /* a scene to itself: coroutines or a backlog are waiting */
     RR_TYPE_LOGIN_SCENE,    /* call, gate -> its shards: u64 address of the login scene, 0 = gone */
     RR_TYPE_FLUSH,          /* a shard to itself */

@@ -333,6 +333,12 @@ static void on_reload(rr_scene_t *scene, rr_message_t *msg) {
     rr_reply_buffer(scene->self, msg, buffer);
 }
 
+static void on_stop(rr_scene_t *scene, const rr_message_t *msg) {
+    if (rr_message_size(msg) == 4 && !scene->stop_until_ns)
+        scene->stop_until_ns = rr_now_ns(scene->self) + rr_get32(rr_message_data(msg)) * 1000000ull;
+    rr__scene_stop(scene);
+}
+
 /* Handles a message that came in order; true if it is finished with (false: a batch to be read on). Calls are taken. */
 static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
     if (rr_message_kind(msg) == RR_CALL && !taken)
@@ -370,7 +376,7 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
         rr__on_hand_over(scene, msg);
         break;
     case RR_TYPE_STOP:
-        rr__scene_stop(scene);
+        on_stop(scene, msg);
         break;
     case RR_TYPE_QUERY_EVENT:
         rr__on_query_event(scene, msg);
@@ -560,6 +566,7 @@ static const scene_metric_t scene_metrics[] = {
     COUNTER(resumed, "Sessions taken over from a former owner of the scene's name that is gone."),
     COUNTER(handed_over, "Sessions handed over to other scenes because this one was drained."),
     COUNTER(given_back, "Sessions given back to their gates, which keep them, because this scene's node ended and nobody took them."),
+    COUNTER(hand_over_cut, "Sessions of both whose handlers still ran when their time was up: those messages are not handled again."),
     COUNTER(hand_over_failures, "Attempts of that which failed; most are made again."),
     COUNTER(moves_out, "Sessions moved to another scene."),
     COUNTER(moves_in, "Sessions that arrived from another scene."),
@@ -665,6 +672,7 @@ static int scene_start(rr_actor_t *self, void *state, const void *arg) {
     scene->system = rr_system_of(self);
     scene->options = options;
     scene->logic = options->logic;
+    scene->offline_wait_ms = options->offline_wait_ms;
     scene->backlog_last = &scene->backlog;
     scene->todo_last = &scene->todo;
     scene->state = calloc(1, options->logic->state_size ? options->logic->state_size : 1);
@@ -714,14 +722,25 @@ void rr__scene_idle(rr_scene_t *scene) {
         clean_up(scene);
 }
 
+/* Handlers that run, then the offline handlers: both must have their end, and the clean-up must run, before the time is over. */
+static void shorten_waits(rr_scene_t *scene) {
+    uint64_t now = rr_now_ns(scene->self);
+    if (!scene->stop_until_ns)
+        return;
+    uint64_t left_ms = scene->stop_until_ns > now ? (scene->stop_until_ns - now) / 1000000 : 0;
+    if (left_ms * 3 / 8 < scene->offline_wait_ms)
+        scene->offline_wait_ms = (unsigned)(left_ms * 3 / 8);
+}
+
 void rr__scene_stop(rr_scene_t *scene) {
     if (scene->stopping || rr__hand_over_delays(scene))
         return;
     unsigned wait_ms = 2 * scene->options->offline_wait_ms + STOP_GRACE_MS;
     rr__hand_over_stop(scene);
     scene->stopping = true;
+    shorten_waits(scene);
     scene->stop_deadline_ns = rr_now_ns(scene->self) + wait_ms * 1000000ull;
-    scene->serve_deadline_ns = rr_now_ns(scene->self) + scene->options->offline_wait_ms * 1000000ull;
+    scene->serve_deadline_ns = rr_now_ns(scene->self) + scene->offline_wait_ms * 1000000ull;
     if (rr_timer_start(scene->self, STOP_CHECK_MS, STOP_CHECK_MS, TAG_STOP, NULL) != RR_OK)
         rr_log(scene->system, RR_WARN, "SCENE", "%s: out of memory: the stop has no deadline of its own",
                scene->options->name);

@@ -54,8 +54,11 @@ void rr_scene_spec(const rr_scene_options_t *options, rr_spawn_t *out);
  * each session goes says the logic (on_drain), else `to` (NULL = the scenes' drain_to). A scene that is not there, or is being
  * drained itself, is tried again until the time is over. elsewhere: this node ends, so they go to scenes of other nodes only,
  * and the sessions of this node's own gates, which end with it, are left alone. Those that nobody takes are given
- * back to gates that keep them or log them in again (scene_lost; elsewhere only); others are counted in *left and end with their scene. New logins wait at their gates meanwhile. RR_OK, also if some are left; RR_TIMEOUT: some
- * scene did not answer within deadline_ms; names that do not exist, or not on this node, are fine. moved and left may be NULL. Not on a worker or loop thread. */
+ * back to gates that keep them or log them in again (scene_lost; elsewhere only); others, and those that their
+ * logic keeps, are counted in *left and end with their scene. A running handler is waited for up to the scene's offline_wait_ms, at
+ * most three quarters of deadline_ms: then its session goes without it. New logins wait at their gates meanwhile. RR_OK, also if
+ * some are left; RR_TIMEOUT: some scene did not answer within deadline_ms; names that do not exist, or not on this node, are
+ * fine. moved and left may be NULL. Not on a worker or loop thread. */
 RR_MUST_CHECK int rr_scenes_hand_over(rr_system_t *system, const char *const *scenes, size_t count, const char *to,
                                       bool elsewhere, unsigned deadline_ms, uint64_t *moved, uint64_t *left);
 

@@ -44,7 +44,9 @@ void rr__hand_over_failed(rr_session_t *session) {
     hand->retry_ns = now + hand->retry_ms * 1000000ull;
 }
 
-void rr__hand_over_moved(rr_scene_t *scene, bool back) {
+void rr__hand_over_moved(rr_scene_t *scene, bool back, bool cut) {
+    scene->hand_over->cut += cut;
+    rr_count(&scene->count.hand_over_cut, cut);
     if (back) {
         scene->hand_over->given_back++;
         return;
@@ -109,8 +111,9 @@ void rr__hand_over_answered(rr_session_t *session, int status, const rr_hand_to_
     const char *target = target_of(scene, to);
     bool failed = status != RR_OK && status != RR_ENOENT;
     bool asked_to_stay = to && to->scene && !*to->scene;
-    bool late = scene->hand_over->back && rr_now_ns(scene->self) >= scene->hand_over->back_ns;
+    bool late = scene->hand_over->back && move->again && rr_now_ns(scene->self) >= scene->hand_over->back_ns;
     if (!failed && asked_to_stay) {
+        session->flags |= scene->hand_over->reopen ? 0 : RR__ENDS_HERE;
         keep_here(session, true);
     } else if (failed || late || !*target || !rr_name_legal(target) || !strcmp(target, scene->options->name) ||
         too_near(scene, target)) {
@@ -138,6 +141,7 @@ void rr__hand_over_session(rr_session_t *session) {
         return;
     }
     move->handing = true;
+    move->again = session->flags & RR__HELD_BACK;
     scene->hand_over->moving++;
     session->flags &= (uint16_t)~RR__HELD_BACK;
     session->state = RR__MOVING; /* its messages wait from here on */
@@ -231,16 +235,29 @@ static void answer_logic(rr_scene_t *scene, uint64_t token, const rr_handed_over
                scene->options->name);
 }
 
+/* Without sessions there is nothing to say. */
+static void log_result(rr_scene_t *scene, const rr_handed_over_t *result) {
+    const rr__hand_over_t *hand = scene->hand_over;
+    const char *name = scene->options->name;
+    if (result->moved || result->left || hand->given_back)
+        rr_log(scene->system, result->left ? RR_WARN : RR_INFO, "SCENE", "%s: handed over: %llu sessions moved, %llu stay",
+               name, (unsigned long long)result->moved, (unsigned long long)result->left);
+    if (hand->given_back)
+        rr_log(scene->system, RR_INFO, "SCENE", "%s: %llu sessions were given back to their gates", name,
+               (unsigned long long)hand->given_back);
+    if (hand->cut)
+        rr_log(scene->system, RR_WARN, "SCENE",
+               "%s: %llu sessions went on before a handler of theirs had ended, which had time enough: its message is not handled "
+               "again, and what it still sends to the session is dropped",
+               name, (unsigned long long)hand->cut);
+}
+
 static void answer(rr_scene_t *scene, rr__hand_over_t *hand) {
     rr_handed_over_t result = {.moved = hand->moved, .left = count_left(scene, false)};
     if (hand->over)
         return;
     hand->over = true;
-    rr_log(scene->system, result.left ? RR_WARN : RR_INFO, "SCENE", "%s: handed over: %llu sessions moved, %llu stay",
-           scene->options->name, (unsigned long long)result.moved, (unsigned long long)result.left);
-    if (hand->given_back)
-        rr_log(scene->system, RR_INFO, "SCENE", "%s: %llu sessions were given back to their gates", scene->options->name,
-               (unsigned long long)hand->given_back);
+    log_result(scene, &result);
     if (hand->call)
         rr_reply(scene->self, hand->call, &result, sizeof(result));
     hand->call = NULL;

@@ -71,6 +71,7 @@ enum {
     RR__ENDING = 2048, /* the scene stops: its handlers get their time while the client still hears them */
     RR__STAYS = 4096,     /* the hand-over leaves it here: nobody takes it */
     RR__HELD_BACK = 8192, /* an attempt to hand it over failed: the next is made with the hand-over's beat */
+    RR__ENDS_HERE = 16384, /* the logic keeps it to the scene's end, which is its own: no gate keeps it for the next owner */
 };
 
 typedef struct rr__queued {
@@ -125,6 +126,7 @@ typedef struct rr__move {
     bool fenced; /* the ENTER call is out: the move is freed by its end */
     bool late;   /* its enter handler must end first */
     bool handing; /* of a hand-over */
+    bool again;   /* and not its session's first attempt */
     bool back;    /* to its gate: to is our own name */
     void *extra;
     size_t extra_size;
@@ -136,10 +138,11 @@ typedef struct rr__hand_over {
     rr_message_t *call; /* to be answered at the end; NULL = answered, or asked for by the logic */
     uint64_t token;     /* of the logic, 0 = none */
     uint64_t deadline_ns, force_ns; /* its end; from when on running handlers are not waited for */
-    uint64_t back_ns;               /* from when on those that nobody took are given back */
+    uint64_t back_ns;               /* from when on those that nobody took, as was tried, are given back */
     uint64_t retry_ns;              /* not before then those that failed */
     unsigned retry_ms;              /* the last pause before it; 0 = none failed since one moved */
     uint64_t moved, given_back;
+    uint64_t cut;    /* of both: sessions whose handlers still ran */
     uint32_t moving; /* under way */
     bool reopen, elsewhere, back;
     bool stop; /* RR_TYPE_STOP waits for the last */
@@ -205,7 +208,7 @@ typedef struct rr__todo {
 /* Written by the scene's turn, read by metrics. */
 typedef struct rr__scene_counters {
     rr_counter_t sessions, away, messages, handler_errors, no_handler, bad_bodies, unknown_sessions, queue_full, stale;
-    rr_counter_t resumed, handed_over, given_back, hand_over_failures;
+    rr_counter_t resumed, handed_over, given_back, hand_over_cut, hand_over_failures;
     rr_counter_t logins, refused, replaced, offlines, moves_out, moves_in, move_failures, cancelled, verify_timeouts;
     rr_counter_t sends, multicasts, broadcasts, sent_bytes, send_refused, services, calls, call_errors, timers,
         overloads;
@@ -237,6 +240,8 @@ struct rr_scene {
     uint64_t flushed_ns;
     uint64_t next_token;
     uint64_t run_timer;
+    uint64_t stop_until_ns;   /* what stops it gives up then; 0 = it did not say */
+    unsigned offline_wait_ms; /* the option, or less: what such a stop leaves */
     uint64_t stop_deadline_ns, serve_deadline_ns;
     /* Set by any thread (release) that wants run() and could not or need not send a message; taken by the turn
      * (acquire). */
@@ -344,7 +349,8 @@ bool rr__hand_over_delays(rr_scene_t *scene); /* the stop waits for those under 
 void rr__hand_over_stop(rr_scene_t *scene);   /* the scene stops: answers */
 void rr__hand_over_free(rr_scene_t *scene);
 void rr__hand_over_failed(rr_session_t *session); /* an attempt: the next one comes later */
-void rr__hand_over_moved(rr_scene_t *scene, bool back); /* one more session is away: back, at its gate */
+/* One more session is away: back, at its gate; cut: its handlers still run, and nobody waits for them any more. */
+void rr__hand_over_moved(rr_scene_t *scene, bool back, bool cut);
 bool rr__hand_over_ends(const rr_session_t *session); /* its gate ends together with this scene */
 void rr__hand_over_hello(rr_scene_t *scene, rr__peer_t *peer); /* a shard that must be told */
 /* True: the session is to be handed over now rather than handle its next message. */

@@ -221,7 +221,7 @@ static void moved(rr_session_t *session, rr__move_t *move) {
     rr_scene_t *scene = rr__scene_of(session);
     rr_count(&scene->count.moves_out, 1);
     if (move->handing && scene->hand_over)
-        rr__hand_over_moved(scene, false);
+        rr__hand_over_moved(scene, false, session->running > 0);
     on_leave_called(session, move->to);
     return_messages(session);
     tell_moved(move, session->flags & RR__LEFT, session->reason);
@@ -244,7 +244,7 @@ static void given_back(rr_session_t *session, rr__move_t *move, uint16_t what) {
     }
     rr_count(&scene->count.given_back, 1);
     if (move->handing && scene->hand_over)
-        rr__hand_over_moved(scene, true);
+        rr__hand_over_moved(scene, true, session->running > 0);
     if (what == RR_BACK_KEPT)
         on_leave_called(session, move->to);
     return_messages(session);
@@ -452,7 +452,7 @@ void rr__enter_over(rr_session_t *session, int status) {
         rr__transit_free(session);
     }
     if (session->flags & RR__LOGIN_LEFT)
-        rr__watch(session, scene->options->offline_wait_ms);
+        rr__watch(session, scene->offline_wait_ms);
     rr__session_advance(session);
 }
 
@@ -467,7 +467,7 @@ static void drop(rr_session_t *session, uint32_t hop) {
     } else if (session->state == RR__ENTERING || session->state == RR__WAITING) {
         session->flags |= RR__DROPPED;
         if (session->state == RR__ENTERING) /* its enter may end by itself, for a while */
-            rr__watch(session, rr__scene_of(session)->options->offline_wait_ms);
+            rr__watch(session, rr__scene_of(session)->offline_wait_ms);
     }
 }
 

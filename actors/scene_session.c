@@ -821,7 +821,7 @@ void rr__session_advance(rr_session_t *session) {
         free(item);
     }
     if (session->state == RR__READY && (session->flags & (RR__LEFT | RR__WATCHED)) == RR__LEFT && session->running > 0)
-        rr__watch(session, scene->options->offline_wait_ms); /* it left while it was on the move */
+        rr__watch(session, scene->offline_wait_ms); /* it left while it was on the move */
     if (session->state == RR__READY && session->running == 0 && rr__hand_over_wants(session)) {
         rr__hand_over_session(session);
         return;
@@ -855,7 +855,7 @@ void rr__session_offline(rr_session_t *session) {
         rr__logic_end(scene);
     }
     if (rc == RR_SCRIPT_PENDING && rr__op_add(scene, session, RR__OP_OFFLINE, token)) {
-        rr__watch(session, scene->options->offline_wait_ms);
+        rr__watch(session, scene->offline_wait_ms);
         return;
     }
     if (rc != RR_OK && rc != RR_ENOENT)
@@ -875,7 +875,7 @@ static void left_holder(rr_session_t *session) {
     if (session->flags & RR__CLOSING)
         rr__queue_drop(session);
     if (session->running > 0 || session->state == RR__ENTERING)
-        rr__watch(session, rr__scene_of(session)->options->offline_wait_ms);
+        rr__watch(session, rr__scene_of(session)->offline_wait_ms);
     rr__session_advance(session);
 }
 
@@ -899,7 +899,7 @@ static void left(rr_session_t *session, uint32_t flags) {
         } else { /* moved to its login scene, and left before its shard knew */
             session->flags |= RR__LOGIN_LEFT;
             if (session->state == RR__READY)
-                rr__watch(session, rr__scene_of(session)->options->offline_wait_ms);
+                rr__watch(session, rr__scene_of(session)->offline_wait_ms);
         }
         break;
     default:
@@ -1049,7 +1049,7 @@ static void verify_over(rr_session_t *session) {
 static void handlers_over(rr_session_t *session) {
     if (!(session->flags & RR__CANCELLED)) {
         rr__queue_drop(session);
-        rr__watch(session, rr__scene_of(session)->options->offline_wait_ms);
+        rr__watch(session, rr__scene_of(session)->offline_wait_ms);
         cancel_ops(session);
         return;
     }
@@ -1086,6 +1086,9 @@ static void deadline(rr_session_t *session) {
         break;
     case RR__OFFLINE:
         handlers_over(session);
+        break;
+    case RR__GONE:
+        cancel_ops(session);
         break;
     default:
         break;
@@ -1128,7 +1131,9 @@ void rr__peer_down(rr_scene_t *scene, rr__peer_t *peer) {
 /* The client is still connected, but from here on its session is over. */
 static void end_session(rr_session_t *session) {
     session->flags &= (uint16_t)~RR__ENDING;
-    if (!(session->flags & RR__LEFT))
+    if (session->flags & RR__ENDS_HERE)
+        rr__close_session(session, RR_CLOSE_DRAIN);
+    else if (!(session->flags & RR__LEFT))
         rr__tell_session(session, RR_REC_PART, session->hop);
     left(session, RR_LEFT_HOLDER | RR_LEFT_LOGIN);
 }
@@ -1154,7 +1159,7 @@ static void stop_session(rr_session_t *session) {
         return; /* its end comes in time, and with it either scene's offline */
     if (at_work(session)) {
         session->flags |= RR__ENDING;
-        rr__watch(session, scene->options->offline_wait_ms);
+        rr__watch(session, scene->offline_wait_ms);
         return;
     }
     end_session(session);
@@ -1169,6 +1174,11 @@ void rr__sessions_stop(rr_scene_t *scene) {
         for (uint32_t slot = 0; slot < peer->slot_capacity; slot++)
             if (peer->slots[slot])
                 stop_session(peer->slots[slot]);
+    for (rr_session_t *session = scene->all, *next; session; session = next) {
+        next = session->all_next;
+        if (session->state == RR__GONE)
+            rr__watch(session, scene->handed_over ? 0 : scene->offline_wait_ms); /* a hand-over has waited for it already */
+    }
 }
 
 void rr__sessions_free(rr_scene_t *scene) {

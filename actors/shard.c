@@ -178,6 +178,11 @@ void rr__slot_unpause(rr__slot_t *slot) {
         rr_connection_resume(slot->connection);
 }
 
+void rr__slot_early(rr__slot_t *slot, bool early, uint16_t cmd) {
+    unsigned others = slot->flags & ~(unsigned)(RR__SLOT_MOVE_EARLY | RR__SLOT_EARLY_CMD);
+    slot->flags = (uint8_t)(others | (early ? RR__SLOT_MOVE_EARLY | (unsigned)cmd << RR__EARLY_SHIFT : 0));
+}
+
 static rr__slot_t *first_paused(const rr__scene_ref_t *ref) {
     return ref->paused.next == &ref->paused
                ? NULL

@@ -234,7 +234,8 @@ static bool keep_session(rr__slot_t *slot) {
         rr__ref_record(slot, slot->member, RR_REC_DROP, slot->hop);
     rr__slot_member(slot, NULL);
     slot->state = RR__LOST;
-    slot->flags = (uint8_t)((slot->flags & ~RR__SLOT_MOVE_EARLY) | RR__SLOT_STAYED);
+    rr__slot_early(slot, false, 0);
+    slot->flags |= RR__SLOT_STAYED;
     slot->hold->since = shard->tick;
     rr_count(&shard->count.lost, 1);
     rr_count(&shard->count.losses, 1);

@@ -208,11 +208,11 @@ static void on_part(output_t *o, rr__slot_t *slot) {
 }
 
 static void on_move(output_t *o, rr__slot_t *slot) {
+    uint16_t cmd = o->record->cmd & (RR_MOVE_BACK | RR_MOVE_EXTRA);
     if (slot->state == RR__MOVED_OFF && slot->member == o->from && o->record->arg == slot->hop + 1) {
-        slot->flags |= RR__SLOT_MOVE_EARLY;
+        rr__slot_early(slot, true, cmd);
         return;
     }
-    uint16_t cmd = o->record->cmd;
     if (slot->state != RR__ACTIVE || slot->scene != o->from) {
         bad(o);
         return;
@@ -253,7 +253,8 @@ static void on_stay(output_t *o, rr__slot_t *slot) {
         bad(o);
         return;
     }
-    slot->flags = (uint8_t)((slot->flags & ~RR__SLOT_MOVE_EARLY) | RR__SLOT_STAYED);
+    rr__slot_early(slot, false, 0);
+    slot->flags |= RR__SLOT_STAYED;
     if (slot->member && slot->member != o->from)
         rr__ref_record(slot, slot->member, RR_REC_DROP, slot->hop);
     if (slot->member != o->from)
@@ -297,9 +298,10 @@ static void on_moved(output_t *o, rr__slot_t *slot) {
     }
     release(slot);
     if (slot->state == RR__ACTIVE && slot->flags & RR__SLOT_MOVE_EARLY) {
-        rr_record_t move = {.arg = slot->hop + 1};
+        uint16_t cmd = (slot->flags & RR__SLOT_EARLY_CMD) >> RR__EARLY_SHIFT;
+        rr_record_t move = {.arg = slot->hop + 1, .cmd = cmd};
         output_t early = {.shard = o->shard, .from = target, .record = &move};
-        slot->flags &= (uint8_t)~RR__SLOT_MOVE_EARLY;
+        rr__slot_early(slot, false, 0);
         on_move(&early, slot);
     }
 }

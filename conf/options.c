@@ -109,7 +109,7 @@ const rr_option_t rr_options[] = {
     {S, "max_requests", RR_TYPE_COUNT, "10000", 1, MANY, NULL, NULL, "Service requests being handled at once; more are answered OVERLOAD."},
     {S, "verify_timeout", RR_TYPE_DURATION, "60s", 100, DAY, NULL, NULL, "A verifier's late answer must come within; then refused."},
     {S, "kick_wait", RR_TYPE_DURATION, "5s", 100, DAY, NULL, NULL, "How long a second login waits for the first one's offline."},
-    {S, "offline_wait", RR_TYPE_DURATION, "5s", 100, DAY, NULL, NULL, "A handler of a session that left is cancelled after this."},
+    {S, "offline_wait", RR_TYPE_DURATION, "5s", 100, DAY, NULL, NULL, "A handler of a session that left is cancelled after this; in a drain sooner, so that the rest has its time."},
     {S, "move_timeout", RR_TYPE_DURATION, "5s", 100, DAY, NULL, NULL, "The enter at the target of a move must be finished within."},
     {S, "drain_to", RR_TYPE_NAME, NULL, 0, 0, NULL, NULL, "The scene that takes this one's sessions when it is drained, unless the script's on_drain names another."},
     {S, "outbox", RR_TYPE_BYTES, "64MiB", MIB, 16 * GIB, NULL, NULL, "What is kept for a gate that does not keep up; above it sends fail."},

@@ -55,7 +55,7 @@ typedef struct rr_verdict {
 
 /* Where a session goes when its scene hands over. Borrowed. */
 typedef struct rr_hand_to {
-    const char *scene; /* NULL = the hand-over's own, else drain_to; "" = nowhere: it stays until the scene is stopped */
+    const char *scene; /* NULL = the hand-over's own, else drain_to; "" = nowhere: it stays, and ends with the scene */
     const void *state; /* the extra of its enter there */
     size_t size;
 } rr_hand_to_t;

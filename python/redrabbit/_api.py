@@ -187,10 +187,14 @@ def on_drain(function: F) -> F:
 
     Returns the scene that takes the session, or (scene, state): state (str, bytes, or what JSON can
     hold) is the extra of its enter there, as str if it is text. None means the scene's option
-    `drain_to`, also in (None, state). False keeps the session here until the scene ends.
+    `drain_to`, also in (None, state). False keeps the session here until the scene ends, which is
+    its end, too, whatever its gate's scene_lost says: on_offline, then it is closed (1001).
 
     No handler of the session runs meanwhile, and its messages wait: what the new scene gets to
-    handle begins exactly where this scene ended. May be `async def`. After an exception the session
+    handle begins exactly where this scene ended. One that runs is waited for up to the scene's
+    option `offline_wait`, at most three quarters of the hand-over's time (half of the option
+    `drain`); then the session goes without it: its message is not handled again, what it still
+    sends to the session is dropped. May be `async def`. After an exception the session
     stays. When the node ends, a session that nobody takes goes by its gate's option scene_lost: with
     `wait` the state (of at most 65,535 bytes) is the extra of its enter after the restart."""
     register(DRAIN, None, function, _caller(), flags=MODERN)
@@ -238,8 +242,9 @@ def drain(to: str | None = None, *, timeout: float = 60.0) -> Awaitable[list[int
     option `drain_to`: `moved, left = await redrabbit.drain()`.
 
     Meanwhile nobody new comes in: logins wait at their gates. Afterwards the scene goes on. A
-    session's running handler is waited for, up to the scene's option `offline_wait`; so a handler
-    of one of these sessions should not await this itself, but spawn() what does."""
+    session's running handler is waited for, up to the scene's option `offline_wait` (then the
+    session goes without it, see on_drain); so a handler of one of these sessions should not await
+    this itself, but spawn() what does."""
     return _redrabbit.drain(to, _ms(timeout))
 
 

@@ -15,7 +15,7 @@ from harness import SLOW, Case, Client, Message, Server, free_port, run
 CLIENTS = 200
 PACE = 0.05  # seconds between a client's messages
 IN_FLIGHT = 3
-COUNT, SLOW_COUNT, MOVE, CAST, GATE_CAST, ENTERED = 1, 2, 3, 8, 9, 100
+COUNT, SLOW_COUNT, MOVE, LONG, CAST, GATE_CAST, ENTERED = 1, 2, 3, 4, 8, 9, 100
 
 SCENE = """
 import json
@@ -52,8 +52,17 @@ def state_of(session):
 async def move(session, where):
     await session.move(where[0], state_of(session))
 
+@redrabbit.message(4)
+async def long(session, number):
+    try:
+        await redrabbit.sleep(60)
+    finally:
+        print("LONG", session.id, session.send(1, [number, "late"]))
+
 @redrabbit.on_drain
 def drain(session):
+    if session.id.startswith("stays"):
+        return False
     return None, state_of(session)
 
 @redrabbit.on_leave
@@ -358,6 +367,57 @@ actors:
         for node in ("one", "two"):
             server = await self.ended(node)
             self.assertEqual(server.output.count("OFFLINE bot"), 1)
+        self.assertNotIn("tower@0: handed over", self.servers["front"].output)  # it has no sessions
+
+    async def test_a_handler_that_takes_too_long(self) -> None:
+        """Its session goes without it, and with what came behind; its own message is not handled again. That is said."""
+        self.graph(drain=f"{4 * SLOW:.0f}s")
+        self.launch()
+        client = await self.enter("bot")
+        await client.send(LONG, 1)
+        await client.send(COUNT, 2)
+        self.signal("one")
+        await self.entered(client, "room@1")
+        await self.expect(client, lambda m: m.json() == [2, 1], cmd=COUNT)
+        one = await self.ended("one")
+        self.assertIn("scene@0: 1 sessions went on before a handler of theirs had ended", one.output)
+        self.assertIn("LONG bot False", one.output)
+        await client.send(LONG, 3)
+        await client.send(COUNT, 4)  # the same in a scene that is not its login scene
+        self.signal("two")
+        await self.entered(client, "room@2")
+        seen = await self.expect(client, lambda m: m.cmd == COUNT)
+        self.assertEqual(seen.json(), [4, 2])
+        two = await self.ended("two")
+        self.assertIn("room@1: 1 sessions went on before a handler of theirs had ended", two.output)
+        self.assertIn("LONG bot False", two.output)
+        await client.send(COUNT, 5)
+        self.assertEqual((await self.expect(client, lambda m: m.cmd == COUNT)).json(), [5, 3])
+
+    async def test_a_handler_that_is_still_there_at_the_end(self) -> None:
+        """Nobody takes its session: it is cancelled in time for the offline handler. Nothing is cut short."""
+        self.graph(drain=f"{4 * SLOW:.0f}s", to="scene@0")
+        self.launch("front", "one")
+        client = await self.enter("bot")
+        await client.send(LONG, 1)
+        self.signal("one")
+        await self.expect_closed(client, timeout=10)
+        one = await self.ended("one")
+        self.assertLess(one.output.index("LONG bot"), one.output.index("OFFLINE bot"))
+
+    async def test_sessions_that_on_drain_keeps(self) -> None:
+        """They end with their scene, also where the gate keeps all others for its next owner."""
+        self.graph(to="scene@0", gate=", scene_lost: wait")
+        self.launch("front", "one")
+        client, stays = await self.enter("bot"), await self.client(self.gate, "stays", "ws")
+        await self.entered(stays, "scene@0")
+        self.signal("one")
+        await self.expect_closed(stays, 1001)
+        one = await self.ended("one")
+        self.assertEqual([line.count("OFFLINE") for line in one.lines if "OFFLINE" in line], [1])
+        self.assertIn("OFFLINE stays", one.output)
+        self.begin("g.yaml", "--node", "one").ready()
+        await self.entered(client, "scene@0")
 
     async def test_a_gate_and_its_login_scene_on_one_node(self) -> None:
         """A session that lives elsewhere ends with its gate, and its login scene hears of that, too."""

@@ -274,7 +274,9 @@ static struct {
     rr_addr_t login; /* as FENCE says */
 } lent;              /* the session that scene@1 has; written by its turns only */
 
-enum { COME_BACK = 1, SAY_MOVED, COME_LATE };
+enum { COME_BACK = 1, SAY_MOVED, COME_LATE, LET_IN, GIVE_BACK };
+static bool own_ends; /* it is about to end: gives her back to her gate before she has entered, so as early as can be */
+static rr_message_t *own_call; /* the ENTER that waits for LET_IN */
 static size_t own_to; /* the scene that it gives her to */
 
 static uint8_t *add_record(rr_batch_t *batch, uint16_t kind, uint32_t hop, size_t size) {
@@ -288,12 +290,41 @@ static void tell_shard(rr_actor_t *self, rr_batch_t *batch) {
     rr_batch_free(batch);
 }
 
+/* MOVE before her old scene knows that she is here. Broadcasts behind it say that the gate has it. */
+static void own_leave(rr_actor_t *self, rr_message_t *msg) {
+    rr_batch_t batch = {0};
+    add_record(&batch, RR_REC_JOIN, lent.head.hop, 0);
+    ck_assert_ptr_nonnull(rr_batch_add(&batch, RR_REC_MOVE, RR_MOVE_BACK | RR_MOVE_EXTRA, lent.head.slot,
+                                       lent.head.incarnation, lent.head.hop + 1, 0));
+    memcpy(rr_batch_add(&batch, RR_REC_BROADCAST, 1, 0, 0, RR_SEND_TEXT, 5), "moved", 5);
+    tell_shard(self, &batch);
+    rr_message_take(self, msg);
+    own_call = msg;
+}
+
+/* As an end does: with the state of her next enter. */
+static void own_give_back(rr_actor_t *self) {
+    static const char name[] = "scene@1";
+    rr_batch_t batch = {0};
+    memcpy(rr_batch_add(&batch, RR_REC_JOIN, RR_JOIN_EXTRA, lent.head.slot, lent.head.incarnation, lent.head.hop + 1, 5),
+           "state", 5);
+    uint8_t *body = add_record(&batch, RR_REC_MOVED, lent.head.hop + 1, 12 + strlen(name));
+    rr_put64(body, rr_self(self));
+    rr_put32(body + 8, 0);
+    memcpy(body + 12, name, strlen(name));
+    tell_shard(self, &batch);
+}
+
 /* Takes alice in, and wants to give her back at once. */
 static void own_enter(rr_actor_t *self, rr_message_t *msg) {
     rr_enter_t request;
     rr_batch_t batch = {0};
     ck_assert_int_eq(rr_enter_decode(rr_message_data(msg), rr_message_size(msg), &request), RR_OK);
     lent.head = request.head;
+    if (own_ends) {
+        own_leave(self, msg);
+        return;
+    }
     rr_reply(self, msg, NULL, 0);
     add_record(&batch, RR_REC_JOIN, lent.head.hop, 0);
     add_record(&batch, RR_REC_MOVE, lent.head.hop + 1, 0);
@@ -317,7 +348,7 @@ static void own_input(rr_message_t *msg) {
             ck_assert_uint_eq(record.size, 8);
             ck_assert_uint_eq(record.arg, lent.head.hop + 1);
             lent.login = rr_get64(record.body);
-            note("own fence");
+            note("own fence %u", record.cmd);
         } else if (record.kind == RR_REC_LEFT) {
             note("own left");
         }
@@ -360,6 +391,13 @@ static void own_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     case SAY_MOVED:
         own_moved(self);
         break;
+    case LET_IN:
+        rr_reply(self, own_call, NULL, 0);
+        break;
+    case GIVE_BACK:
+        own_give_back(self);
+        rr_exit(self, RR_OK);
+        break;
     case RR_TYPE_STOP:
         rr_exit(self, RR_OK);
         break;
@@ -384,7 +422,7 @@ START_TEST(leaving_on_the_way_back_is_one_offline) {
     rr_addr_t own = start_own();
     client_t *a = log_in("alice");
     tell(a, 1, "move:scene@1");
-    await_line("own fence");
+    await_line("own fence 0");
     hang_up(a);
     await_line("scene@0 offline alice peer");
     await_line("own left");
@@ -407,7 +445,7 @@ START_TEST(coming_back_in_time_is_let_in) {
     rr_addr_t own = start_own();
     client_t *a = log_in("alice");
     tell(a, 1, "move:scene@1");
-    await_line("own fence");
+    await_line("own fence 0");
     ck_assert_int_eq(rr_system_send(node.system, own, COME_BACK, NULL, 0), RR_OK);
     await_line("own answer OK");
     ck_assert_uint_eq(times_noted("scene@0 enter alice *"), 2);
@@ -431,7 +469,7 @@ START_TEST(an_enter_that_comes_too_late_is_refused) {
     own_to = 2;
     client_t *a = log_in("alice");
     tell(a, 1, "move:scene@1");
-    await_line("own fence");
+    await_line("own fence 0");
     ck_assert_int_eq(rr_system_send(node.system, own, COME_BACK, NULL, 0), RR_OK);
     await_line("own answer OK");
     ck_assert_int_eq(rr_system_send(node.system, own, SAY_MOVED, NULL, 0), RR_OK);
@@ -448,9 +486,39 @@ START_TEST(an_enter_that_comes_too_late_is_refused) {
 }
 END_TEST
 
+/* The new scene ends, and gives the session back to its gate, before the old one has said that she moved. */
+START_TEST(given_back_before_the_move_is_over) {
+    prepare();
+    node.options.scene_lost = RR_LOST_WAIT;
+    own_ends = true;
+    rr_addr_t own = start_own();
+    client_t *a = log_in("alice");
+    tell(a, 1, "move:scene@1");
+    expect(a, 1, "moved");
+    ck_assert_int_eq(rr_system_send(node.system, own, LET_IN, NULL, 0), RR_OK);
+    char line[32];
+    snprintf(line, sizeof(line), "own fence %u", RR_BACK_KEPT);
+    await_line(line);
+    tell(a, 6, "1"); /* held, as what was there before the fence would have been returned */
+    ck_assert_int_eq(rr_system_send(node.system, own, GIVE_BACK, NULL, 0), RR_OK);
+    await_gauge("rr_gate_lost{", 1);
+    while (rr_lookup(node.system, "scene@1") != RR_NOBODY)
+        usleep(500); /* a name: nothing tells of its end */
+    node.scene_count = 2;
+    start_scene(1);
+    expect(a, 100, "welcome");
+    expect(a, 6, "1 1");
+    await_line("scene@1 enter alice from 'scene@1' extra 'state'");
+    ck_assert(!was_noted("scene@0 offline alice*"));
+    hang_up(a);
+    await_line("scene@0 offline alice peer");
+    finish();
+}
+END_TEST
+
 CHECK_MAIN("move", messages_follow_in_order, no_such_scene_and_failing_enter_leave_it_where_it_is,
            broadcasts_are_the_holders, there_and_back_and_offline_once, moving_from_within_enter,
            a_new_login_replaces_a_session_that_moved_on, leaving_while_moving, a_move_that_takes_too_long_is_undone,
            leaving_on_the_way_back_is_one_offline, coming_back_in_time_is_let_in,
            an_enter_that_wants_to_move_on_is_undone, leaving_while_the_old_scene_crashes,
-           an_enter_that_comes_too_late_is_refused)
+           an_enter_that_comes_too_late_is_refused, given_back_before_the_move_is_over)
