@@ -296,7 +296,8 @@ typedef struct rr_hand_over {
     uint32_t deadline_ms; /* then what is left is left */
     uint32_t flags;
 } rr_hand_over_t;
-#define RR_HAND_OVER_REOPEN    1u /* at the end the scene lets sessions in again; else it stays closed, to be stopped */
+#define RR_HAND_OVER_REOPEN    1u /* at the end the scene lets sessions in again; else it stays closed, to be stopped (one
+                                     that reopens is cut off by one that does not) */
 #define RR_HAND_OVER_ELSEWHERE 2u /* this node ends: only to scenes of other nodes, only sessions of their gates */
 #define RR_HAND_OVER_BACK      4u /* sessions that nobody takes are given back to their gates, for the name's next owner */
 /* Its answer. */

@@ -74,6 +74,7 @@ static void give_back(rr_session_t *session, const rr_hand_to_t *to) {
         rr_log(scene->system, RR_WARN, "SCENE",
                "%s: a session ends here: nobody takes it, and a gate keeps %u bytes of state, not %zu", scene->options->name,
                RR_KEPT_MAX, size);
+        session->flags |= RR__ENDS_HERE;
         keep_here(session, true);
     } else if (!rr__session_held(session)) {
         keep_here(session, true);
@@ -265,13 +266,18 @@ static void answer(rr_scene_t *scene, rr__hand_over_t *hand) {
         answer_logic(scene, hand->token, &result);
 }
 
+/* Those that stayed, too, when the next hand-over begins. */
+static void ask_anew(rr_scene_t *scene) {
+    for (rr_session_t *s = scene->all; s; s = s->all_next)
+        s->flags &= (uint16_t) ~(RR__STAYS | RR__HELD_BACK);
+}
+
 static void reopen(rr_scene_t *scene) {
     free(scene->hand_over);
     scene->hand_over = NULL;
     for (rr__move_t *move = scene->moves; move; move = move->next)
         move->handing = false; /* an ordinary one from now on */
-    for (rr_session_t *s = scene->all; s; s = s->all_next)
-        s->flags &= (uint16_t) ~(RR__STAYS | RR__HELD_BACK);
+    ask_anew(scene);
     tell_peers(scene, false);
 }
 
@@ -315,10 +321,15 @@ void rr__hand_over_beat(rr_scene_t *scene) {
 
 static int begin(rr_scene_t *scene, const rr_hand_over_t *head, const char *to, size_t to_size, rr_message_t *call,
                  uint64_t token) {
-    if (scene->stopping || (scene->hand_over && !scene->hand_over->over))
+    bool ends = !(head->flags & RR_HAND_OVER_REOPEN), under_way = scene->hand_over && !scene->hand_over->over;
+    if (scene->stopping || (under_way && !(ends && scene->hand_over->reopen)))
         return RR_ESTATE;
     if (to_size >= RR_SID_MAX)
         return RR_EPROTO;
+    if (under_way) /* the logic's own: what it asked for ends here */
+        answer(scene, scene->hand_over);
+    if (ends && scene->hand_over && scene->hand_over->reopen)
+        ask_anew(scene);
     rr__hand_over_t *hand = scene->hand_over ? scene->hand_over : calloc(1, sizeof(*hand));
     if (!hand)
         return RR_ENOMEM;

@@ -1,6 +1,8 @@
-/* A gate, three scenes that crash, are restarted and hand over, and clients that log in, move, and leave, on one thread, under
- * virtual time, from a seed. The checker holds that
+/* A gate, three scenes that crash, are restarted, end in order and hand over, and clients that log in, move, and leave, on one
+ * thread, under virtual time, from a seed. The checker holds that
  *   - a client's message is handled at most once, and a client's messages in order, whatever crashes and moves;
+ *   - where no scene crashed, every message of a client who is still there is handled, whatever was restarted in order (but what
+ *     came for a session behind its end: scenes that have too little time, or whose logic keeps it, say that it ends);
  *   - behind it all nothing is left over: no session, no handler, no message, no connection, at any scene or gate;
  *   - every login has had one offline at its login scene, where no scene crashed;
  *   - who comes then is served.
@@ -25,11 +27,14 @@ typedef struct client {
     rr_connection_t *connection; /* NULL: not there */
     uint32_t life;               /* counts its connections: what an earlier one said is not this one's */
     uint32_t said, handled;      /* numbers of its messages */
+    unsigned id;
+    bool ended; /* its scene ended first, in time or not: what was on the way to it is lost */
 } client_t;
 
 static struct world {
     uint64_t seed;
-    bool log, faults, calm;
+    bool log, faults, crashing, calm;
+    bool patient; /* ends in order have time enough, and no logic keeps a session: nobody may be left */
     rr_random_t random;
     rr_system_t *system;
     rr_loop_t *loops[LOOPS];
@@ -37,8 +42,9 @@ static struct world {
     rr_gate_options_t options;
     rr_gate_listen_t listen;
     rr_scene_options_t scenes[SCENES];
+    rr_addr_t usher;
     client_t clients[CLIENTS];
-    uint64_t handled, crashes, offlines, logins;
+    uint64_t handled, crashes, restarts;
 } w;
 
 static char last_words[100];
@@ -195,15 +201,28 @@ static int logic_message(void *state, rr_session_t *session, uint16_t cmd, const
 
 static bool logic_concurrent(void *state, uint16_t cmd) { return cmd == 2; }
 
+static void excuse(const rr_sid_t *id) {
+    for (client_t *client = w.clients; client < w.clients + CLIENTS; client++) {
+        char text[16];
+        client->ended = client->ended || !strcmp(id_of(client->id, text).text, id->text);
+    }
+}
+
 static int logic_offline(void *state, rr_session_t *session, int64_t online_time, const char *reason, uint64_t token) {
     logic_t *my = state;
     say("%s: offline %s, %s", rr_scene_name(my->scene), rr_session_id(session)->text, reason);
+    if (!strcmp(reason, "drain") && !w.patient)
+        excuse(rr_session_id(session));
     return !w.calm && chance(10) ? run_on(my, token) : RR_OK;
 }
 
 static int logic_hand_over(void *state, rr_session_t *session, uint64_t token, rr_hand_to_t *to) {
-    if (chance(10))
+    if (chance(10) && !w.patient)
         to->scene = "";
+    if (chance(50)) {
+        to->state = "state";
+        to->size = 5;
+    }
     return chance(10) ? RR_EHANDLER : chance(20) ? run_on(state, token) : RR_OK;
 }
 
@@ -226,13 +245,86 @@ static const rr_scene_logic_t logic = {
     .cancel = logic_cancel,
 };
 
+/* ---- The orderly restart: what the end of a scene's node does, and then its next start ---- */
+
+static void start_scene(unsigned i) {
+    rr_child_t child = {.restart = RR_RESTART_TRANSIENT};
+    rr_supervisor_t spec = {.children = &child, .child_count = 1, .max_restarts = 10000};
+    rr_scene_spec(&w.scenes[i], &child.spawn);
+    must(rr_supervisor_spawn(w.system, &spec, NULL));
+}
+
+/* One restart of each scene at a time. */
+typedef struct usher {
+    struct restart {
+        unsigned scene;
+        bool under_way;
+        rr_addr_t addr;
+        uint64_t monitor;
+    } restarts[SCENES];
+} usher_t;
+
+static void on_handed_over(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    struct restart *restart = context;
+    uint8_t ms[4];
+    rr_put32(ms, 50 + draw(1000));
+    rr_handed_over_t result = {0};
+    if (status == RR_OK)
+        memcpy(&result, rr_message_data(msg), sizeof result);
+    say("usher: %s has handed over: %s, %llu left", name_of(restart->scene), rr_error_name(status),
+        (unsigned long long)result.left);
+    if (status == RR_EHANDLER || (w.patient && result.left > 0))
+        fail("%s, which ends, leaves %llu sessions: %s", name_of(restart->scene), (unsigned long long)result.left,
+             rr_error_name(status));
+    int rc = rr_send(self, restart->addr, RR_TYPE_STOP, ms, chance(50) ? sizeof ms : 0);
+    if (rc != RR_OK && rc != RR_NOROUTE) /* a crash came first: that is told as well */
+        must(rc);
+}
+
+static void begin_restart(rr_actor_t *self, struct restart *restart) {
+    rr_hand_over_t head = {.deadline_ms = (w.patient ? 10000 : 50) + draw(1500), .flags = RR_HAND_OVER_BACK};
+    rr_addr_t addr = rr_lookup(w.system, name_of(restart->scene));
+    if (restart->under_way || addr == RR_NOBODY)
+        return;
+    restart->under_way = true;
+    restart->addr = addr;
+    w.restarts++;
+    say("usher: %s is to end", name_of(restart->scene));
+    must(rr_monitor(self, restart->addr, &restart->monitor));
+    must(rr_call(self, restart->addr, RR_TYPE_HAND_OVER, &head, sizeof head, head.deadline_ms + 100, on_handed_over, restart,
+                 NULL));
+}
+
+static void usher_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    usher_t *usher = state;
+    rr_kind_t kind = rr_message_kind(msg);
+    for (unsigned i = 0; i < SCENES; i++) {
+        struct restart *restart = &usher->restarts[i];
+        restart->scene = i;
+        if (kind == RR_SEND && rr_message_type(msg) == i) {
+            begin_restart(self, restart);
+        } else if (kind == RR_DOWN && restart->under_way && rr_message_request(msg) == restart->monitor) {
+            bool crashed = (int)rr_message_type(msg) != RR_OK; /* then its supervisor starts it again */
+            say("usher: %s is gone%s", name_of(i), crashed ? ", crashed" : "");
+            restart->under_way = !crashed;
+            if (!crashed)
+                must(rr_timer_start(self, draw(chance(20) ? 3000 : 200) + 1, 0, i, NULL));
+        } else if (kind == RR_TIMER && rr_message_type(msg) == i) {
+            restart->under_way = false;
+            start_scene(i);
+        }
+    }
+}
+
+static const rr_behavior_t usher = {.name = "usher", .state_size = sizeof(usher_t), .receive = usher_receive};
+
 /* ---- The world ---- */
 
 static void begin(uint64_t seed, bool log) {
     static const char *const names[SCENES] = {"scene@0", "scene@1", "scene@2"};
     rr_options_t options;
     char why[300];
-    w = (struct world){.seed = seed, .log = log, .faults = seed % 4 != 0};
+    w = (struct world){.seed = seed, .log = log, .faults = seed % 4 != 0, .crashing = seed % 4 > 1};
     rr_random_seed(&w.random, seed);
     rr_options_init(&options);
     options.seed = seed;
@@ -247,11 +339,11 @@ static void begin(uint64_t seed, bool log) {
     w.options.listen = &w.listen;
     w.options.listen_count = 1;
     w.options.scene_lost = w.faults ? (rr_scene_lost_t)(seed % 3) : RR_LOST_CLOSE;
+    w.patient = !w.crashing && w.options.scene_lost != RR_LOST_CLOSE && seed % 8 == 1;
     w.options.scene_wait_ms = 300 + draw(5000);
     must(rr_gate_create(w.system, w.loops, LOOPS, &w.options, &w.gate, why, sizeof why));
     must(rr_system_start(w.system));
     for (unsigned i = 0; i < SCENES; i++) {
-        rr_child_t child = {.restart = RR_RESTART_TRANSIENT};
         rr_scene_options_init(&w.scenes[i]);
         w.scenes[i].name = names[i];
         w.scenes[i].logic = &logic;
@@ -259,10 +351,9 @@ static void begin(uint64_t seed, bool log) {
         w.scenes[i].kick_wait_ms = 50 + draw(400);
         w.scenes[i].move_timeout_ms = 20 + draw(400);
         w.scenes[i].drain_to = names[(i + 1) % SCENES];
-        rr_scene_spec(&w.scenes[i], &child.spawn);
-        rr_supervisor_t spec = {.children = &child, .child_count = 1, .max_restarts = 10000};
-        must(rr_supervisor_spawn(w.system, &spec, NULL));
+        start_scene(i);
     }
+    must(rr_system_spawn(w.system, &(rr_spawn_t){.behavior = &usher}, &w.usher));
     must(rr_gate_start(w.gate));
     rr_replay_run_until(w.system, rr_system_now_ns(w.system) + 500 * MS);
 }
@@ -279,10 +370,12 @@ static void pass(uint64_t ns) { rr_replay_run_until(w.system, rr_system_now_ns(w
 
 static void come(client_t *client) {
     char key[16];
-    rr_sid_t id = id_of(draw(IDS), key);
+    client->id = draw(IDS);
+    rr_sid_t id = id_of(client->id, key);
     client->connection = sim_connect(sim_listener(), draw(LOOPS), client, NULL);
     client->life++;
     client->said = client->handled = 0;
+    client->ended = false;
     if (client->connection)
         sim_say(client->connection, 0, id.text, id.size);
 }
@@ -290,6 +383,8 @@ static void come(client_t *client) {
 static void act(client_t *client) {
     order_t order = {.client = (uint32_t)(client - w.clients), .life = client->life, .number = ++client->said};
     order.what = chance(30) ? DO_MOVE : draw(w.faults ? ORDERS : DO_CRASH);
+    if (order.what == DO_CRASH && !w.crashing)
+        order.what = DO_HAND_OVER;
     if ((order.what == DO_CRASH || order.what == DO_HAND_OVER) && !chance(30))
         order.what = DO_ECHO;
     order.where = draw(SCENES);
@@ -313,6 +408,8 @@ static void step(void) {
         client->connection = NULL;
     } else
         act(client);
+    if (w.faults && chance(1))
+        must(rr_system_send(w.system, w.usher, draw(SCENES), NULL, 0));
     if (chance(70))
         rr_replay_run(w.system, draw(12) + 1);
     if (chance(20))
@@ -375,6 +472,19 @@ static void check_service(void) {
     pass(1000 * MS);
 }
 
+/* All that those who are still there have said comes to an end, if it is only given the time. */
+static void check_handled(void) {
+    for (int i = 0; i < 30; i++) {
+        pass(500 * MS);
+        for (client_t *client = w.clients; client < w.clients + CLIENTS; client++)
+            if (client->connection && sim_reap(client->connection))
+                client->connection = NULL;
+    }
+    for (int i = 0; i < CLIENTS; i++)
+        if (w.clients[i].connection && w.crashes == 0 && !w.clients[i].ended && w.clients[i].handled != w.clients[i].said)
+            fail("client %d has said %u messages, %u are handled", i, w.clients[i].said, w.clients[i].handled);
+}
+
 static void hang_up_all(void) {
     for (int i = 0; i < CLIENTS; i++)
         if (w.clients[i].connection)
@@ -388,6 +498,7 @@ static uint64_t run(uint64_t seed, bool log, bool print) {
     for (int i = 0; i < STEPS; i++)
         step();
     w.calm = true;
+    check_handled();
     hang_up_all();
     pass(15000 * MS);
     check_end();
@@ -395,8 +506,9 @@ static uint64_t run(uint64_t seed, bool log, bool print) {
     check_end();
     uint64_t trace = rr_replay_trace(w.system);
     if (print)
-        printf("seed %llu: %llu messages handled, %llu crashes, trace %016llx\n", (unsigned long long)seed,
-               (unsigned long long)w.handled, (unsigned long long)w.crashes, (unsigned long long)trace);
+        printf("seed %llu: %llu messages handled, %llu crashes, %llu orderly restarts, trace %016llx\n",
+               (unsigned long long)seed, (unsigned long long)w.handled, (unsigned long long)w.crashes,
+               (unsigned long long)w.restarts, (unsigned long long)trace);
     end();
     return trace;
 }
