@@ -447,6 +447,8 @@ int rr__cluster_admit(rr_cluster_t *master, rr_node_identity_t *who, rr_node_ide
     return on_join(master, who, self, why, why_size);
 }
 
+bool rr_cluster_fenced(rr_cluster_t *cluster) { return rr_member_fenced(cluster->member); }
+
 void rr_cluster_draining(rr_cluster_t *cluster) { rr_member_draining(cluster->member); }
 
 void rr_cluster_leave(rr_cluster_t *cluster, unsigned deadline_ms) {

@@ -77,6 +77,9 @@ RR_MUST_CHECK int rr_cluster_join(const rr_cluster_options_t *options, rr_cluste
 RR_MUST_CHECK int rr_cluster_create(rr_system_t *system, rr_loop_t *loop, const rr_cluster_options_t *options,
                                     rr_cluster_ticket_t *ticket, rr_cluster_t **out, char *why, size_t why_size);
 
+/* The master was not reached for a whole lease: the named actors of this node stand still, and what needs their turns (handing
+ * over, offline handlers) does not happen until it is back. Any thread. */
+bool rr_cluster_fenced(rr_cluster_t *cluster);
 /* This node takes no new sessions and its names are about to move: told to everybody (RR_NODE_DRAINING). Any thread. */
 void rr_cluster_draining(rr_cluster_t *cluster);
 /* Names released, everything sent is acknowledged or deadline_ms is over, the others told that the node is gone. Not on a

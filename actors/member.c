@@ -55,7 +55,7 @@ struct rr_member {
     rr_map_t nodes;
     rr_set_t names;
     bool left;
-    _Atomic(uint64_t) shown_until_ns; /* until_ns for metrics; written by the agent, relaxed */
+    _Atomic(uint64_t) shown_until_ns; /* until_ns for metrics and rr_member_fenced; written by the agent, relaxed: nothing hangs on it */
     rr_counter_t refused, fenced_times;
 };
 
@@ -186,6 +186,11 @@ static void on_name_here(rr_member_t *member, rr_message_t *msg) {
 }
 
 /* ---- The lease ---- */
+
+bool rr_member_fenced(rr_member_t *member) {
+    uint64_t until = atomic_load_explicit(&member->shown_until_ns, memory_order_relaxed);
+    return until != 0 && until != UINT64_MAX && rr_system_boot_ns(member->system) >= until; /* 0: no member yet, or no more */
+}
 
 static void watch_lease(rr_member_t *member) {
     if (member->lease_timer)

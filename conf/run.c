@@ -16,6 +16,7 @@
 #include "conf/notify.h"
 #include "conf/spawn.h"
 
+#define FENCED_MS 1000u /* for what may still end by itself when the named actors cannot: sockets, the log */
 #define SPARE_FILES 64 /* beside the clients' sockets: loops, scripts, logs */
 
 /* ---- Signals ---- */
@@ -24,14 +25,27 @@
  * the handlers only; the main thread reads them (it is the one that the handlers interrupt, or learns of them by the
  * descriptors). */
 static int signal_fd = -1, hangup_fd = -1;
-static volatile sig_atomic_t signals_seen;
+static volatile sig_atomic_t signals_seen, first_signal_ms; /* the latter wraps: only differences count */
 _Static_assert(sizeof(sig_atomic_t) == sizeof(int), "rr_running_options_t.stop is an int");
 
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Of those that stop, none interrupts another (sa_mask). Who sends to a process and then to its whole group (timeout, some
+ * shells) means one end, not two. */
 static void on_signal(int number) {
     int error = errno;
     uint64_t which = (uint64_t)number;
-    if (signals_seen++ > 0)
+    uint32_t now = (uint32_t)now_ms();
+    if (signals_seen > 0 && now - (uint32_t)first_signal_ms >= RR_SAME_SIGNAL_MS)
         _exit(RR_EXIT_CUT); /* the second one: now */
+    if (signals_seen > 0)
+        return;
+    first_signal_ms = (sig_atomic_t)now;
+    signals_seen = 1;
     if (write(signal_fd, &which, sizeof which) < 0)
         _exit(RR_EXIT_CUT); /* cannot fail: an eventfd that nobody else writes */
     errno = error;
@@ -50,6 +64,8 @@ static void on_hangup(int number) {
 static bool catch_signals(int stop_fd, int reopen_fd) {
     struct sigaction catch = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
     struct sigaction hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
+    sigaddset(&catch.sa_mask, SIGTERM);
+    sigaddset(&catch.sa_mask, SIGINT);
     signal_fd = stop_fd;
     hangup_fd = reopen_fd;
     return sigaction(SIGTERM, &catch, NULL) == 0 && sigaction(SIGINT, &catch, NULL) == 0 &&
@@ -146,12 +162,6 @@ static void wake(void *context) {
     rr_life_t *life = context;
     if (write(life->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
         abort(); /* the descriptor is ours and open for as long as the system runs */
-}
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static void report_if_due(rr_life_t *life) {
@@ -258,16 +268,27 @@ static int wait_for_end(rr_life_t *life) {
 
 /* ---- The whole ---- */
 
+/* How long the end may take. What stands still for want of a lease is not waited for: it is said, and left behind. */
+static unsigned drain_ms(const rr_life_t *life) {
+    unsigned ms = (unsigned)rr_item_number(rr_graph_top(life->graph), "drain");
+    if (!rr_running_fenced(life->running) || ms <= FENCED_MS)
+        return ms;
+    printf("redrabbit: this node has no lease, as its master was not reached for so long, and its actors stand still: nothing is "
+           "handed over, no offline handler runs\n");
+    return FENCED_MS;
+}
+
 /* Ends what was started; the exit status. Does not return if the drain is cut short or a thread cannot be ended. */
 static int end(rr_life_t *life, int status) {
-    unsigned deadline = (unsigned)rr_item_number(rr_graph_top(life->graph), "drain");
+    unsigned deadline = drain_ms(life);
     notify(life, "STOPPING=1\nWATCHDOG=1");
     if (life->ready) {
         printf("redrabbit: draining, %u s at most; a second signal ends it now\n", (deadline + 999) / 1000);
         fflush(stdout);
     }
     if (rr_running_drain(life->running, status == RR_EXIT_OK && !life->group_ends, deadline) != RR_OK) {
-        fprintf(stderr, "redrabbit: the drain was cut short after %u ms: not everything ended by itself\n", deadline);
+        fprintf(stderr, "redrabbit: the drain was cut short after %u ms: not everything ended by itself%s\n", deadline,
+                rr_running_fenced(life->running) ? " (without its master a node's actors stand still)" : "");
         rr_system_flush_log(rr_running_system(life->running));
         fflush(NULL);
         _exit(status == RR_EXIT_OK ? RR_EXIT_CUT : status); /* a deadline is one: nobody waits again for what hangs */

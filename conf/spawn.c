@@ -690,6 +690,10 @@ static size_t leave_out_waiting(rr_running_t *running, rr_gate_t **gates) {
     return count;
 }
 
+bool rr_running_fenced(rr_running_t *running) {
+    return running->system_started && running->member && rr_cluster_fenced(rr_membership_cluster(running->member));
+}
+
 int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms) {
     struct timespec start;
     rr_gate_t **gates = calloc(running->gate_count + 1, sizeof(rr_gate_t *));

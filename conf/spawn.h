@@ -47,6 +47,9 @@ RR_MUST_CHECK int rr_running_ask(rr_running_t *running);
 /* How many signs of life there were so far. */
 unsigned rr_running_pulse(rr_running_t *running);
 
+/* Its master was not reached for a whole lease: its named actors stand still, also in a drain. Main thread. */
+bool rr_running_fenced(rr_running_t *running);
+
 /* The orderly end. hand_over: the rest of the group lives on, so scenes give their sessions away first. RR_OK, or RR_TIMEOUT:
  * what was not done in time was killed. Main thread. */
 RR_MUST_CHECK int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms);

@@ -44,6 +44,7 @@ typedef struct rr_up {
     bool colour, all_ready;
     bool stopping, master_asked;
     uint64_t deadline_ms; /* while stopping: when what has not ended is killed */
+    uint64_t signal_ms;   /* the first signal that stopped it, 0 = none */
     int status;
     char key[PATH_MAX]; /* the file of a throw-away key; "" = the graph has one */
 } rr_up_t;
@@ -322,12 +323,13 @@ static void on_signals(rr_up_t *up) {
                 if (up->nodes[i]->state == UP_RUNNING)
                     kill(up->nodes[i]->pid, SIGHUP);
             }
-        } else if (up->stopping) {
-            kill_all(up);
-        } else {
+        } else if (!up->signal_ms) {
+            up->signal_ms = now_ms();
             printf("redrabbit: stopping; a second signal ends it now\n");
             fflush(stdout);
             stop_all(up, RR_EXIT_OK);
+        } else if (now_ms() - up->signal_ms >= RR_SAME_SIGNAL_MS) {
+            kill_all(up);
         }
     }
 }

@@ -135,6 +135,21 @@ actors:
             self.assertEqual(server.stop(), 0, server.output)
             self.clean(server)
 
+    async def test_the_end_of_a_node_without_a_master(self) -> None:
+        """Its actors have no turns any more: that is said, and nobody waits for them."""
+        client = await self.client(self.gate, "anna")
+        await self.works(client, 1, 5)
+        self.kill(self.center)
+        self.back.wait_line("FENCED", LEASE + 5)
+        began = time.monotonic()
+        self.assertEqual(self.back.stop(), 3, self.back.output)
+        self.assertLess(time.monotonic() - began, 4 * SLOW)  # of a drain of 10 s
+        for text in ("its actors stand still: nothing is handed over", "cut short after 1000 ms",
+                     "without its master a node's actors stand still"):  # fmt: skip
+            self.assertIn(text, self.back.output)
+        self.begin("g.yaml", "--node", "center").ready()
+        self.front.wait_line("the lease is renewed", 20)
+
     async def test_stopped_beyond_the_lease(self) -> None:
         client = await self.client(self.gate, "anna")
         await self.works(client, 1, 5)

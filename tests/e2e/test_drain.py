@@ -34,6 +34,9 @@ def cleanup():
 """
 
 
+SAME = 1.1  # seconds after which a second signal is another one (conf/run.h)
+
+
 class Drain(Case):
     async def test_order_of_an_orderly_end(self) -> None:
         server, port = self.scene(SCRIPT)
@@ -95,9 +98,23 @@ class Drain(Case):
         await self.client(port, "one")
         server.process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(server.wait_line, "CLEANUP")
+        await asyncio.sleep(SAME)  # before that it would be the first one, sent twice
         started = time.monotonic()
-        self.assertNotEqual(await asyncio.to_thread(server.stop, 8), 0)
+        self.assertEqual(await asyncio.to_thread(server.stop, 8), 3)
         self.assertLess(time.monotonic() - started, 5 * SLOW)
+
+    async def test_a_signal_sent_twice(self) -> None:
+        """As `timeout` does it: to the process, then to its group."""
+        server, port = self.scene(SCRIPT)
+        client = await self.client(port, "one", "ws")
+        await client.send(2, [0.3])
+        await asyncio.to_thread(server.wait_line, "BEGIN one")
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            server.process.send_signal(number)
+        await asyncio.to_thread(server.wait_line, "redrabbit: draining")
+        self.assertEqual(await asyncio.to_thread(server.stop), 0, server.output)  # and once more
+        await self.expect_closed(client, 1001)
+        self.assertLess(server.output.index("DONE one"), server.output.index("OFFLINE one drain"))
 
 
 class Idle(Case):
