@@ -6,6 +6,7 @@
 
 #include "actors/cluster.h"
 #include "conf/run.h"
+#include "conf/run_key.h"
 #include "conf/share.h"
 
 #define QUERY_MS 5000u
@@ -15,6 +16,7 @@ typedef struct rr_question {
     const char *broker, *group, *key_file, *node;
     bool json, group_given;
     unsigned timeout_ms;
+    rr_run_key_t found; /* of a `redrabbit up` that runs the group here */
     char *key;
     size_t key_size;
 } rr_question_t;
@@ -99,6 +101,8 @@ static int read_argument(const char *command, int argc, char **argv, int *at, rr
 
 static int read_key(const char *command, rr_question_t *question) {
     char why[600], warning[600];
+    if (!question->key_file && rr_run_key_find(question->group, question->broker, &question->found))
+        question->key_file = question->found.path;
     if (!question->key_file)
         return RR_EXIT_OK;
     if (rr_key_read(question->key_file, &question->key, &question->key_size, why, sizeof why, warning, sizeof warning) != RR_OK)
@@ -126,6 +130,16 @@ static void forget_key(rr_question_t *question) {
     if (question->key)
         explicit_bzero(question->key, question->key_size);
     free(question->key);
+}
+
+/* What a refusal, which speaks of nodes, means for who asks. */
+static void explain(const char *command, const rr_question_t *question, int rc, const char *why) {
+    fprintf(stderr, "redrabbit: %s: %s\n", command, why);
+    if (rc == RR_EACCES && question->key_file)
+        fprintf(stderr, "redrabbit: %s: the key in %s is not the group's; name the one that its nodes have: --cluster_key FILE\n", command,
+                question->key_file);
+    else if (rc == RR_EACCES)
+        fprintf(stderr, "redrabbit: %s: the group has a key; name it: --cluster_key FILE, or the graph that its nodes run\n", command);
 }
 
 /* ---- ps ---- */
@@ -234,9 +248,10 @@ int rr_ask_ps(int argc, char **argv) {
     int status = graph ? read_question("ps", argc, argv, graph, &question) : wrong("ps", why);
     if (status != RR_EXIT_OK)
         goto out;
-    if (rr_cluster_query(question.broker, question.group, question.key, question.key_size, question.timeout_ms, &json, why,
-                         sizeof why) != RR_OK) {
-        fprintf(stderr, "redrabbit: ps: %s\n", why);
+    int rc = rr_cluster_query(question.broker, question.group, question.key, question.key_size, question.timeout_ms, &json, why,
+                              sizeof why);
+    if (rc != RR_OK) {
+        explain("ps", &question, rc, why);
         status = RR_EXIT_FAILED;
     } else if (question.json) {
         puts(json);
@@ -264,7 +279,7 @@ int rr_ask_drain(int argc, char **argv) {
     if (rc == RR_OK)
         printf("redrabbit: node %s is drained and gone\n", question.node);
     else
-        fprintf(stderr, "redrabbit: drain: %s\n", why);
+        explain("drain", &question, rc, why);
     status = rc == RR_OK ? RR_EXIT_OK : rc == RR_TIMEOUT ? RR_EXIT_CUT : RR_EXIT_FAILED;
 out:
     forget_key(&question);

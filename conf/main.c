@@ -8,6 +8,7 @@
 #include "conf/home.h"
 #include "conf/new.h"
 #include "conf/run.h"
+#include "conf/run_key.h"
 #include "conf/up.h"
 
 static const char usage[] =
@@ -46,10 +47,21 @@ static int wrong(const char *what) {
     return RR_EXIT_USAGE;
 }
 
+/* A node that is started by hand beside a `redrabbit up` of its group. */
+static void borrow_key(rr_share_t *share, rr_run_key_t *key) {
+    if (!share->cluster || !share->master || share->key_file || !rr_run_key_find(share->group, share->master, key))
+        return;
+    share->key_file = key->path;
+    printf("redrabbit: joins the group of a `redrabbit up` that runs here, with its key %s\n", key->path);
+}
+
 static int run_graph(rr_graph_t *graph, const char *folder, const char *node) {
+    rr_run_key_t key;
     rr_share_t share;
     bool sound = rr_graph_select(graph, node) == RR_OK && rr_graph_check(graph) == RR_OK && rr_graph_share(graph, &share) == RR_OK;
     int status = report(graph, true);
+    if (sound)
+        borrow_key(&share, &key);
     return sound ? rr_run(graph, &share, folder) : status;
 }
 

@@ -2,19 +2,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "conf/run.h"
+#include "conf/run_key.h"
 #include "conf/share.h"
 
 #define LINE_MAX_BYTES 65536u
@@ -46,7 +45,7 @@ typedef struct rr_up {
     uint64_t deadline_ms; /* while stopping: when what has not ended is killed */
     uint64_t signal_ms;   /* the first signal that stopped it, 0 = none */
     int status;
-    char key[PATH_MAX]; /* the file of a throw-away key; "" = the graph has one */
+    rr_run_key_t key; /* path "": the graph has one, or the group has none */
 } rr_up_t;
 
 static uint64_t now_ms(void) {
@@ -152,9 +151,9 @@ static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_
         argv[count++] = (char *)"-broker_fresh";
         argv[count++] = (char *)"true";
     }
-    if (up->key[0]) {
+    if (up->key.path[0]) {
         argv[count++] = (char *)"-cluster_key";
-        argv[count++] = (char *)up->key;
+        argv[count++] = (char *)up->key.path;
     }
     execv("/proc/self/exe", argv);
     dprintf(2, "redrabbit: cannot start itself: %s\n", strerror(errno));
@@ -378,41 +377,28 @@ static void turn(rr_up_t *up) {
 
 /* ---- Before and after ---- */
 
-/* The nodes' command lines name it; here it is part of the graph as if it stood there. */
-static void use_key(rr_up_t *up) {
+/* Whose it is will be known when the nodes are chosen; until then the graph has one: without it must stay on loopback. */
+static void promise_key(rr_up_t *up) {
     rr_graph_t *graph = up->options->graph;
-    const char *text = up->key;
-    rr_raw_t raw = {.place = {"cluster_key", 0, 0}, .texts = &text, .count = 1};
+    const char *file = "(of this run)";
+    rr_raw_t raw = {.place = {"cluster_key", 0, 0}, .texts = &file, .count = 1};
     rr_graph_set(graph, rr_graph_top(graph), "cluster_key", &raw, NULL, true);
 }
 
-/* A key for this run, readable by this user only. */
-static bool make_key(rr_up_t *up) {
-    static const char digits[] = "0123456789abcdef";
-    uint8_t random[32];
-    char text[65] = "";
-    const char *folder = getenv("XDG_RUNTIME_DIR");
-    if (!folder || access(folder, W_OK | X_OK) != 0)
-        folder = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
-    snprintf(up->key, sizeof up->key, "%s/redrabbit-key-XXXXXX", folder);
-    int fd = mkostemp(up->key, O_CLOEXEC); /* 0600 */
-    bool ok = fd >= 0 && getrandom(random, sizeof random, 0) == (ssize_t)sizeof random;
-    for (size_t i = 0; ok && i < sizeof random; i++) {
-        text[2 * i] = digits[random[i] >> 4];
-        text[2 * i + 1] = digits[random[i] & 15];
+/* For a graph without one: that of another `up` which runs a part of it already, else a new one, if the master's node is among
+ * ours. If it is not, the group has none. */
+static bool find_key(rr_up_t *up) {
+    char why[600];
+    rr_share_t share;
+    if (rr_graph_share(up->options->graph, &share) != RR_OK) /* of the node selected last: it was sound before */
+        return true;
+    const char *master = share.master ? share.master : share.advertise ? share.advertise : share.listen;
+    if (!rr_run_key_find(share.group, master, &up->key) && up->nodes[0]->master &&
+        rr_run_key_make(share.group, master, &up->key, why, sizeof why) != RR_OK) {
+        fprintf(stderr, "redrabbit: %s\n", why);
+        return false;
     }
-    ok = ok && write(fd, text, 64) == 64;
-    if (fd >= 0 && close(fd) != 0)
-        ok = false;
-    if (!ok)
-        fprintf(stderr, "redrabbit: cannot write a key into %s: %s; name one in the graph: cluster_key: FILE\n", folder, strerror(errno));
-    if (fd < 0)
-        up->key[0] = 0;
-    if (ok)
-        use_key(up);
-    explicit_bzero(random, sizeof random);
-    explicit_bzero(text, sizeof text);
-    return ok;
+    return true;
 }
 
 static bool wanted(const rr_up_options_t *options, const char *name) {
@@ -478,11 +464,9 @@ static bool watch_signals(rr_up_t *up) {
 }
 
 static void tell_how_to_look(const rr_up_t *up) {
-    rr_share_t share;
-    if (rr_graph_share(up->options->graph, &share) != RR_OK) /* of the node selected last: it was sound before */
-        return;
-    printf("redrabbit: who is where: redrabbit ps --broker %s --group %s --cluster_key %s\n",
-           share.master ? share.master : share.advertise ? share.advertise : share.listen, share.group, share.key_file);
+    printf("redrabbit: who is where: redrabbit ps %s\n", up->options->file);
+    if (up->key.path[0])
+        printf("redrabbit: its key, found by ps, drain and --node of this user: %s\n", up->key.path);
     fflush(stdout);
 }
 
@@ -504,12 +488,11 @@ static void finish(rr_up_t *up) {
     free(up->polls);
     if (up->signals >= 0)
         close(up->signals);
-    if (up->key[0])
-        unlink(up->key);
+    rr_run_key_drop(&up->key);
 }
 
 int rr_up(const rr_up_options_t *options) {
-    rr_up_t up = {.options = options, .signals = -1, .status = RR_EXIT_OK};
+    rr_up_t up = {.options = options, .signals = -1, .key = {.fd = -1}, .status = RR_EXIT_OK};
     const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");
     up.colour = isatty(1) && !(plain && *plain) && term && strcmp(term, "dumb") != 0;
     bool keyless = !rr_item_value(rr_graph_top(options->graph), "cluster_key");
@@ -519,14 +502,17 @@ int rr_up(const rr_up_options_t *options) {
         return RR_EXIT_USAGE;
     }
     int status = RR_EXIT_FAILED;
-    if (keyless && !make_key(&up))
-        goto out;
+    if (keyless)
+        promise_key(&up);
     if (!choose(&up) || !watch_signals(&up)) {
         fprintf(stderr, "redrabbit: cannot start: %s\n", strerror(errno));
         goto out;
     }
     status = RR_EXIT_USAGE;
     if (rr_graph_error_count(options->graph)) /* the caller shows them */
+        goto out;
+    status = RR_EXIT_FAILED;
+    if (keyless && !find_key(&up))
         goto out;
     tell_how_to_look(&up);
     run(&up);

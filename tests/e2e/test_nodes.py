@@ -149,6 +149,29 @@ class Up(Nodes):
         for pid in pids:
             self.assertFalse(pathlib.Path(f"/proc/{pid}").exists())
 
+    async def test_its_tools_find_its_key(self) -> None:
+        """ps, drain and a node that is started by hand need no more than the graph; others are kept out."""
+        self.write("g.yaml", self.graph())
+        env = {"TMPDIR": str(self.folder), "XDG_RUNTIME_DIR": ""}
+        server = self.start("up", "g.yaml", env=env)
+        result = self.go("ps", "g.yaml", env=env)
+        self.assertEqual(result.status, 0, result)
+        self.assertIn("scene@0", result.out)
+        master = f"tcp://127.0.0.1:{self.front}"
+        self.assertEqual(self.go("ps", "--broker", master, "--group", "world", env=env).status, 0)
+        self.assertEqual(self.go("drain", "back", "g.yaml", env=env).status, 0)
+        back = self.begin("g.yaml", "--node", "back", env=env)
+        back.wait_line("joins the group of a `redrabbit up` that runs here")
+        back.ready()
+        await self.until_echo()
+        self.key("other", "f" * 32)
+        result = self.go("ps", "g.yaml", "--cluster_key", "other", env=env)
+        self.assertEqual(result.status, 1, result)
+        self.assertIn("the key in other is not the group's", result.err)
+        self.assertEqual(back.stop(), 0)
+        self.assertEqual(server.stop(), 0)
+        self.assertEqual(list(self.folder.glob("redrabbit-*/*")), [])
+
     async def test_what_dies_is_started_again(self) -> None:
         self.write("g.yaml", self.graph())
         server = self.start("up", "g.yaml")
