@@ -75,6 +75,8 @@ typedef struct rr_scene_logic {
     void (*query_event)(void *state, const void *data, size_t size);
     /* A database that this scene asked is gone, with the scene's subscriptions there; what was under way ends by queried. */
     void (*database_down)(void *state, const char *name);
+    /* After rr_scene_watch_dead_letters, for each. RR_OK, an error; RR_ENOENT: it wants no more of them. */
+    int (*dead_letter)(void *state, const rr_letter_t *letter);
     /* After rr_scene_wake: goes on with what is runnable. ms until it wants to run again by itself, -1 = not. */
     int64_t (*run)(void *state);
     void (*cancel)(void *state, uint64_t token); /* of a pending handler; its done must follow soon */
@@ -161,6 +163,9 @@ RR_MUST_CHECK int rr_scene_query_wait(rr_scene_t *scene, const char *database, r
                                       rr_buffer_t **reply);
 /* Answers a service request. error NULL = success, body NULL = None. RR_ENOENT: answered or given up already. */
 RR_MUST_CHECK int rr_scene_reply(rr_scene_t *scene, uint64_t request, const char *error, const void *body, size_t size);
+/* dead_letter follows for messages that got lost in this process, or on their way from it to another node (of any sender). At
+ * most 256 wait for a scene. RR_ELIMIT: RR_DEAD_LETTER_WATCHERS of this process watch already. */
+RR_MUST_CHECK int rr_scene_watch_dead_letters(rr_scene_t *scene);
 bool rr_scene_exists(rr_scene_t *scene, const char *name); /* a live actor has this name */
 
 void rr_scene_wake(rr_scene_t *scene);            /* run() soon */

@@ -381,6 +381,9 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
     case RR_TYPE_QUERY_EVENT:
         rr__on_query_event(scene, msg);
         break;
+    case RR_TYPE_DEAD_LETTER:
+        rr__on_dead_letter(scene, msg);
+        break;
     default:
         if (rr_message_kind(msg) == RR_CALL)
             rr_reply_error(scene->self, msg, RR_EHANDLER, "a scene does not know this kind of call");
@@ -393,7 +396,7 @@ static bool right_kind(const rr_message_t *msg) {
     uint32_t type = rr_message_type(msg);
     bool call = type == RR_TYPE_ENTER || type == RR_TYPE_SERVICE || type == RR_TYPE_ATTACH || type == RR_TYPE_RELOAD ||
                 type == RR_TYPE_HAND_OVER;
-    bool known = (type >= RR_TYPE_INPUT && type <= RR_TYPE_STOP) || type == RR_TYPE_QUERY_EVENT;
+    bool known = (type >= RR_TYPE_INPUT && type <= RR_TYPE_STOP) || type == RR_TYPE_QUERY_EVENT || type == RR_TYPE_DEAD_LETTER;
     return known ? call == (rr_message_kind(msg) == RR_CALL) : rr_message_kind(msg) == RR_CALL;
 }
 

@@ -377,6 +377,10 @@ void rr__on_query_event(rr_scene_t *scene, rr_message_t *msg);
 void rr__database_down(rr_scene_t *scene, const char *name);
 void rr__queries_free(rr_scene_t *scene); /* cancels what is under way */
 
+/* ---- scene_letters.c ---- */
+
+void rr__on_dead_letter(rr_scene_t *scene, const rr_message_t *msg);
+
 /* ---- scene_calls.c ---- */
 
 void rr__on_service(rr_scene_t *scene, rr_message_t *msg); /* taken already */

@@ -81,6 +81,10 @@ static int host_reply(void *host, uint64_t request, const char *error, const voi
     return rr_scene_reply(scene_of(host), request, error, body, size);
 }
 
+static int host_watch_dead_letters(void *host) {
+    return rr_scene_watch_dead_letters(scene_of(host));
+}
+
 static bool host_exists(void *host, const char *name) {
     return rr_scene_exists(scene_of(host), name);
 }
@@ -169,6 +173,7 @@ static const rr_script_host_t host = {
     .timer_cancel = host_timer_cancel,
     .call = host_call,
     .reply = host_reply,
+    .watch_dead_letters = host_watch_dead_letters,
     .exists = host_exists,
     .alloc_id = host_alloc_id,
     .config = host_config,
@@ -271,6 +276,10 @@ static void python_answer(void *state, uint64_t token, const char *error, const 
     rr_script_answer(((python_state_t *)state)->script, token, error, body, size);
 }
 
+static int python_dead_letter(void *state, const rr_letter_t *letter) {
+    return rr_script_dead_letter(((python_state_t *)state)->script, letter);
+}
+
 static void python_timer(void *state, uint64_t token) {
     rr_script_timer(((python_state_t *)state)->script, token);
 }
@@ -360,6 +369,7 @@ const rr_scene_logic_t rr_scene_python = {
     .leave = python_leave,
     .service = python_service,
     .answer = python_answer,
+    .dead_letter = python_dead_letter,
     .timer = python_timer,
     .queried = python_queried,
     .query_event = python_query_event,

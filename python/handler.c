@@ -177,6 +177,8 @@ PyObject *rr__module_register(PyObject *module, PyObject *const *args, Py_ssize_
         return PyErr_Format(PyExc_ValueError, "register(): unknown kind or protocol");
     if (!PyCallable_Check(args[2]))
         return PyErr_Format(PyExc_TypeError, "a handler must be callable, not %.100s", Py_TYPE(args[2])->tp_name);
+    if (kind == RR__DEAD_LETTER && script->host.watch_dead_letters(script->context) != RR_OK)
+        return PyErr_Format(PyExc_RuntimeError, "at most %d scenes of a process can watch dead letters", RR_DEAD_LETTER_WATCHERS);
     PyObject *key = normal_key((rr__kind_t)kind, args[1]);
     rr__handler_t *self = key ? PyObject_GC_New(rr__handler_t, state->handler_type) : NULL;
     if (!self) {

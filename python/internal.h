@@ -27,6 +27,7 @@ typedef enum rr__kind {
     RR__OFFLINE,
     RR__LEAVE,
     RR__HAND_OVER, /* on_drain */
+    RR__DEAD_LETTER,
     RR__KINDS,
     /* Not registered, only where a coroutine came from. */
     RR__LOAD = RR__KINDS,

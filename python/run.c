@@ -45,6 +45,8 @@ static PyObject *describe(const rr__origin_t *origin) {
         return PyUnicode_FromFormat("drain, session %R", subject);
     case RR__LEAVE:
         return PyUnicode_FromFormat("leave, session %R", subject);
+    case RR__DEAD_LETTER:
+        return PyUnicode_FromString("dead letter");
     case RR__INIT:
         return PyUnicode_FromString("init()");
     case RR__CLEANUP:

@@ -60,6 +60,15 @@ typedef struct rr_hand_to {
     size_t size;
 } rr_hand_to_t;
 
+/* A message that was not delivered, or not handled. Borrowed. */
+typedef struct rr_letter {
+    const char *to, *from; /* names; "#NODE:SLOT" of what has none (any more); "" from = sent from outside any actor */
+    const char *reason;    /* "NOROUTE" … (error.h) */
+    const char *what;      /* for people and for comparing: "to clients", "from clients", "call" … */
+    uint32_t size;         /* bytes */
+    uint64_t lost;         /* that were not told before this one, because there were too many */
+} rr_letter_t;
+
 /* Every function gets the host pointer of rr_script_create. Bodies are borrowed during the call; `text` = known to be valid
  * UTF-8 (a str or JSON); false = bytes, which may be UTF-8 too and are not looked at here. */
 typedef struct rr_script_host {
@@ -93,6 +102,9 @@ typedef struct rr_script_host {
                 unsigned timeout_ms, uint64_t token);
     /* Answers a service request (now or later). error NULL = success; body NULL = None. */
     int (*reply)(void *host, uint64_t request, const char *error, const void *body, size_t size);
+    /* The script has an on_dead_letter now: rr_script_dead_letter follows for each, until it returns RR_ENOENT. RR_ELIMIT: too
+     * many scenes of this process do so. */
+    int (*watch_dead_letters)(void *host);
     bool (*exists)(void *host, const char *name);
     uint64_t (*alloc_id)(void *host);
     /* Value of a configuration option of this process ("-gate" style or plain), NULL if absent; valid during the call. */
@@ -191,6 +203,8 @@ void rr_script_service(rr_script_t *script, uint64_t request, const char *from, 
 /* The end of a host call / change_scene made with token: error NULL = success; body NULL = None. */
 void rr_script_answer(rr_script_t *script, uint64_t token, const char *error, const void *body, size_t size);
 void rr_script_timer(rr_script_t *script, uint64_t token);
+/* RR_OK, also if its handler runs on; RR_EHANDLER: it raised (logged); RR_ENOENT: there is none any more. */
+RR_MUST_CHECK int rr_script_dead_letter(rr_script_t *script, const rr_letter_t *letter);
 /* The end of a host query: status RR_OK with the database's answer (buffer: what data lies in), else as the call ended. */
 void rr_script_queried(rr_script_t *script, uint64_t token, int status, const void *data, size_t size,
                        rr_buffer_t *buffer);

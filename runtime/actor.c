@@ -249,24 +249,14 @@ int rr_system_spawn(rr_system_t *system, const rr_spawn_t *spec, rr_addr_t *out)
 
 /* ---- Delivering ------------------------------------------------------------------------------------------------- */
 
-static void count_dead_letter(rr_system_t *system, const rr_message_t *msg, int reason) {
-    rr_count_shared(&system->dead_letters, 1);
-    rr_addr_t to = atomic_load_explicit(&system->dead_letters_to, memory_order_relaxed);
-    if (to == RR_NOBODY || msg->type == RR_TYPE_DEAD_LETTER)
-        return;
-    rr_dead_letter_t letter = {msg->from, msg->to, msg->type, msg->size, reason, msg->kind};
-    if (rr_system_send(system, to, RR_TYPE_DEAD_LETTER, &letter, sizeof letter) != RR_OK)
-        return; /* counted above; the subscriber is full or gone */
-}
-
 void rr__undeliverable(rr_system_t *system, const rr_message_t *msg, int reason) {
     switch (msg->kind) {
     case RR_CALL:
         if (rr__reply_code(system, msg->from, msg->request, reason) != RR_OK)
-            count_dead_letter(system, msg, reason);
+            rr__dead_letter(system, msg, reason);
         break;
     case RR_SEND:
-        count_dead_letter(system, msg, reason);
+        rr__dead_letter(system, msg, reason);
         break;
     case RR_REPLY:
         rr_count_shared(&system->late_replies, 1);

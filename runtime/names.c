@@ -1,5 +1,6 @@
 #include "runtime/system.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/alloc.h"
@@ -140,6 +141,25 @@ rr_addr_t rr_lookup(rr_system_t *system, const char *text) {
     rr_addr_t addr = found ? found->addr : RR_NOBODY;
     pthread_rwlock_unlock(&names->lock);
     return addr;
+}
+
+static const struct rr__name *find_addr(const struct rr__name *table, rr_addr_t addr) {
+    const struct rr__name *name = table;
+    while (name && name->addr != addr)
+        name = name->hh.next;
+    return name;
+}
+
+bool rr_name_of(rr_system_t *system, rr_addr_t addr, char *out, size_t size) {
+    rr__names_t *names = &system->names;
+    pthread_rwlock_rdlock(&names->lock);
+    const struct rr__name *found = find_addr(names->own, addr);
+    if (!found)
+        found = find_addr(names->remote, addr);
+    if (found)
+        snprintf(out, size, "%s", found->text);
+    pthread_rwlock_unlock(&names->lock);
+    return found != NULL;
 }
 
 /* ---- Names of other nodes ---------------------------------------------------------------------------------------- */

@@ -196,6 +196,10 @@ bool rr_name_legal(const char *name);
  * keep the address, monitor it. */
 rr_addr_t rr_lookup(rr_system_t *system, const char *name);
 
+/* The other way round, for reports: some name of that actor, while it has one. Looks through all of them. False: none. Any
+ * thread. */
+bool rr_name_of(rr_system_t *system, rr_addr_t addr, char *out, size_t size);
+
 /* The epoch under which a leased actor holds its name: greater than that of every owner before it, so a fencing token for
  * databases. 0 = not leased. */
 uint64_t rr_epoch(const rr_actor_t *self);
@@ -315,9 +319,20 @@ size_t rr_system_actor_count(rr_system_t *system);
 uint64_t rr_system_now_ns(rr_system_t *system);
 uint64_t rr_system_random(rr_system_t *system);
 
-/* Dead letters (undeliverable messages) since start, and a subscriber: each arrives at `to` as RR_SEND of
- * RR_TYPE_DEAD_LETTER with an rr_dead_letter_t. RR_NOBODY ends it. Any thread. */
+/* Dead letters, since start: messages that were not delivered, or not handled, and whose sender has no call that ends with an
+ * error. Of this node: sent by its actors (also to other nodes), or left in a mailbox here. */
+uint64_t rr_system_dead_letters(rr_system_t *system);
+
+/* Each of them arrives at `to`, an actor of this node, as RR_SEND of RR_TYPE_DEAD_LETTER with an rr_dead_letter_t, from nobody,
+ * until it ends or does not want to watch any more. room: how many may be under way to it before it has said
+ * rr_dead_letter_taken; beyond those it is not told, which is counted. 0 = as many as its mailbox takes. Again: another room.
+ * RR_ELIMIT: RR_DEAD_LETTER_WATCHERS do so already; RR_EINVAL: not of this node. Any thread. */
 #define RR_TYPE_DEAD_LETTER 0xffff0001u
+#define RR_DEAD_LETTER_WATCHERS 16
+RR_MUST_CHECK int rr_system_watch_dead_letters(rr_system_t *system, rr_addr_t to, unsigned room);
+void rr_system_unwatch_dead_letters(rr_system_t *system, rr_addr_t to);
+/* One was looked at: there is room for another. How many it was not told of since it said so last. */
+uint64_t rr_dead_letter_taken(rr_actor_t *self);
 typedef struct rr_dead_letter {
     rr_addr_t from, to;
     uint32_t type;
@@ -325,7 +340,5 @@ typedef struct rr_dead_letter {
     int32_t reason;
     int32_t kind;
 } rr_dead_letter_t;
-uint64_t rr_system_dead_letters(rr_system_t *system);
-void rr_system_watch_dead_letters(rr_system_t *system, rr_addr_t to);
 
 #endif

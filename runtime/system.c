@@ -22,14 +22,9 @@ void rr_options_init(rr_options_t *options) {
 rr__metrics_t *rr__system_metrics(rr_system_t *system) { return system->metrics; }
 unsigned rr_system_node(const rr_system_t *system) { return system->node; }
 uint64_t rr_system_now_ns(rr_system_t *system) { return rr_clock_now(&system->clock); }
-uint64_t rr_system_dead_letters(rr_system_t *system) { return rr_counted(&system->dead_letters); }
 
 size_t rr_system_actor_count(rr_system_t *system) {
     return atomic_load_explicit(&system->actors, memory_order_relaxed);
-}
-
-void rr_system_watch_dead_letters(rr_system_t *system, rr_addr_t to) {
-    atomic_store_explicit(&system->dead_letters_to, to, memory_order_relaxed);
 }
 
 uint64_t rr_system_random(rr_system_t *system) {
@@ -86,7 +81,10 @@ static void collect(void *context, rr_metrics_writer_t *writer) {
     rr_metrics_write(writer, "rr_actors_spawned_total", counter, "Actors spawned.", NULL,
                      (double)atomic_load_explicit(&system->serial, memory_order_relaxed));
     rr_metrics_write(writer, "rr_dead_letters_total", counter, "Messages that could not be delivered.", NULL,
-                     (double)rr_counted(&system->dead_letters));
+                     (double)rr_counted(&system->dead.count));
+    rr_metrics_write(writer, "rr_dead_letters_untold_total", counter,
+                     "Times that who watches them was not told of one: it had too many to look at.", NULL,
+                     (double)rr_counted(&system->dead.untold));
     rr_metrics_write(writer, "rr_late_replies_total", counter, "Replies to calls that were over.", NULL,
                      (double)rr_counted(&system->late_replies));
     rr_metrics_write(writer, "rr_mailbox_refused_total", counter, "Messages refused or shed by full mailboxes.", NULL,
@@ -119,6 +117,7 @@ static void init_locks(rr_system_t *system) {
     rr__overseer_init(&system->overseer);
     rr__names_init(&system->names);
     rr__lease_init(&system->lease);
+    rr__dead_letters_init(&system->dead);
 }
 
 static int open_log(rr_system_t *system, const rr_options_t *options) {
@@ -377,6 +376,7 @@ void rr_system_destroy(rr_system_t *system) {
         rr__directory_destroy(&system->directory);
     rr__names_destroy(&system->names);
     rr__lease_destroy(&system->lease);
+    rr__dead_letters_destroy(&system->dead);
     rr__remote_destroy(system->remote);
     rr__fence_destroy(system->fence);
     rr__metrics_destroy(system->metrics);

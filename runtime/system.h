@@ -6,6 +6,7 @@
 
 #include "runtime/actor.h"
 #include "runtime/clock.h"
+#include "runtime/deadletter.h"
 #include "runtime/directory.h"
 #include "runtime/lease.h"
 #include "runtime/metrics.h"
@@ -90,8 +91,8 @@ struct rr_system {
     _Atomic(uint64_t) actors;       /* living; relaxed count, waiters re-check under lock */
     _Atomic(uint32_t) waiters;      /* threads in wait_idle or drain; seq_cst against actors */
     _Atomic(bool) draining;         /* set once by drain; relaxed reads */
-    _Atomic(rr_addr_t) dead_letters_to;
-    rr_counter_t dead_letters, late_replies, refused; /* shared counters */
+    rr__dead_letters_t dead;
+    rr_counter_t late_replies, refused; /* shared counters */
 
     rr__overseer_t overseer;
     unsigned cpus;

@@ -16,6 +16,7 @@ from . import _codec, _host
 __all__ = [
     "CallError",
     "CancelledError",
+    "DeadLetter",
     "Future",
     "HandlerTimeout",
     "Login",
@@ -40,6 +41,7 @@ __all__ = [
     "message",
     "move",
     "multi_send",
+    "on_dead_letter",
     "on_drain",
     "on_enter",
     "on_leave",
@@ -62,7 +64,7 @@ T = TypeVar("T")
 Body: TypeAlias = Any
 Protocol: TypeAlias = Literal["json", "raw", "buffer", "text"] | type
 
-MESSAGE, SERVICE, VERIFY, ENTER, OFFLINE, LEAVE, DRAIN = range(7)
+MESSAGE, SERVICE, VERIFY, ENTER, OFFLINE, LEAVE, DRAIN, DEAD_LETTER = range(8)
 _PROTOCOLS = {"json": 0, "raw": 1, "buffer": 2, "text": 3}
 _TYPED = 4
 MODERN, CONCURRENT = 1, 2
@@ -198,6 +200,37 @@ def on_drain(function: F) -> F:
     stays. When the node ends, a session that nobody takes goes by its gate's option scene_lost: with
     `wait` the state (of at most 65,535 bytes) is the extra of its enter after the restart."""
     register(DRAIN, None, function, _caller(), flags=MODERN)
+    return function
+
+
+class DeadLetter(NamedTuple):
+    """A message that was not delivered, or not handled, and whose sender waits for no answer.
+
+    to, sender: names (of a gate, a scene …), `#NODE:SLOT` of what has none (any more); sender ''
+    is none. reason: 'NOROUTE' (it is not there), 'LINKDOWN' (its node was lost: it may have been
+    handled), 'DIED' (it ended first), 'OVERLOAD', 'STALE' … as those of a CallError. what: 'to
+    clients' (from a scene to a gate, as a rule several messages at once), 'from clients', 'call' or
+    'other'. size: bytes. lost: so many were not told before this one, because there were too many."""
+
+    to: str
+    sender: str
+    reason: str
+    what: str
+    size: int
+    lost: int
+
+
+def on_dead_letter(function: F) -> F:
+    """`f(letter)` for each message that got lost in this process, or on its way from it to another
+    node: for logs and alarms. May be `async def`.
+
+    A scene has one; at most 16 scenes of a process can have one (RuntimeError). A scene that does
+    not keep up is not told of all: 256 wait at most, letter.lost counts the others. Calls are no
+    dead letters: their callers see the error."""
+    def dead_letter(*fields: Any) -> Any:
+        return function(DeadLetter(*fields))
+
+    register(DEAD_LETTER, None, dead_letter, _caller(), flags=MODERN)
     return function
 
 

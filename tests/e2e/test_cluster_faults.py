@@ -26,6 +26,14 @@ async def ask(session, args):
     except Exception as error:
         answer = f"{type(error).__name__}: {error}"
     session.send(1, [number, answer, time.monotonic() - began])
+
+@redrabbit.message(2)
+async def move(session, where):
+    await session.move(where[0])
+
+@redrabbit.on_dead_letter
+def lost(letter):
+    print("LETTER", *letter)
 """
 
 WORK = """
@@ -44,6 +52,10 @@ redrabbit.every(0.005, turn)
 def add(number):
     turn()
     return number + 1
+
+@redrabbit.message(3)
+def here(session, msg):
+    session.send(3, "here")
 
 @redrabbit.service("slow")
 async def slow(number):
@@ -114,6 +126,19 @@ actors:
         back.ready()
         await self.works(client, 3, LEASE + MARGIN + 5)
         self.no_double_owner()
+
+    async def test_what_was_on_the_way_to_a_killed_node(self) -> None:
+        """Sends have nobody to tell of an error: they are dead letters, which a script may watch."""
+        client = await self.client(self.gate, "anna")
+        await self.works(client, 1, 5)
+        await client.send(2, ["work@0"])
+        await client.send(3, [])  # said by work@0 when she is there
+        self.assertEqual((await client.receive(10 * SLOW)).text, "here")
+        self.kill(self.back)
+        await client.send(1, ["lost"])
+        line = self.front.wait_line("LETTER", DOWN + 5)
+        self.assertRegex(line, r"LETTER work@0 gate@0\S* (LINKDOWN|NOROUTE) from clients \d+ 0$")
+        self.assertNotIn("Traceback", self.front.output)
 
     async def test_a_killed_broker(self) -> None:
         client = await self.client(self.gate, "anna")

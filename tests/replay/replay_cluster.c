@@ -464,10 +464,10 @@ static void spawn_actors(node_t *n) {
     }
     rr_spawn_t spec = {.behavior = &letters_behavior, .arg = &n, .arg_size = sizeof n};
     rr_addr_t letters;
-    if (rr_system_spawn(n->life->system, &spec, &letters) != RR_OK) {
+    if (rr_system_spawn(n->life->system, &spec, &letters) != RR_OK ||
+        rr_system_watch_dead_letters(n->life->system, letters, 0) != RR_OK) {
         fail(w, "an actor could not be spawned");
     }
-    rr_system_watch_dead_letters(n->life->system, letters);
 }
 
 static void start_node(world_t *w, unsigned place) {

@@ -367,7 +367,7 @@ static void undertaker_spawn(node_t *n, undertaker_t *u) {
     rr_spawn_t spec = {.behavior = &undertaker_behavior, .arg = &u, .arg_size = sizeof u};
     rr_addr_t addr;
     ck_assert_int_eq(rr_system_spawn(n->system, &spec, &addr), RR_OK);
-    rr_system_watch_dead_letters(n->system, addr);
+    ck_assert_int_eq(rr_system_watch_dead_letters(n->system, addr, 0), RR_OK);
 }
 
 /* Holds its worker until it is told to go on. */

@@ -184,6 +184,12 @@ static int fake_reply(void *host, uint64_t request, const char *error, const voi
     return RR_OK;
 }
 
+static int fake_watch_dead_letters(void *host) {
+    fake_t *fake = host;
+    note(host, "watch dead letters");
+    return fake->move_rc;
+}
+
 static bool fake_exists(void *host, const char *name) { return strcmp(name, "gate@0") == 0; }
 static uint64_t fake_alloc_id(void *host) { return 77; }
 static const char *fake_config(void *host, const char *option) { return strcmp(option, "-gate") == 0 ? "gate@0" : NULL; }
@@ -325,6 +331,7 @@ static const rr_script_host_t fake_functions = {
     .timer_cancel = fake_timer_cancel,
     .call = fake_call,
     .reply = fake_reply,
+    .watch_dead_letters = fake_watch_dead_letters,
     .exists = fake_exists,
     .alloc_id = fake_alloc_id,
     .config = fake_config,
