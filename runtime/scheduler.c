@@ -37,8 +37,9 @@
 #define STEAL_MAX    128
 #define LOOT_NS      200000 /* what a theft brings must last that long, */
 #define LOOT_TURN_NS 2000   /* or consist of turns that long, to be worth the cache lines that it moves */
-#define POOR_THEFTS  2      /* in a row that are not: then the thief rests before the next, */
-#define REST_NS      64000  /* doubled with each, */
+#define POOR_THEFTS  2      /* in a row that are not: */
+#define PROBE_MAX    2      /* then no more than so many actors are tried until a theft has paid, */
+#define REST_NS      64000  /* and the thief rests before each: doubled with each, */
 #define REST_DOUBLED 2      /* so often at most */
 #define STOP_WAIT_S  2
 
@@ -392,7 +393,7 @@ static rr_actor_t *steal_from(member_t *thief, member_t *victim, bool long_turn)
     uint32_t count = rr__ring_count(&victim->woken);
     if (count >= 2 || (count && long_turn)) {
         rr_actor_t *loot[STEAL_MAX];
-        uint32_t taken = rr__ring_take(&victim->woken, loot, STEAL_MAX);
+        uint32_t taken = rr__ring_take(&victim->woken, loot, thief->poor < POOR_THEFTS ? STEAL_MAX : PROBE_MAX);
         for (uint32_t i = 1; i < taken; i++)
             push_woken(thief, loot[i]);
         if (taken)
