@@ -346,7 +346,7 @@ static void on_renewed(rr_actor_t *self, void *state, int status, rr_message_t *
             next = renew_ms(reg);
         if (in.bad)
             rr_log(rr_system_of(self), RR_ERROR, "NAMES", "the master's answer is malformed");
-    } else {
+    } else if (status != RR_CANCELLED) { /* there is another master meanwhile, who is asked instead */
         if (status == RR_EHANDLER && msg)
             snprintf(why, sizeof why, "%.*s", (int)rr_message_size(msg), (const char *)rr_message_data(msg));
         else

@@ -664,12 +664,29 @@ void rr__each_slot(rr__shard_t *shard, void (*fn)(rr__slot_t *slot, void *contex
                 fn(&shard->chunks[c][i], context);
 }
 
+typedef struct loss {
+    rr__scene_ref_t *ref;
+    unsigned clients;
+} loss_t;
+
 static void scene_gone(rr__slot_t *slot, void *context) {
-    rr__scene_ref_t *ref = context;
-    if (slot->member == ref)
+    loss_t *loss = context;
+    if (slot->member == loss->ref)
         rr__slot_member(slot, NULL);
-    if (slot->scene == ref && slot->state != RR__LOST)
-        rr__slot_lose(slot);
+    if (slot->scene != loss->ref || slot->state == RR__LOST)
+        return;
+    loss->clients++;
+    rr__slot_lose(slot);
+}
+
+static void tell_loss(const rr__shard_t *shard, const loss_t *loss) {
+    static const char *const ends[] = {[RR_LOST_CLOSE] = "closed (4009)",
+                                       [RR_LOST_WAIT] = "wait for its name's next owner",
+                                       [RR_LOST_RELOGIN] = "log in again"};
+    if (loss->clients > 0 && !shard->draining)
+        rr_log(shard->system, RR_WARN, "GATE", "%s: %s is gone; its clients, by scene_lost: %u %s",
+               shard->gate->options.name, loss->ref->name ? loss->ref->name : "a scene", loss->clients,
+               ends[shard->gate->options.scene_lost]);
 }
 
 void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref) {
@@ -678,7 +695,9 @@ void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref) {
     ref->dead = true;
     if (shard->login == ref)
         rr__ref_use(&shard->login, NULL);
-    rr__each_slot(shard, scene_gone, ref);
+    loss_t loss = {.ref = ref};
+    rr__each_slot(shard, scene_gone, &loss);
+    tell_loss(shard, &loss);
     rr__ref_dirty(shard, ref); /* drops what was for it */
 }
 

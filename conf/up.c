@@ -393,8 +393,12 @@ static bool find_key(rr_up_t *up) {
     if (rr_graph_share(up->options->graph, &share) != RR_OK) /* of the node selected last: it was sound before */
         return true;
     const char *master = share.master ? share.master : share.advertise ? share.advertise : share.listen;
-    if (!rr_run_key_find(share.group, master, &up->key) && up->nodes[0]->master &&
-        rr_run_key_make(share.group, master, &up->key, why, sizeof why) != RR_OK) {
+    bool other = rr_run_key_find(share.group, master, &up->key), ours = up->nodes[0]->master;
+    if (other && ours) {
+        fprintf(stderr, "redrabbit: another `redrabbit up` runs group %s at %s already; end that one first\n", share.group, master);
+        return false;
+    }
+    if (ours && rr_run_key_make(share.group, master, &up->key, why, sizeof why) != RR_OK) {
         fprintf(stderr, "redrabbit: %s\n", why);
         return false;
     }

@@ -138,6 +138,7 @@ actors:
         await client.send(1, ["lost"])
         line = self.front.wait_line("LETTER", DOWN + 5)
         self.assertRegex(line, r"LETTER work@0 gate@0\S* (LINKDOWN|NOROUTE) from clients \d+ 0$")
+        self.front.wait_line(r"gate@0: work@0 is gone; its clients, by scene_lost: 1 closed \(4009\)")
         self.assertNotIn("Traceback", self.front.output)
 
     async def test_a_killed_broker(self) -> None:
@@ -157,6 +158,7 @@ actors:
             number += 1
         self.no_double_owner()
         for server in (self.front, self.back):  # before the master: without it they would be fenced as they drain
+            self.assertNotIn("maybe executed", server.output)  # what was asked of the master that is gone is asked again
             self.assertEqual(server.stop(), 0, server.output)
             self.clean(server)
 
