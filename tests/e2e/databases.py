@@ -15,7 +15,7 @@ from harness import SANITIZE, SLOW, Case, Client, Server, python_version
 main_pass = unittest.skipIf(SANITIZE or (python_version() or (3, 13)) < (3, 13), "runs in the suite's first pass")
 
 SCENE = '''
-import datetime, decimal, math, textwrap, time, uuid
+import contextlib, datetime, decimal, math, textwrap, time, uuid
 import ffext, redrabbit
 
 kept = {}
