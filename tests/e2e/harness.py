@@ -36,25 +36,13 @@ SLOW = 4.0 if SANITIZE else 1.0  # sanitizers take their time
 READY = "redrabbit: ready"
 
 sys.path.insert(0, str(ROOT / "python"))
+from ports import free_port  # noqa: E402
 from redrabbit.client import Client, Closed, Message, encode_frame  # noqa: E402
 
 __all__ = [
     "BINARY", "Case", "Client", "Closed", "HERE", "Message", "ROOT", "READY", "Result", "SANITIZE", "SLOW",
     "Server", "encode_frame", "free_port", "python_version", "run",
 ]  # fmt: skip
-
-
-def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
-    """A port below the ephemeral range, so that no client's socket takes it before the server does."""
-    for _ in range(200):
-        port = 20000 + int.from_bytes(os.urandom(2), "big") % 10000
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            try:
-                probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise RuntimeError("no free port")
 
 
 class Result(NamedTuple):

@@ -32,23 +32,14 @@ import unittest
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
+from ports import free_port
+
 USER = "rr"
 PASSWORD = "p@ss:w/rd?#1"  # whatever it holds, a URL must carry it
 DATABASE = "game"
 SKIPPED = 77
 STEP = 0.01  # between two looks at a condition
 ROOT_USER = os.geteuid() == 0
-
-
-def free_port() -> int:
-    """A port below the ephemeral range, so that no client's socket takes it before the server does."""
-    for _ in range(200):
-        port = 20000 + int.from_bytes(os.urandom(2), "big") % 10000
-        with socket.socket() as probe:
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
-    raise RuntimeError("no free port")
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
