@@ -160,8 +160,10 @@ static void arm(rr__db_t *db) {
 
 void rr__db_asker_drop(rr__db_asker_t *asker) {
     if (asker->gone && TAILQ_EMPTY(&asker->requests) && TAILQ_EMPTY(&asker->transactions) && TAILQ_EMPTY(&asker->streams) &&
-        TAILQ_EMPTY(&asker->subscriptions))
+        TAILQ_EMPTY(&asker->subscriptions)) {
+        rr_map_free(&asker->by_id);
         free(asker);
+    }
 }
 
 static rr__db_asker_t *asker_new(rr__db_t *db, rr_addr_t addr) {
@@ -285,6 +287,22 @@ static bool is_full(const rr__db_t *db, const rr_query_t *query, size_t size) {
     return !ends && (db->waiting >= db->options->queue_messages || db->waiting_bytes + size > db->options->queue_bytes);
 }
 
+/* NULL: out of memory. */
+static rr__db_request_t *request_of(rr__db_t *db, rr__db_asker_t *asker, const rr_query_t *query) {
+    rr__db_request_t *request = rr__db_request_new(db, query->op);
+    if (!request)
+        return NULL;
+    if (query->id && !rr_map_put(&asker->by_id, query->id, request)) {
+        rr__db_request_free(request);
+        return NULL;
+    }
+    request->id = query->id;
+    request->timeout_ms = query->timeout_ms;
+    request->asker = asker;
+    TAILQ_INSERT_TAIL(&asker->requests, request, of_asker);
+    return request;
+}
+
 static void on_query(rr__db_t *db, rr_message_t *msg) {
     rr_query_t query;
     rr_buffer_t *payload = payload_of(msg);
@@ -296,7 +314,7 @@ static void on_query(rr__db_t *db, rr_message_t *msg) {
     }
     bool full = payload && is_full(db, &query, size);
     rr__db_asker_t *asker = payload && !full ? asker_of(db, rr_message_from(msg)) : NULL;
-    rr__db_request_t *request = asker ? rr__db_request_new(db, query.op) : NULL;
+    rr__db_request_t *request = asker ? request_of(db, asker, &query) : NULL;
     if (!request) {
         refuse(db, msg, RR_DB_BUSY, full ? "too many queries wait: `queue` is full" : "out of memory", payload ? &query : &(rr_query_t){0});
         rr_buffer_unref(payload);
@@ -305,11 +323,7 @@ static void on_query(rr__db_t *db, rr_message_t *msg) {
     rr_message_take(db->self, msg);
     request->msg = msg;
     request->payload = payload;
-    request->id = query.id;
-    request->timeout_ms = query.timeout_ms;
     request->cost = (uint32_t)size;
-    request->asker = asker;
-    TAILQ_INSERT_TAIL(&asker->requests, request, of_asker);
     route(request, &query);
 }
 
@@ -326,16 +340,10 @@ static void cancel_one(rr__db_request_t *request) {
 
 static void on_cancel(rr__db_t *db, rr_message_t *msg) {
     rr__db_asker_t *asker = rr_map_get(&db->askers, rr_message_from(msg));
-    rr__db_request_t *request;
     uint64_t id = rr_message_size(msg) == 8 ? rr_get64(rr_message_data(msg)) : 0;
-    if (!asker || id == 0)
-        return;
-    TAILQ_FOREACH(request, &asker->requests, of_asker) {
-        if (request->id == id && request->place != RR__DB_ENDED) {
-            cancel_one(request);
-            return;
-        }
-    }
+    rr__db_request_t *request = asker && id ? rr_map_get(&asker->by_id, id) : NULL;
+    if (request)
+        cancel_one(request);
 }
 
 /* ---- The actor ---- */

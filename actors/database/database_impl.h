@@ -63,6 +63,7 @@ typedef struct rr__db_asker {
     rr_addr_t addr;
     uint64_t monitor;
     rr__db_requests_t requests;
+    rr_map_t by_id; /* those that it may cancel; of two with one number the later */
     TAILQ_HEAD(, rr__db_transaction) transactions;
     TAILQ_HEAD(, rr__db_stream) streams;
     TAILQ_HEAD(, rr__db_subscription) subscriptions;

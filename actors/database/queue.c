@@ -42,6 +42,8 @@ void rr__db_request_free(rr__db_request_t *request) {
     rr__db_timer_clear(db, &request->timer);
     if (request->asker) {
         TAILQ_REMOVE(&request->asker->requests, request, of_asker);
+        if (request->id && rr_map_get(&request->asker->by_id, request->id) == request)
+            rr_map_take(&request->asker->by_id, request->id);
         rr__db_asker_drop(request->asker);
     }
     unref_sql(request->sql);

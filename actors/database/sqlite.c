@@ -2,6 +2,7 @@
  * all that are ready. WAL, foreign keys on; a lock is waited for until the query's time is over. */
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -10,6 +11,7 @@
 #include "net/utf8.h"
 
 #define LOCK_LOOK_MS 5 /* how often a lock is tried again */
+#define PROGRESS_STEPS 1000 /* of SQLite's machine, some 10 us, between two looks whether the task is still wanted */
 
 typedef struct statement {
     sqlite3_stmt *handle;
@@ -44,6 +46,9 @@ typedef struct sqlite_file { /* a connection's state: kept until its thread is g
     task_queue_t todo, done;
     task_t *current;
     bool stop, opened_ready, gone;
+    /* What the thread is at shall end. Written under lock: true by the loop, anew by the thread with each task. Read by the thread
+     * without it, while SQLite works; relaxed: nothing is read by its word, and the next look sees it as well. */
+    _Atomic(bool) unwanted;
     sqlite3 *db; /* the thread's, except for sqlite3_interrupt under the lock while there is a current task */
     rr__db_failure_t open_failure;
     bool opened_told, has_handle, has_thread;
@@ -358,6 +363,12 @@ static bool run_query(sqlite_file_t *file, task_t *task) {
     return good;
 }
 
+static void set_unwanted(sqlite_file_t *file, bool unwanted) {
+    atomic_store_explicit(&file->unwanted, unwanted, memory_order_relaxed);
+}
+
+static bool is_unwanted(sqlite_file_t *file) { return atomic_load_explicit(&file->unwanted, memory_order_relaxed); }
+
 /* Several statements in one text, without parameters, for the seed's scripts: the rows of the last one that has some. */
 static bool run_script(sqlite_file_t *file, task_t *task) {
     rr__db_job_t *job = task->job;
@@ -365,6 +376,8 @@ static bool run_script(sqlite_file_t *file, task_t *task) {
     bool good = true;
     while (good && !is_over(file, at)) {
         const char *tail = "";
+        if (is_unwanted(file))
+            return refuse(task, RR_DB_CANCELLED, "it was given up between two statements");
         statement_t *statement = prepare(file, task, at, &tail);
         if (!statement)
             return false;
@@ -515,6 +528,9 @@ static int on_locked(void *context, int count) {
     return goes_on;
 }
 
+/* sqlite3_interrupt is lost when it comes while no statement has begun: before the first one, between two of a batch. */
+static int on_progress(void *context) { return is_unwanted(context); }
+
 static bool open_file(sqlite_file_t *file) {
     task_t task = {0};
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
@@ -525,8 +541,10 @@ static bool open_file(sqlite_file_t *file) {
         code = simple(file, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
     if (code == SQLITE_OK)
         code = sqlite3_busy_handler(file->db, on_locked, file);
-    if (code == SQLITE_OK)
+    if (code == SQLITE_OK) {
+        sqlite3_progress_handler(file->db, PROGRESS_STEPS, on_progress, file);
         return true;
+    }
     fail(file, &task, code);
     file->open_failure = task.failure;
     if (task.failure.error == RR_DB_DEADLOCK) /* locked: another try may do */
@@ -566,6 +584,7 @@ static void work(sqlite_file_t *file) {
         }
         file->current = task;
         bool cancelled = task->cancelled;
+        set_unwanted(file, cancelled);
         pthread_mutex_unlock(&file->lock);
         if (cancelled && task->what != WHAT_END_STREAM)
             give_up(file, task);
@@ -703,12 +722,11 @@ static void end_stream(rr__db_connection_t *connection, rr__db_job_t *job) { giv
 static void cancel(rr__db_connection_t *connection, rr__db_job_t *job) {
     sqlite_file_t *file = file_of(connection);
     pthread_mutex_lock(&file->lock);
-    for (task_t *task = file->todo.first; task; task = task->next) {
-        if (task->job == job)
-            task->cancelled = true;
-    }
-    if (file->current && file->current->job == job) {
-        file->current->cancelled = true;
+    task_t *task = job->driver_data; /* NULL: it is done */
+    if (task)
+        task->cancelled = true;
+    if (task && file->current == task) {
+        set_unwanted(file, true);
         sqlite3_interrupt(file->db);
         pthread_cond_broadcast(&file->wake); /* it may wait for a lock */
     }
@@ -739,6 +757,7 @@ static void close_(rr__db_connection_t *connection) {
     task_queue_t todo = file->todo;
     file->todo = (task_queue_t){NULL, &file->todo.first};
     file->stop = true;
+    set_unwanted(file, true);
     if (file->current)
         sqlite3_interrupt(file->db);
     pthread_cond_broadcast(&file->wake);

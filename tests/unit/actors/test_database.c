@@ -574,6 +574,85 @@ START_TEST(a_query_that_takes_too_long_is_cancelled) {
 }
 END_TEST
 
+/* Holds SQLite's thread where no statement runs: behind the batch's BEGIN, when sqlite3_interrupt hits nothing. */
+static latch_t reached = LATCH_INIT, go_on = LATCH_INIT;
+
+static int on_statement_over(unsigned what, void *context, void *statement, void *ns) {
+    if (strcmp(sqlite3_sql(statement), "BEGIN IMMEDIATE") == 0) {
+        latch_add(&reached, 1);
+        latch_hold(&go_on, 1);
+    }
+    return 0;
+}
+
+static int on_open(sqlite3 *handle, char **error, const struct sqlite3_api_routines *api) {
+    return sqlite3_trace_v2(handle, SQLITE_TRACE_PROFILE, on_statement_over, NULL);
+}
+
+START_TEST(a_cancel_between_two_statements) {
+    world_t world;
+    session_t session;
+    ck_assert_int_eq(sqlite3_auto_extension((void (*)(void))on_open), SQLITE_OK);
+    world_start(&world);
+    does(&world, "CREATE TEMP TABLE mark (n)"); /* gone with the connection */
+    session_open(&session, &world);
+    const char *text = ENDLESS "SELECT count(*) FROM n WHERE x > ?";
+    rr_datum_writer_t lists = {0};
+    rr_datum_put_list(&lists, 1);
+    rr_datum_put_list(&lists, 1);
+    rr_datum_put_int(&lists, 1);
+    session_send(&session, 1, &(rr_query_t){.op = RR_DB_BATCH, .id = 77, .text = text, .text_size = strlen(text),
+                                            .parameters = lists.data, .parameters_size = lists.size});
+    latch_wait(&reached, 1);
+    uint8_t id[8];
+    rr_put64(id, 77);
+    ck_assert_int_eq(rr_system_send(world.system, session.addr, RR_TYPE_QUERY_CANCEL, id, 8), RR_OK);
+    session_send(&session, 2, &(rr_query_t){.op = RR_DB_DESCRIBE});
+    latch_wait(&session.answered, 1); /* DESCRIBE: the cancel is there */
+    latch_add(&go_on, 1);
+    latch_wait(&session.answered, 2);
+    rr_buffer_unref(session.replies[2]);
+    asked_t asked = session_take(&session, 1);
+    ck_assert_int_eq(asked.answer.error, RR_DB_CANCELLED);
+    ck_assert_int_eq(asked.answer.executed, RR_EXECUTED_NO);
+    asked_end(&asked);
+    ck_assert_int_eq(number_of(&world, "SELECT count(*) FROM temp.mark"), 0); /* it is still the same connection */
+    rr_datum_drop(&lists);
+    session_end(&session);
+    world_end(&world);
+    sqlite3_reset_auto_extension();
+}
+END_TEST
+
+/* What waits behind a transaction is given up from its end: each is found by its number. */
+START_TEST(many_are_cancelled) {
+    world_t world;
+    session_t holder, session;
+    world_start(&world);
+    session_open(&holder, &world);
+    session_open(&session, &world);
+    uint64_t transaction = session_does(&holder, RR_DB_BEGIN, 0, NULL);
+    for (uint64_t i = 0; i < 64; i++)
+        session_send(&session, i, &(rr_query_t){.op = RR_DB_QUERY, .id = 100 + i / 2 * 2, .text = "SELECT 1", .text_size = 8});
+    for (uint64_t i = 64; i-- > 0;) {
+        uint8_t id[8];
+        rr_put64(id, 100 + i);
+        ck_assert_int_eq(rr_system_send(world.system, session.addr, RR_TYPE_QUERY_CANCEL, id, 8), RR_OK);
+    }
+    latch_wait(&session.answered, 32);
+    session_does(&holder, RR_DB_COMMIT, transaction, NULL);
+    latch_wait(&session.answered, 64);
+    for (uintptr_t i = 0; i < 64; i++) { /* of two with one number the later; of a number twice cancelled only one */
+        asked_t asked = session_take(&session, i);
+        ck_assert_int_eq(asked.answer.error, i % 2 ? RR_DB_CANCELLED : RR_DB_OK);
+        asked_end(&asked);
+    }
+    session_end(&holder);
+    session_end(&session);
+    world_end(&world);
+}
+END_TEST
+
 START_TEST(results_above_the_limit) {
     world_t world;
     world_open(&world);
@@ -801,5 +880,5 @@ END_TEST
 CHECK_MAIN("database", values_in_and_out, dates_and_others_are_text, named_parameters_and_texts, errors_have_classes,
            a_batch_is_all_or_none, transactions, a_transaction_that_the_server_ended, an_askers_end_rolls_back,
            an_idle_transaction_is_rolled_back, streams, a_stream_within_a_transaction, a_query_that_takes_too_long_is_cancelled,
-           results_above_the_limit, a_full_queue, queries_of_one_asker_run_in_order, a_locked_file, a_file_that_cannot_be_opened,
+           a_cancel_between_two_statements, many_are_cancelled, results_above_the_limit, a_full_queue, queries_of_one_asker_run_in_order, a_locked_file, a_file_that_cannot_be_opened,
            describing, metrics, its_end_in_the_middle, its_end_before_a_transactions, the_loop_ends_first, it_never_starts)
