@@ -517,6 +517,12 @@ static void refuse(state_t *state, rr__db_job_t *job, rr_db_error_t error, const
     rr__db_done(state->connection, job, &failure, false);
 }
 
+/* What was written behind `before` does not go out: nor does what there was no memory for stop what comes later. */
+static void take_back(state_t *state, size_t before) {
+    state->filling.size = before;
+    state->filling.failed = false;
+}
+
 /* All commands of a job, or none. */
 static bool put_commands(state_t *state, rr__db_job_t *job, rr__db_failure_t *why) {
     static const char *const multi[] = {"MULTI"}, *const exec[] = {"EXEC"};
@@ -529,7 +535,7 @@ static bool put_commands(state_t *state, rr__db_job_t *job, rr__db_failure_t *wh
         int count = rr__db_next_list(job, &words);
         *why = (rr__db_failure_t){.error = RR_DB_DATA, .message = "a command is a list of words"};
         if (count < 0 || rr__redis_command(&state->filling, words, (uint32_t)count, why) != RR_OK) {
-            state->filling.size = before;
+            take_back(state, before);
             return false;
         }
     }
@@ -538,8 +544,7 @@ static bool put_commands(state_t *state, rr__db_job_t *job, rr__db_failure_t *wh
     *why = (rr__db_failure_t){.error = RR_DB_SERVER, .message = "out of memory"};
     if (state->filling.failed ||
         !push(state, atomic ? FLIGHT_ATOMIC : FLIGHT_COMMANDS, job, job->list_count + (atomic ? 2 : 0))) {
-        state->filling.size = before;
-        state->filling.failed = false;
+        take_back(state, before);
         return false;
     }
     return true;
@@ -585,9 +590,9 @@ static void subscribe(state_t *state, rr__db_job_t *job) {
             rr__redis_word(&state->filling, name, size);
     }
     if (!good || state->filling.failed || !push(state, FLIGHT_LISTEN, job, job->list_count)) {
-        state->filling.size = before;
-        state->filling.failed = false;
-        refuse(state, job, RR_DB_DATA, "channels are texts"); /* the pool sends CLOSE for what began */
+        bool no_memory = good || state->filling.failed;
+        take_back(state, before); /* the pool sends CLOSE for what began */
+        refuse(state, job, no_memory ? RR_DB_SERVER : RR_DB_DATA, no_memory ? rr_strerror(RR_ENOMEM) : "channels are texts");
     }
 }
 
