@@ -157,7 +157,8 @@ RR_MUST_CHECK int rr_scene_query(rr_scene_t *scene, const char *database, rr_buf
 /* Nobody waits for it any more; queried(token) follows all the same. Unknown tokens are ignored. What is under way when the
  * scene ends is cancelled by itself. */
 void rr_scene_query_cancel(rr_scene_t *scene, uint64_t token);
-/* As rr_scene_query, but waits for *reply (to be unreffed) and blocks the calling worker: only on a python pool. RR_EINVAL: the
+/* As rr_scene_query, but waits for *reply (to be unreffed) and blocks the calling worker: only on a python pool. A database that
+ * does not answer within the request's time-out (10 s without one) and 7 s more is not waited for: RR_TIMEOUT. RR_EINVAL: the
  * scene itself has that name. */
 RR_MUST_CHECK int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned timeout_ms,
                                       rr_buffer_t **reply);

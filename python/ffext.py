@@ -292,7 +292,8 @@ class ffdb_t:
         query.add_done_callback(ended)
 
     def sync_query(self, sql: str) -> query_result_t:
-        """Waits for the result: this scene, and no other actor, stands still meanwhile."""
+        """Waits for the result: this scene, and no other actor, stands still meanwhile. For 17 s at
+        most, whatever became of the query then: a failure."""
         try:
             return _result(_redrabbit.query_wait(*self._words(sql)))
         except _database.DatabaseError as error:

@@ -212,5 +212,32 @@ START_TEST(asking_waits) {
 }
 END_TEST
 
+/* A scene stands still for its query's time, and some seconds; not for ever. */
+static int waiter_load(void *state, rr_scene_t *waiter, const void *arg, uint64_t token, char *why, size_t why_size) {
+    rr_buffer_t *reply;
+    int rc = rr_scene_query_wait(waiter, "db@main", request("hold", 0), 1, &reply);
+    note("waited %s", rr_error_name(rc));
+    return RR_OK;
+}
+
+static const rr_scene_logic_t waiter_logic = {.name = "waiter", .state_size = sizeof(asker_t), .load = waiter_load};
+
+START_TEST(a_database_that_never_answers) {
+    rr_options_t settings;
+    rr_options_init(&settings);
+    settings.log_screen = false;
+    ck_assert_int_eq(rr_system_create(&sys, &settings), RR_OK);
+    rr_spawn_t spec = {.behavior = &db_behavior, .name = "db@main"};
+    ck_assert_int_eq(rr_system_spawn(sys, &spec, &db), RR_OK);
+    rr_scene_options_init(&options);
+    options.name = "scene@0";
+    options.logic = &waiter_logic;
+    ck_assert_int_eq(rr_scene_spawn(sys, &options, &scene), RR_OK);
+    ck_assert_int_eq(rr_system_start(sys), RR_OK);
+    await_line("waited TIMEOUT");
+    down();
+}
+END_TEST
+
 CHECK_MAIN("actors.scene_database", answers_come_with_their_tokens, what_nobody_waits_for_is_cancelled,
-           a_database_that_dies_may_have_executed_it, a_scene_that_ends_cancels, asking_waits)
+           a_database_that_dies_may_have_executed_it, a_scene_that_ends_cancels, asking_waits, a_database_that_never_answers)
