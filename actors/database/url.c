@@ -205,6 +205,8 @@ int rr__db_url_parse(const char *text, rr__db_url_t *out, char *why, size_t why_
     if (!rest)
         return wrong(why, why_size, "a database's address is like sqlite://./game.db or mysql://user:password@host:3306/game");
     out->driver = driver_of(scheme);
+    if (strcmp(scheme, "rediss") == 0)
+        return wrong(why, why_size, "rediss:// is not supported: Redis is reached without TLS; use redis:// within a private network or a tunnel");
     if (!out->driver) {
         snprintf(why, why_size, "there is no database '%s'; known are sqlite, mysql, mariadb, postgresql and redis", scheme);
         return RR_EUNSUPPORTED;

@@ -57,6 +57,7 @@ START_TEST(wrong_addresses) {
     is_wrong("game.db", RR_EINVAL);
     is_wrong("://x", RR_EINVAL);
     is_wrong("oracle://u:secret@h/d", RR_EUNSUPPORTED);
+    is_wrong("rediss://:secret@h/0", RR_EINVAL);
     is_wrong("sqlite://", RR_EINVAL);
     is_wrong("sqlite://x.db?mode=ro", RR_EINVAL);
     is_wrong("mysql://u:secret@h:0/d", RR_EINVAL);
