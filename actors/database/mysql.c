@@ -224,6 +224,55 @@ static void drop_result(my_state_t *state) {
     state->fields = NULL;
 }
 
+static void results_over(my_link_t *link);
+
+static void result_dropped(my_link_t *link) {
+    my_state_t *state = owner(link);
+    if (link->mysql && mysql_errno(link->mysql) != 0 && !state->discarding)
+        note_link(state);
+    link->step = results_over;
+}
+
+static void drop_next(my_link_t *link) {
+    my_state_t *state = owner(link);
+    if (link->code > 0 && !state->discarding) {
+        if (state->current)
+            note_statement(state);
+        else
+            note_link(state);
+    }
+    if (link->code == 0 && state->current && mysql_stmt_field_count(state->current->handle) > 0) {
+        rr__my_await(link, mysql_stmt_free_result_start(&link->flag, link->statement), rr__my_statement_free_cont, result_dropped);
+        return;
+    }
+    link->result = link->code == 0 && !state->current ? mysql_use_result(link->mysql) : NULL;
+    if (link->result)
+        rr__my_await(link, mysql_free_result_start(link->result), rr__my_free_result_cont, result_dropped);
+    else
+        link->step = link->code == 0 ? result_dropped : results_over; /* it has no rows, or there was none */
+}
+
+static void next_result(my_link_t *link) {
+    my_state_t *state = owner(link);
+    if (state->current) {
+        link->statement = state->current->handle;
+        rr__my_await(link, mysql_stmt_next_result_start(&link->code, link->statement), rr__my_statement_next_cont, drop_next);
+    } else {
+        rr__my_await(link, mysql_next_result_start(&link->code, link->mysql), rr__my_next_cont, drop_next);
+    }
+}
+
+/* A procedure has several results, the last one without rows: the first is the answer, the others are read and dropped. */
+static void results_over(my_link_t *link) {
+    my_state_t *state = owner(link);
+    if (link->mysql && mysql_errno(link->mysql) == 0 && mysql_more_results(link->mysql))
+        link->step = next_result;
+    else if (state->job->op == RR_DB_BATCH)
+        link->step = state->failure.error == RR_DB_OK ? batch_next : batch_end;
+    else
+        job_over(state);
+}
+
 /* All rows came, or the result broke off. */
 static void result_over(my_link_t *link) {
     my_state_t *state = owner(link);
@@ -231,11 +280,7 @@ static void result_over(my_link_t *link) {
     drop_result(state);
     job->more = state->streaming = false;
     job->affected = state->rows;
-    if (link->mysql && mysql_errno(link->mysql) == 0 && mysql_more_results(link->mysql)) {
-        refuse(state, RR_DB_STATE, "the statement brings several results, which are not read: a procedure's");
-        state->broken = true;
-    }
-    job_over(state);
+    link->step = results_over;
 }
 
 static void note_change(my_state_t *state, uint64_t affected, uint64_t last_id) {
@@ -506,7 +551,7 @@ static void batch_end(my_link_t *link) {
 static void batch_flushed(my_link_t *link) {
     if (link->flag)
         note_statement(owner(link));
-    link->step = owner(link)->failure.error == RR_DB_OK ? batch_next : batch_end;
+    link->step = results_over;
 }
 
 static void batch_executed(my_link_t *link) {

@@ -64,6 +64,8 @@ int rr__my_fetch_cont(my_link_t *link, int ready);
 int rr__my_fetch_row_cont(my_link_t *link, int ready);
 int rr__my_free_result_cont(my_link_t *link, int ready);
 int rr__my_statement_free_cont(my_link_t *link, int ready);
+int rr__my_next_cont(my_link_t *link, int ready);
+int rr__my_statement_next_cont(my_link_t *link, int ready);
 int rr__my_statement_close_cont(my_link_t *link, int ready);
 
 /* ---- mysql_value.c ---- */

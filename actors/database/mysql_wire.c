@@ -19,6 +19,8 @@ int rr__my_fetch_cont(my_link_t *link, int ready) { return mysql_stmt_fetch_cont
 int rr__my_fetch_row_cont(my_link_t *link, int ready) { return mysql_fetch_row_cont(&link->row, link->result, ready); }
 int rr__my_free_result_cont(my_link_t *link, int ready) { return mysql_free_result_cont(link->result, ready); }
 int rr__my_statement_free_cont(my_link_t *link, int ready) { return mysql_stmt_free_result_cont(&link->flag, link->statement, ready); }
+int rr__my_next_cont(my_link_t *link, int ready) { return mysql_next_result_cont(&link->code, link->mysql, ready); }
+int rr__my_statement_next_cont(my_link_t *link, int ready) { return mysql_stmt_next_result_cont(&link->code, link->statement, ready); }
 int rr__my_statement_close_cont(my_link_t *link, int ready) { return mysql_stmt_close_cont(&link->flag, link->statement, ready); }
 
 /* ---- Waiting ---- */

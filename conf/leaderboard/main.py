@@ -35,11 +35,13 @@ async def init() -> None:
 
 
 async def prepare() -> None:
+    # MariaDB's usual order takes müller and muller for one.
+    exact = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" if db.driver == "mysql" else ""
     while True:
         try:
             await db.query(
                 "CREATE TABLE IF NOT EXISTS player ("
-                " name VARCHAR(64) PRIMARY KEY,"
+                f" name VARCHAR(64){exact} PRIMARY KEY,"
                 " secret VARCHAR(200) NOT NULL,"
                 " best INTEGER NOT NULL DEFAULT 0)"
             )

@@ -85,6 +85,15 @@ class Leaderboard:
         alice, answer = await self.enter("ALICE")
         self.assertEqual(answer, {"name": "alice", "best": 17})
 
+    async def test_names_are_exact(self: Any) -> None:
+        self.play()
+        for name in ("müller", "muller", "mûller"):
+            _, answer = await self.enter(name, f"password of {name}", register=True)
+            self.assertEqual(answer, {"name": name, "best": 0})
+        _, answer = await self.enter("MÜLLER", "password of müller")
+        self.assertEqual(answer, {"name": "müller", "best": 0})
+        self.assertEqual(await self.refused("muller", "password of müller"), "Name or password is wrong.")
+
     async def test_who_may_not_come_in(self: Any) -> None:
         self.play()
         await self.enter("carol", register=True)
