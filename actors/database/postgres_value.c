@@ -1,18 +1,20 @@
 /* postgres_value.c: datums to PostgreSQL's text form and back.
  *
  * Results are taken as text: every type of a server has that form, those of extensions too, and what has no datum of its own
- * (inet, an array, infinity as a date) stays readable. Parameters that Python's types determine say their type, as the
+ * (inet, a range, infinity as a date) stays readable. Arrays are lists. Parameters that Python's types determine say their type, as the
  * server could not tell otherwise what `SELECT $1` is; text does not, so that it fits wherever a literal would. */
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "actors/database/postgres_impl.h"
 
 enum { /* OIDs of pg_type: fixed for ever */
-    TYPE_BOOL = 16, TYPE_BYTEA = 17, TYPE_INT8 = 20, TYPE_INT2 = 21, TYPE_INT4 = 23, TYPE_OID = 26, TYPE_JSON = 114,
+    TYPE_BOOL = 16, TYPE_BYTEA = 17, TYPE_CHAR = 18, TYPE_NAME = 19, TYPE_INT8 = 20, TYPE_INT2 = 21, TYPE_INT4 = 23, TYPE_TEXT = 25, TYPE_OID = 26,
+    TYPE_JSON = 114, TYPE_BPCHAR = 1042, TYPE_VARCHAR = 1043,
     TYPE_FLOAT4 = 700, TYPE_FLOAT8 = 701, TYPE_DATE = 1082, TYPE_TIME = 1083, TYPE_TIMESTAMP = 1114, TYPE_TIMESTAMPTZ = 1184,
     TYPE_INTERVAL = 1186, TYPE_TIMETZ = 1266, TYPE_NUMERIC = 1700, TYPE_UUID = 2950, TYPE_JSONB = 3802,
 };
@@ -20,6 +22,7 @@ enum { /* OIDs of pg_type: fixed for ever */
 #define US_PER_S 1000000ll
 #define US_PER_DAY (86400 * US_PER_S)
 #define TEXT_MAX 80 /* of a value that we write */
+#define DIMENSIONS_MAX 6 /* the server's own limit */
 
 /* ---- Parameters ---- */
 
@@ -142,7 +145,7 @@ static int write_value(char *out, const rr_datum_t *datum, uint32_t index, rr__d
         memcpy(out, datum->text.data, datum->text.size);
         out[datum->text.size] = '\0';
         return RR_OK;
-    case RR_DATUM_LIST: return refuse(why, index, "a list is no value");
+    case RR_DATUM_LIST: return refuse(why, index, "a list is no value: an array goes as text, '{1,2}'");
     default: return refuse(why, index, "an error is no value");
     }
 }
@@ -389,7 +392,117 @@ static bool put_typed(rr_datum_writer_t *out, Oid type, const char *text, size_t
     }
 }
 
+/* ---- Arrays: {1,NULL,3}, {"a \"b\"","{"}, {{1,2},{3,4}}, [2:3]={1,2} ---- */
+
+typedef struct array {
+    rr_datum_writer_t *out;
+    Oid type; /* of its items */
+    char *item; /* room for any of them */
+} array_t;
+
+/* The type of an array's items; 0 = it is no array that we read. */
+static Oid item_type(Oid type) {
+    static const struct { Oid array, item; } types[] = {
+        {199, TYPE_JSON}, {1000, TYPE_BOOL}, {1001, TYPE_BYTEA}, {1002, TYPE_CHAR}, {1003, TYPE_NAME}, {1005, TYPE_INT2},
+        {1007, TYPE_INT4}, {1009, TYPE_TEXT}, {1014, TYPE_BPCHAR}, {1015, TYPE_VARCHAR}, {1016, TYPE_INT8}, {1021, TYPE_FLOAT4},
+        {1022, TYPE_FLOAT8}, {1028, TYPE_OID}, {1115, TYPE_TIMESTAMP}, {1182, TYPE_DATE}, {1183, TYPE_TIME},
+        {1185, TYPE_TIMESTAMPTZ}, {1187, TYPE_INTERVAL}, {1231, TYPE_NUMERIC}, {1270, TYPE_TIMETZ}, {2951, TYPE_UUID},
+        {3807, TYPE_JSONB},
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].array == type)
+            return types[i].item;
+    return 0;
+}
+
+/* The comma or brace behind an item; NULL: it does not end, or is too deep. */
+static const char *behind_item(const char *at) {
+    unsigned depth = 1; /* we are inside of one */
+    bool quoted = false;
+    for (; *at; at++) {
+        if (*at == '\\' && at[1])
+            at++;
+        else if (*at == '"')
+            quoted = !quoted;
+        else if (!quoted && *at == '{' && ++depth > DIMENSIONS_MAX)
+            return NULL;
+        else if (!quoted && depth == 1 && (*at == ',' || *at == '}'))
+            return at;
+        else if (!quoted && *at == '}')
+            depth--;
+    }
+    return NULL;
+}
+
+/* How many items follow, up to the brace that ends them, which *end becomes. False: there is none. */
+static bool count_items(const char *at, uint32_t *count, const char **end) {
+    *count = 0;
+    for (*end = at; at && *at != '}'; at = **end == ',' ? *end + 1 : *end) {
+        *end = behind_item(at);
+        if (!*end)
+            return false;
+        ++*count;
+        if (**end == '}')
+            break;
+    }
+    return **end == '}';
+}
+
+static void put_item(array_t *array, const char *at, const char *end) {
+    size_t size = 0;
+    bool quoted = false;
+    for (; at < end; at++) {
+        quoted |= *at == '"';
+        if (*at == '"')
+            continue;
+        at += *at == '\\';
+        array->item[size++] = *at;
+    }
+    array->item[size] = '\0';
+    if (!quoted && strcasecmp(array->item, "NULL") == 0)
+        rr_datum_put_null(array->out);
+    else
+        rr__pg_put(array->out, array->type, array->item, size);
+}
+
+/* Behind the brace that began them; it was seen that all of them end. */
+static void put_items(array_t *array, const char *at) {
+    const char *last, *end;
+    uint32_t count;
+    if (!count_items(at, &count, &last))
+        return;
+    rr_datum_put_list(array->out, count);
+    for (; count > 0; count--, at = end + 1) {
+        end = behind_item(at);
+        if (*at == '{')
+            put_items(array, at + 1);
+        else
+            put_item(array, at, end);
+    }
+}
+
+/* False: nothing was written, it is none. */
+static bool put_array(rr_datum_writer_t *out, Oid type, const char *text, size_t size) {
+    const char *at = *text == '[' ? strchr(text, '=') : NULL, *last; /* bounds that do not begin at 1 */
+    char small[256];
+    uint32_t count;
+    at = at ? at + 1 : text;
+    if (*at != '{' || !count_items(at + 1, &count, &last) || last != text + size - 1)
+        return false;
+    array_t array = {.out = out, .type = item_type(type), .item = size < sizeof small ? small : malloc(size + 1)};
+    if (!array.item) {
+        out->status = RR_ENOMEM;
+        return true;
+    }
+    put_items(&array, at + 1);
+    if (array.item != small)
+        free(array.item);
+    return true;
+}
+
 void rr__pg_put(rr_datum_writer_t *out, Oid type, const char *text, size_t size) {
+    if (item_type(type) && put_array(out, type, text, size))
+        return;
     if (!put_typed(out, type, text, size))
         rr_datum_put_text(out, RR_DATUM_TEXT, text, size);
 }

@@ -218,6 +218,44 @@ class Mysql(Sql, DatabaseCase):
             return [row[0] for row in await db.query("SELECT name FROM t WHERE id BETWEEN 6000 AND 6004 ORDER BY id")]
         """), ["1", "a", None, "2.5", "3"])  # fmt: skip
 
+    async def test_procedures(self) -> None:
+        """The answer is the first result; what comes behind it is gone, and the connection is in step."""
+        scene = await self.scene_with(", pool: 1, result: 1MiB")
+        self.assertEqual(await scene.do("""
+            for name in ("two", "none", "late", "big"):
+                await db.query(f"DROP PROCEDURE IF EXISTS {name}")
+            await db.query("CREATE PROCEDURE two(n INT) BEGIN SELECT n, 'a' AS word UNION SELECT n + 1, 'b'; SELECT 1, 2, 3; SELECT n FROM seq_1_to_5000; END")
+            await db.query("CREATE PROCEDURE none(n INT) BEGIN SET @kept = n; END")
+            await db.query("CREATE PROCEDURE late(n INT) BEGIN SELECT n; SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'too late'; END")
+            await db.query("CREATE PROCEDURE big() BEGIN SELECT 1; SELECT repeat('x', 1000) FROM seq_1_to_5000; SELECT 2; END")
+            got = []
+            for _ in range(2):
+                first, second = await db.query("CALL two(5)"), await db.query("CALL two(?)", [7])
+                got += [list(first.columns), [list(row) for row in first], [list(row) for row in second]]
+                got += [[list(row) for row in await db.query("CALL none(?)", [3])], await db.value("SELECT @kept")]
+                got += [[list(row) async for row in db.stream("CALL two(1)")]]
+                got += [(await ends(db.query(f"CALL late({how})", *values))) for how, values in (("1", []), ("?", [[1]]))]
+                got += [await db.value("CALL big()"), await db.batch("CALL two(?)", [[1], [2]]), await db.value("SELECT ?", [9])]
+                async for row in db.stream("CALL two(1)"):
+                    break
+            return got
+        """, 60), [["n", "word"], [[5, "a"], [6, "b"]], [[7, "a"], [8, "b"]], [], 3, [[1, "a"], [2, "b"]],
+              ["DatabaseError", False], ["DatabaseError", False], 1, 0, 9] * 2)  # fmt: skip
+
+    async def test_what_is_no_utf8(self) -> None:
+        """Texts come as texts whatever their column's character set is, bytes as bytes; what is no text is not made one."""
+        scene = await self.scene_with()
+        await self.table(scene, "id INT, word VARCHAR(20) CHARACTER SET latin1, raw VARBINARY(20), text_ VARCHAR(20) CHARACTER SET utf8mb4")
+        self.assertEqual(await scene.do("""
+            await db.query("INSERT INTO t VALUES (1, x'e9', x'ff00', 'é')")
+            await db.query("INSERT INTO t VALUES (2, ?, ?, ?)", ["é", bytes([255, 0]), "🐇"])
+            got = [[word, list(raw), text] for sql, values in (("SELECT word, raw, text_ FROM t ORDER BY id", []), ("SELECT word, raw, text_ FROM t WHERE id < ? ORDER BY id", [[3]]))
+                   for word, raw, text in await db.query(sql, *values)]
+            wrong = [await ends(db.query("INSERT INTO t (text_) VALUES (?)", [bytes([255, 254])])), await ends(db.query("SELECT _utf8mb4 x'ff'")),
+                     await ends(db.query("INSERT INTO t (word) VALUES (?)", ["🐇"]))]
+            return [got, wrong, await db.value("SELECT count(*) FROM t")]
+        """), [[["é", [255, 0], "é"], ["é", [255, 0], "🐇"]] * 2, [["DataError", False]] * 3, 2])  # fmt: skip
+
     async def test_a_kill_that_comes_late(self) -> None:
         """KILL QUERY may reach the server when the query has just ended: the next one on the connection is not hit."""
         scene = await self.scene_with(", pool: 1")
@@ -277,7 +315,28 @@ class Postgres(Sql, DatabaseCase):
             assert [got[n] for n in (0, 1, 2, 3, 4, 6, 7, 8)] == [want[n] for n in (0, 1, 2, 3, 4, 6, 7, 8)], got
             assert await db.value("SELECT $1::int + $2::int", [1, 2]) == 3
             assert await db.value("SELECT '{\\"a\\": 1}'::jsonb ?? 'a'") is True
-            assert [type(x).__name__ for x in await db.one("SELECT 1::int2, 1.5::float4, '10.0.0.1'::inet, 'infinity'::date, ARRAY[1, 2]")] == ["int", "float", "str", "str", "str"]
+            assert [type(x).__name__ for x in await db.one("SELECT 1::int2, 1.5::float4, '10.0.0.1'::inet, 'infinity'::date, ARRAY[1, 2], ARRAY['10.0.0.1'::inet]")] == ["int", "float", "str", "str", "list", "str"]
+            return True
+        """))  # fmt: skip
+
+    async def test_arrays(self) -> None:
+        scene = await self.scene_with(", pool: 1")
+        self.assertTrue(await scene.do("""
+            zone = datetime.timezone.utc
+            words = ["a", 'b,"c"', None, "", "NULL", "\\\\ \\n{é}"]
+            await db.query("SET TIME ZONE 'UTC'")
+            row = await db.one('''SELECT ARRAY[1, NULL, -3]::int2[], ARRAY[[1, 2], [3, 4]], ARRAY[2^40]::int8[], ARRAY[0.5]::float4[],
+                ARRAY[1e300]::float8[], ARRAY[?, ?, ?, ?, ?, ?]::text[], ARRAY['x']::varchar[], ARRAY[true, false], ARRAY[1.50],
+                ARRAY['00000000-0000-0000-0000-000000000005']::uuid[], ARRAY['2024-02-29 01:02:03.5']::timestamp[],
+                ARRAY['2024-02-29 01:02:03+00']::timestamptz[], ARRAY['2024-02-29']::date[], ARRAY[decode('00ff5c22', 'hex')],
+                ARRAY['{"a": [1, "}"]}']::jsonb[], ARRAY[]::text[], '[5:6]={1,2}'::int[]''', words)
+            want = ([1, None, -3], [[1, 2], [3, 4]], [2**40], [0.5], [1e300], words, ["x"], [True, False],
+                    [decimal.Decimal("1.50")], [uuid.UUID(int=5)], [datetime.datetime(2024, 2, 29, 1, 2, 3, 500000)],
+                    [datetime.datetime(2024, 2, 29, 1, 2, 3, tzinfo=zone)], [datetime.date(2024, 2, 29)], [bytes.fromhex("00ff5c22")],
+                    [{"a": [1, "}"]}], [], [1, 2])
+            for got, wanted in zip(row, want, strict=True):
+                assert got == wanted and type(got) is list, (got, wanted)
+            assert await db.value("SELECT count(*) FROM generate_series(1, 9) AS n WHERE n = ANY(?)", ["{2,3,77}"]) == 2
             return True
         """))  # fmt: skip
 
