@@ -126,6 +126,57 @@ START_TEST(replies_that_nobody_wants) {
 }
 END_TEST
 
+/* What no Redis server says: an error in words, never a reply; nothing is taken from memory for what is only announced. */
+START_TEST(replies_that_are_none) {
+    static const char *const texts[] = {
+        "hello\r\n", "\r\n", "ERR no prefix\r\n", "HTTP/1.1 400 Bad Request\r\n", "$-2\r\n", "$99999999999999999999\r\n", "$x\r\n",
+        "*-2\r\n", "*99999999999999999999\r\n", "*1x\r\n", ":\r\n", ":12x\r\n", ":99999999999999999999\r\n", "$3\r\nabcd\r\n",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        rr_datum_writer_t out = {.limit = 1000};
+        rr__redis_sink_t sink = {.out = &out};
+        redisReader *reader = rr__redis_reader(&sink);
+        void *reply = NULL;
+        ck_assert_int_eq(redisReaderFeed(reader, texts[i], strlen(texts[i])), REDIS_OK);
+        int rc = redisReaderGetReply(reader, &reply);
+        if (rc == REDIS_OK && reply) /* it ends, and what is behind it does not begin anything */
+            rc = redisReaderGetReply(reader, &reply);
+        ck_assert_msg(rc == REDIS_ERR && reader->errstr[0], "%s", texts[i]);
+        redisReaderFree(reader);
+        rr_datum_drop(&out);
+    }
+}
+END_TEST
+
+START_TEST(replies_that_do_not_end) {
+    rr_datum_writer_t out = {.limit = 1000};
+    rr__redis_sink_t sink = {.out = &out};
+    redisReader *reader = rr__redis_reader(&sink);
+    void *reply = NULL;
+    ck_assert_int_eq(redisReaderFeed(reader, "*2000000000\r\n", 13), REDIS_OK);
+    for (int i = 0; i < 10000; i++) { /* above the limit they are read, and kept by nobody */
+        ck_assert_int_eq(redisReaderFeed(reader, "$4\r\nword\r\n", 10), REDIS_OK);
+        ck_assert_int_eq(redisReaderGetReply(reader, &reply), REDIS_OK);
+        ck_assert_ptr_null(reply);
+    }
+    ck_assert_int_eq(out.status, RR_ETOOBIG);
+    ck_assert_uint_le(out.size, 1000);
+    redisReaderFree(reader);
+    rr_datum_drop(&out);
+    out = (rr_datum_writer_t){.limit = 1000};
+    reader = rr__redis_reader(&sink);
+    int rc = REDIS_OK;
+    for (int i = 0; i < 1000 && rc == REDIS_OK; i++) { /* lists in lists */
+        ck_assert_int_eq(redisReaderFeed(reader, "*1\r\n", 4), REDIS_OK);
+        rc = redisReaderGetReply(reader, &reply);
+    }
+    ck_assert_int_eq(rc, REDIS_ERR);
+    ck_assert_ptr_nonnull(strstr(reader->errstr, "nested"));
+    redisReaderFree(reader);
+    rr_datum_drop(&out);
+}
+END_TEST
+
 START_TEST(errors_have_kinds) {
     const struct { const char *text; rr_db_error_t error; const char *state; } cases[] = {
         {"WRONGPASS invalid username-password pair or user is disabled.", RR_DB_AUTH, "WRONGPASS"},
@@ -180,4 +231,4 @@ START_TEST(channels_have_listeners) {
 END_TEST
 
 CHECK_MAIN("database_redis", commands, commands_that_a_shared_connection_cannot_take, replies_are_datums, replies_that_nobody_wants,
-           errors_have_kinds, channels_have_listeners)
+           replies_that_are_none, replies_that_do_not_end, errors_have_kinds, channels_have_listeners)
