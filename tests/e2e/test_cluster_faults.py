@@ -9,9 +9,8 @@ import signal
 import time
 import unittest
 
-from harness import SLOW, Case, Client, Server, free_port
-
-LEASE, MARGIN, DOWN = 2.0, 0.5, 1.5
+from harness import SLOW, Case, Client, free_port
+from trio import DOWN, LEASE, MARGIN, Trio
 
 LOBBY = """
 import time
@@ -63,40 +62,12 @@ async def slow(number):
 """
 
 
-class Faults(Case):
+class Faults(Trio):
     def setUp(self) -> None:
         super().setUp()
-        self.gate = free_port()
         self.write("lobby.py", LOBBY)
         self.write("work.py", WORK)
-        self.write(
-            "g.yaml",
-            f"""group: world
-cluster: {{ lease: {LEASE}s, margin: {int(MARGIN * 1000)}ms, heartbeat: 100ms, suspect: 500ms, link_down: {int(DOWN * 1000)}ms }}
-nodes:
-  center: {{ address: "tcp://127.0.0.1:{free_port()}" }}
-  front: {{ address: "tcp://127.0.0.1:{free_port()}" }}
-  back: {{}}
-actors:
-  broker@0: {{ role: broker, node: center }}
-  gate@0: {{ role: gate, node: front, listen: "tcp://127.0.0.1:{self.gate}" }}
-  scene@0: {{ role: scene, node: front, script: lobby.py }}
-  work@0: {{ role: scene, node: back, script: work.py }}
-""",
-        )
-        self.center = self.begin("g.yaml", "--node", "center")
-        self.front = self.begin("g.yaml", "--node", "front")
-        self.back = self.begin("g.yaml", "--node", "back")
-        for server in (self.center, self.front, self.back):
-            server.ready()
-
-    def kill(self, server: Server) -> None:
-        self.assertIsNone(server.process.poll(), server.output)
-        server.process.kill()
-        server.process.wait()
-        assert server.process.stdout
-        server._reader.join(5)
-        server.process.stdout.close()
+        self.launch("  scene@0: { role: scene, node: front, script: lobby.py }\n  work@0: { role: scene, node: back, script: work.py }")
 
     async def ask(self, client: Client, cmd: str, number: int, timeout: float = 3) -> tuple[object, float]:
         await client.send(1, [cmd, number, timeout])

@@ -9,9 +9,10 @@ import signal
 import time
 import unittest
 
-from harness import SLOW, Case, Client, Closed, Server, free_port
+from harness import SLOW, Client, Closed, Server
+from trio import DOWN, LEASE, MARGIN, Trio
 
-LEASE, MARGIN, DOWN, WAIT = 2.0, 0.5, 1.5, 20
+WAIT = 20
 
 LOBBY = """
 import redrabbit
@@ -48,37 +49,14 @@ def offline(session):
 """
 
 
-class Sessions(Case):
+class Sessions(Trio):
     def nodes(self, policy: str, wait: int = WAIT, login: str = "front") -> None:
-        self.gate = free_port()
         self.write("lobby.py", LOBBY)
         self.write("room.py", ROOM)
-        self.write(
-            "g.yaml",
-            f"""group: world
-cluster: {{ lease: {LEASE}s, margin: {int(MARGIN * 1000)}ms, heartbeat: 100ms, suspect: 500ms, link_down: {int(DOWN * 1000)}ms }}
-nodes:
-  center: {{ address: "tcp://127.0.0.1:{free_port()}" }}
-  front: {{ address: "tcp://127.0.0.1:{free_port()}" }}
-  back: {{}}
-actors:
-  broker@0: {{ role: broker, node: center }}
-  gate@0: {{ role: gate, node: front, listen: "tcp://127.0.0.1:{self.gate}", scene_lost: {policy}, scene_wait: {wait}s }}
-  scene@0: {{ role: scene, node: {login}, script: lobby.py }}
-  room@0: {{ role: scene, node: back, script: room.py }}
-""",
+        self.launch(
+            f"  scene@0: {{ role: scene, node: {login}, script: lobby.py }}\n  room@0: {{ role: scene, node: back, script: room.py }}",
+            gate=f", scene_lost: {policy}, scene_wait: {wait}s",
         )
-        self.center, self.front, self.back = (self.begin("g.yaml", "--node", n) for n in ("center", "front", "back"))
-        for server in (self.center, self.front, self.back):
-            server.ready()
-
-    def kill(self, server: Server) -> None:
-        self.assertIsNone(server.process.poll(), server.output)
-        server.process.kill()
-        server.process.wait()
-        assert server.process.stdout
-        server._reader.join(5)
-        server.process.stdout.close()
 
     def lost(self) -> None:
         """The node's end has reached the others."""

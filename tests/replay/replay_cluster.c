@@ -7,16 +7,14 @@
  *   - when the faults are over everybody reaches everybody
  * A failure names its seed; --seed N plays it again (--log: with the nodes' logs).
  *     replay_cluster [--seeds N] [--first N] [--seed N] [--log] */
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "tests/replay/seeds.h"
 #include "tests/replay/sim.h"
 
-#define SEED_SECONDS 60
 #define ACTORS 3 /* of each life */
 #define MAX_ACTORS 192u
 #define MAX_CALLS 16384u
@@ -80,16 +78,6 @@ struct world {
     bool apart[SIM_PLACES][SIM_PLACES]; /* cannot dial each other */
     uint64_t delivered, ended, fired, letters;
 };
-
-static char last_words[96];
-
-static void on_failure(int sig) {
-    if (write(STDERR_FILENO, last_words, strlen(last_words)) < 0) {
-        _exit(3);
-    }
-    signal(sig, SIG_DFL);
-    raise(sig);
-}
 
 static _Noreturn void fail(const world_t *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static _Noreturn void fail(const world_t *w, const char *format, ...) {
@@ -625,8 +613,6 @@ static void check_end(world_t *w) {
 
 static uint64_t run(uint64_t seed, bool log, bool print) {
     static world_t w;
-    snprintf(last_words, sizeof last_words, "failed; play it again with --seed %llu --log\n", (unsigned long long)seed);
-    alarm(SEED_SECONDS);
     memset(&w, 0, sizeof w);
     w.seed = seed;
     w.log = log;
@@ -672,31 +658,4 @@ static uint64_t run(uint64_t seed, bool log, bool print) {
     return w.sim.trace;
 }
 
-int main(int argc, char **argv) {
-    uint64_t seeds = 100, first = 1;
-    bool one = false, log = false;
-    for (int i = 1; i < argc; i++) {
-        uint64_t value = i + 1 < argc ? strtoull(argv[i + 1], NULL, 10) : 0;
-        log = log || strcmp(argv[i], "--log") == 0;
-        if (strcmp(argv[i], "--seeds") == 0) {
-            seeds = value;
-        } else if (strcmp(argv[i], "--first") == 0 || strcmp(argv[i], "--seed") == 0) {
-            first = value;
-        }
-        if (strcmp(argv[i], "--seed") == 0) {
-            seeds = one = true;
-        }
-    }
-    signal(SIGABRT, on_failure);
-    signal(SIGALRM, on_failure);
-    signal(SIGSEGV, on_failure);
-    for (uint64_t seed = first; seed < first + seeds; seed++) {
-        uint64_t trace = run(seed, log, one);
-        if ((one || seed % 20 == 0) && !log && run(seed, false, false) != trace) {
-            fprintf(stderr, "seed %llu: two runs differ\n", (unsigned long long)seed);
-            return EXIT_FAILURE;
-        }
-    }
-    printf("%llu clusters\n", (unsigned long long)seeds);
-    return EXIT_SUCCESS;
-}
+int main(int argc, char **argv) { return seeds_main(argc, argv, run, "clusters"); }

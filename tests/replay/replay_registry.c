@@ -9,18 +9,16 @@
  * A failure names its seed; --seed N plays it again (--log: with the nodes' logs).
  *     replay_registry [--seeds N] [--first N] [--seed N] [--log]
  *     replay_registry --nodes N     N nodes at peace: what a change costs, and that only changes are told */
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "actors/cluster_impl.h"
 #include "runtime/metrics.h"
+#include "tests/replay/seeds.h"
 #include "tests/replay/sim.h"
 
-#define SEED_SECONDS 60
 #define LEASE_MS 1500u
 #define MARGIN_MS 300u
 #define DOWN_MS 1000u
@@ -77,16 +75,6 @@ struct world {
     unsigned first_id;
     uint64_t turns, grants, ended, answers, masters, lost;
 };
-
-static char last_words[96];
-
-static void on_failure(int sig) {
-    if (write(STDERR_FILENO, last_words, strlen(last_words)) < 0) {
-        _exit(3);
-    }
-    signal(sig, SIG_DFL);
-    raise(sig);
-}
 
 static _Noreturn void fail(const world_t *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static _Noreturn void fail(const world_t *w, const char *format, ...) {
@@ -703,7 +691,6 @@ static int peace(unsigned nodes) {
 /* ---- A world ---- */
 
 static void begin(world_t *w, uint64_t seed, unsigned places, bool log) {
-    snprintf(last_words, sizeof last_words, "failed; play it again with --seed %llu --log\n", (unsigned long long)seed);
     memset(w, 0, sizeof *w);
     w->seed = seed;
     w->log = log;
@@ -728,7 +715,6 @@ static void end(world_t *w) {
 
 static uint64_t run(uint64_t seed, bool log, bool print) {
     static world_t w;
-    alarm(SEED_SECONDS);
     begin(&w, seed, 3 + (unsigned)(seed % 4), log);
     uint64_t until = w.sim.now + FAULTS_NS;
     sim_at(&w.sim, w.sim.now + 200 * SIM_MS, NULL, fault, &w, until);
@@ -758,33 +744,8 @@ static uint64_t run(uint64_t seed, bool log, bool print) {
 }
 
 int main(int argc, char **argv) {
-    uint64_t seeds = 100, first = 1;
-    bool one = false, log = false;
-    for (int i = 1; i < argc; i++) {
-        uint64_t value = i + 1 < argc ? strtoull(argv[i + 1], NULL, 10) : 0;
-        log = log || strcmp(argv[i], "--log") == 0;
-        if (strcmp(argv[i], "--nodes") == 0) {
-            return value >= 2 && value <= SIM_PLACES ? peace((unsigned)value) : EXIT_FAILURE;
-        }
-        if (strcmp(argv[i], "--seeds") == 0) {
-            seeds = value;
-        } else if (strcmp(argv[i], "--first") == 0 || strcmp(argv[i], "--seed") == 0) {
-            first = value;
-        }
-        if (strcmp(argv[i], "--seed") == 0) {
-            seeds = one = true;
-        }
-    }
-    signal(SIGABRT, on_failure);
-    signal(SIGALRM, on_failure);
-    signal(SIGSEGV, on_failure);
-    for (uint64_t seed = first; seed < first + seeds; seed++) {
-        uint64_t trace = run(seed, log, one);
-        if ((one || seed % 20 == 0) && !log && run(seed, false, false) != trace) {
-            fprintf(stderr, "seed %llu: two runs differ\n", (unsigned long long)seed);
-            return EXIT_FAILURE;
-        }
-    }
-    printf("%llu groups\n", (unsigned long long)seeds);
-    return EXIT_SUCCESS;
+    unsigned long nodes = argc == 3 && strcmp(argv[1], "--nodes") == 0 ? strtoul(argv[2], NULL, 10) : 0;
+    if (nodes)
+        return nodes >= 2 && nodes <= SIM_PLACES ? peace((unsigned)nodes) : EXIT_FAILURE;
+    return seeds_main(argc, argv, run, "groups");
 }

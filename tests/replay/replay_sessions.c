@@ -7,20 +7,19 @@
  *   - every login has had one offline at its login scene, where no scene crashed;
  *   - who comes then is served.
  * `--seeds N --first N`; one again: `--seed N`, with what happens: `--log`. */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "actors/gate.h"
 #include "actors/protocol.h"
 #include "actors/scene.h"
 #include "runtime/random.h"
 #include "runtime/replay.h"
+#include "tests/replay/seeds.h"
 #include "tests/replay/sim_clients.h"
 
-enum { CLIENTS = 12, IDS = 6, SCENES = 3, LOOPS = 2, STEPS = 600, SEED_SECONDS = 60 };
+enum { CLIENTS = 12, IDS = 6, SCENES = 3, LOOPS = 2, STEPS = 600 };
 #define MS 1000000ull
 
 typedef struct client {
@@ -46,15 +45,6 @@ static struct world {
     client_t clients[CLIENTS];
     uint64_t handled, crashes, restarts;
 } w;
-
-static char last_words[100];
-
-static void on_failure(int number) {
-    ssize_t ignored = write(2, last_words, strlen(last_words));
-    (void)ignored;
-    signal(number, SIG_DFL);
-    raise(number);
-}
 
 static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 static void fail(const char *format, ...) {
@@ -492,8 +482,6 @@ static void hang_up_all(void) {
 }
 
 static uint64_t run(uint64_t seed, bool log, bool print) {
-    snprintf(last_words, sizeof last_words, "failed; play it again with --seed %llu --log\n", (unsigned long long)seed);
-    alarm(SEED_SECONDS);
     begin(seed, log);
     for (int i = 0; i < STEPS; i++)
         step();
@@ -513,30 +501,4 @@ static uint64_t run(uint64_t seed, bool log, bool print) {
     return trace;
 }
 
-int main(int argc, char **argv) {
-    uint64_t seeds = 100, first = 1;
-    bool one = false, log = false;
-    for (int i = 1; i < argc; i++) {
-        uint64_t value = i + 1 < argc ? strtoull(argv[i + 1], NULL, 10) : 0;
-        log = log || strcmp(argv[i], "--log") == 0;
-        if (strcmp(argv[i], "--seeds") == 0)
-            seeds = value;
-        else if (strcmp(argv[i], "--first") == 0 || strcmp(argv[i], "--seed") == 0)
-            first = value;
-        if (strcmp(argv[i], "--seed") == 0)
-            seeds = one = true;
-    }
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    signal(SIGABRT, on_failure);
-    signal(SIGALRM, on_failure);
-    signal(SIGSEGV, on_failure);
-    for (uint64_t seed = first; seed < first + seeds; seed++) {
-        uint64_t trace = run(seed, log, one);
-        if ((one || seed % 20 == 0) && !log && run(seed, false, false) != trace) {
-            fprintf(stderr, "seed %llu: two runs differ\n", (unsigned long long)seed);
-            return EXIT_FAILURE;
-        }
-    }
-    printf("%llu storms\n", (unsigned long long)seeds);
-    return EXIT_SUCCESS;
-}
+int main(int argc, char **argv) { return seeds_main(argc, argv, run, "storms"); }
