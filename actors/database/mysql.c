@@ -666,7 +666,7 @@ static void killer_end(my_link_t *link) { rr__my_link_close(link); }
 static void killer_open(my_link_t *link) {
     my_state_t *state = owner(link);
     char text[64];
-    if (!link->opened || state->closing || state->ended) {
+    if (!link->opened || !rr__my_is_private(link->mysql, rr__db_url(state->connection)) || state->closing || state->ended) {
         killer_end(link); /* then the grace decides; or it is over already */
         return;
     }
@@ -776,6 +776,11 @@ static void opened(my_link_t *link) {
         return;
     if (!link->opened) {
         note_link(state);
+        rr__db_opened(state->connection, NULL, &state->failure);
+        return;
+    }
+    if (!rr__my_is_private(link->mysql, rr__db_url(state->connection))) {
+        refuse(state, RR_DB_CONNECTION, "tls=require, but the server has no TLS");
         rr__db_opened(state->connection, NULL, &state->failure);
         return;
     }

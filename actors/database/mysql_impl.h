@@ -54,6 +54,8 @@ void rr__my_link_close(my_link_t *link);
 
 /* Begins to connect to an address in numbers; `after` follows. RR_ENOMEM: nothing does. */
 RR_MUST_CHECK int rr__my_connect(my_link_t *link, const rr__db_url_t *url, const char *address, my_step_fn after);
+/* Is a connection that has just been opened encrypted, if the URL requires that? */
+bool rr__my_is_private(MYSQL *mysql, const rr__db_url_t *url);
 /* The error of a MYSQL or statement, classified; whether its connection is of no more use. */
 bool rr__my_failure(unsigned number, const char *state, const char *message, rr__db_failure_t *out);
 

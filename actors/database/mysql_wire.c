@@ -133,6 +133,12 @@ int rr__my_connect(my_link_t *link, const rr__db_url_t *url, const char *address
     return RR_OK;
 }
 
+/* libmariadb enforces nothing as long as it looks at no certificate: from a server without TLS it takes a connection in the clear. */
+bool rr__my_is_private(MYSQL *mysql, const rr__db_url_t *url) {
+    const char *tls = rr__db_url_option(url, "tls");
+    return !tls || strcmp(tls, "require") != 0 || mysql_get_ssl_cipher(mysql);
+}
+
 static void on_closed(uv_handle_t *handle) {
     my_link_t *link = handle->data;
     if (--link->handles == 0)
@@ -181,6 +187,7 @@ static rr_db_error_t by_number(unsigned number) {
     case CR_SERVER_LOST_EXTENDED:
     case CR_COMMANDS_OUT_OF_SYNC:
     case CR_MALFORMED_PACKET:
+    case CR_SSL_CONNECTION_ERROR:
     case ER_SERVER_SHUTDOWN:
     case ER_NORMAL_SHUTDOWN:
     case ER_CONNECTION_KILLED:

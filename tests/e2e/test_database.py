@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import subprocess
 import unittest
+from collections.abc import Iterator
+from typing import Any
 
 import servers
 from databases import DatabaseCase, Scene, url
@@ -150,6 +154,20 @@ class Sql:
         self.assertEqual(then, 1)
         self.assertGreaterEqual(took, 0.29)
         self.assertLess(took, 3)
+
+    async def test_a_query_within_a_stream(self) -> None:
+        """With one connection it cannot have one: it is told so, and the stream goes on."""
+        scene = await self.scene_with(", pool: 1, acquire_timeout: 200ms")
+        await self.table(scene, "id INTEGER PRIMARY KEY, pad VARCHAR(300)")
+        self.assertEqual(await scene.do("""
+            await db.batch("INSERT INTO t VALUES (?, ?)", [[n, "x" * 300] for n in range(5000)])
+            count, within = 0, []
+            async for row in db.stream("SELECT id, pad FROM t"):
+                count += 1
+                if count % 4999 == 1:
+                    within.append(await ends(db.query("SELECT 1")))
+            return [count, within[0], await db.value("SELECT 8")]
+        """), [5000, ["DatabaseBusy", False], 8])  # fmt: skip
 
     async def test_order_by_key(self) -> None:
         scene = await self.scene_with()
@@ -365,6 +383,55 @@ class Postgres(Sql, DatabaseCase):
         """)
         self.assertEqual(got[1], ["id", "more"])
         self.assertEqual(got[4], "ok")
+
+
+@unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
+class Tls(DatabaseCase):
+    """What the URL asks for is what the connection is; a server that cannot is no server."""
+
+    @contextlib.contextmanager
+    def server_with_tls(self, kind: type[servers.Server], *names: str) -> Iterator[servers.Server]:
+        with servers.serve(kind, start=False) as server:
+            key, certificate = server.folder / "key.pem", server.folder / "certificate.pem"
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                 "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+                check=True, capture_output=True)  # fmt: skip
+            key.chmod(0o600)
+            for file in (key, certificate):
+                servers.own(kind, file)
+            server.options = tuple(name.format(key=key, certificate=certificate) for name in names)
+            server.start()
+            yield server
+
+    async def value(self, scene: Scene, name: str, sql: str) -> list[Any]:
+        return await scene.do(f"db = await redrabbit.database({name!r})\nreturn await ends(db.one({sql!r}))")
+
+    async def test_mariadb(self) -> None:
+        with self.server_with_tls(servers.Mariadb, "--ssl-key={key}", "--ssl-cert={certificate}") as server, servers.mariadb() as bare:
+            scene = await self.begin_scene({
+                "db@tls": f'url: "{server.url}?tls=require"', "db@off": f'url: "{server.url}?tls=off"',
+                "db@bare": f'url: "{bare.url}?tls=require", acquire_timeout: 300ms',
+            })  # fmt: skip
+            cipher = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
+            self.assertRegex((await self.value(scene, "db@tls", cipher))[1][1], "^TLS_|AES|CHACHA")
+            self.assertEqual(await self.value(scene, "db@off", cipher), ["ok", ["Ssl_cipher", ""]])
+            await self.fails(scene, "DatabaseConnectionError", "db = await redrabbit.database('db@bare')\nawait db.query('SELECT 1')")
+
+    async def test_postgres(self) -> None:
+        options = ("-c", "ssl=on", "-c", "ssl_key_file={key}", "-c", "ssl_cert_file={certificate}")
+        with self.server_with_tls(servers.Postgres, *options) as server, servers.postgres() as bare:
+            mine = server.folder / "certificate.pem"
+            scene = await self.begin_scene({
+                "db@tls": f'url: "{server.url}?sslmode=verify-ca&sslrootcert={mine}"', "db@off": f'url: "{server.url}?sslmode=disable"',
+                "db@bare": f'url: "{bare.url}?sslmode=require", acquire_timeout: 300ms',
+                "db@other": f'url: "{server.url}?sslmode=verify-ca&sslrootcert=/dev/null", acquire_timeout: 300ms',
+            })  # fmt: skip
+            ssl = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+            self.assertEqual(await self.value(scene, "db@tls", ssl), ["ok", [True]])
+            self.assertEqual(await self.value(scene, "db@off", ssl), ["ok", [False]])
+            for name in ("db@bare", "db@other"):
+                await self.fails(scene, "DatabaseConnectionError", f"db = await redrabbit.database({name!r})\nawait db.query('SELECT 1')")
 
 
 class RedisTest(DatabaseCase):
