@@ -12,7 +12,9 @@ BATCH = int(float(os.environ["RR_BENCH_BATCH"]))
 WORKLOAD = os.environ["RR_BENCH_WORKLOAD"]
 BEGINS = time.perf_counter_ns() + int(float(os.environ["RR_BENCH_WARMUP"]) * 1e9)
 ENDS = BEGINS + int(float(os.environ["RR_BENCH_DURATION"]) * 1e9)
+BATCHES = 2  # insert: one runs, one waits behind it, as with the actor in C
 counted = 0
+inserted = 0
 microseconds = []
 
 
@@ -52,19 +54,21 @@ async def get(redis, worker):
 
 
 async def insert(db, worker):
-    if worker:
-        return  # one after another
-    await db.query("DELETE FROM rr_bench_log")
-    number = 0
+    global inserted
+    if worker >= BATCHES:
+        return
     while True:
         asked = time.perf_counter_ns()
-        rows = [(n, f"player-{n:08d}", n * 2654435761 % 1000003) for n in range(number, number + BATCH)]
+        rows = [(n, f"player-{n:08d}", n * 2654435761 % 1000003) for n in range(inserted, inserted + BATCH)]
+        inserted += BATCH
         await db.batch("INSERT INTO rr_bench_log (id, name, score) VALUES (?, ?, ?)", rows)
-        number += BATCH
         if not count(asked, BATCH):
-            break
-    if await db.value("SELECT count(DISTINCT id) FROM rr_bench_log") != number:
-        raise ValueError(f"of {number} rows not each is there")
+            return
+
+
+async def check_inserted(db):
+    if await db.value("SELECT count(DISTINCT id) FROM rr_bench_log") != inserted:
+        raise ValueError(f"of {inserted} rows not each is there")
 
 
 async def measure():
@@ -72,8 +76,12 @@ async def measure():
     try:
         db = await redrabbit.database("db@0")
         work = {"select": select, "get": get, "insert": insert}[WORKLOAD]
+        if WORKLOAD == "insert":
+            await db.query("DELETE FROM rr_bench_log")
         for task in [redrabbit.spawn(work(db, worker)) for worker in range(OUTSTANDING)]:
             await task
+        if WORKLOAD == "insert":
+            await check_inserted(db)
     except Exception as error:
         told["failure"] = f"{type(error).__name__}: {error}"
     with open(os.environ["RR_BENCH_TOLD"], "w", encoding="utf-8") as file:
