@@ -103,6 +103,10 @@ void bench_sleep_until_ns(uint64_t at);
 void bench_pin(int cpu);
 int bench_cpus(void);
 
+/* Time slices of 0.1 ms for the calling thread: where it shares its CPU, it is let in as soon as it wakes, and still gets no more
+ * than its share. False: the kernel has none (Linux before 6.12) or refuses, or the thread is not of the default policy. */
+bool bench_short_slice(void);
+
 /* In a loop that waits for another thread. */
 static inline void bench_relax(void) {
 #if defined(__x86_64__)

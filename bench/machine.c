@@ -63,6 +63,24 @@ void bench_pin(int cpu) {
     sched_setaffinity(0, sizeof set, &set);
 }
 
+typedef struct attributes { /* the kernel's struct sched_attr, first version: its header does not go with libc's */
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns; /* the first is the slice where there is no deadline */
+} attributes_t;
+
+static bool get_attributes(attributes_t *a) { return syscall(SYS_sched_getattr, 0, a, sizeof *a, 0) == 0; }
+
+bool bench_short_slice(void) {
+    attributes_t a = {0};
+    if (!get_attributes(&a) || a.policy != SCHED_OTHER)
+        return false;
+    a.runtime_ns = 100000; /* the shortest there is */
+    return syscall(SYS_sched_setattr, 0, &a, 0) == 0 && get_attributes(&a) && a.runtime_ns == 100000; /* an old one ignores it */
+}
+
 double bench_process_cpu(int pid) {
     char path[64], line[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
