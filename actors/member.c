@@ -227,8 +227,8 @@ static void on_lease_timer(rr_member_t *member) {
     member->fenced = true;
     rr_count(&member->fenced_times, 1);
     rr_log(member->system, RR_WARN, "NAMES",
-           "FENCED: the master was not reached for a whole lease: %u named actors stand still until it is back",
-           member->mine.count);
+           "FENCED: the master of group %s was not reached for a whole lease: %u named actors of node %s stand still until it is back",
+           member->options.self.group, member->mine.count, member->options.self.name);
 }
 
 static void on_reachable(void *context, bool yes, const char *why) {

@@ -86,6 +86,19 @@ static int fill_key(rr_membership_t *member, char *why, size_t why_size) {
     return rc;
 }
 
+/* Another master holds the state's lock. */
+static void explain_taken(const rr_membership_t *member, char *why, size_t why_size) {
+    const rr_share_t *share = member->share;
+    if (member->in_graph)
+        snprintf(why, why_size, "node %s: the group's master runs at %s already (it has %s.lock); end that process first (an earlier run?)",
+                 share->node, share->listen, member->state);
+    else
+        snprintf(why, why_size,
+                 "another broker runs at %s already (it has %s.lock); end that process first, or give this one its own `-broker` and "
+                 "`-master_broker %s`",
+                 share->listen, member->state, share->listen);
+}
+
 int rr_membership_join(const rr_membership_options_t *options, rr_membership_t **out, char *why, size_t why_size) {
     rr_membership_t *member = calloc(1, sizeof *member);
     snprintf(why, why_size, "out of memory");
@@ -100,6 +113,8 @@ int rr_membership_join(const rr_membership_options_t *options, rr_membership_t *
     int rc = fill_key(member, why, why_size);
     if (rc == RR_OK)
         rc = rr_cluster_join(&member->options, &member->ticket, say, NULL, options->stop, why, why_size);
+    if (rc == RR_EEXIST && member->state[0]) /* the file is of this port */
+        explain_taken(member, why, why_size);
     member->joined = rc == RR_OK;
     if (rc == RR_OK)
         *out = member;

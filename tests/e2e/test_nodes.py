@@ -108,6 +108,17 @@ class Mistakes(Nodes):
         self.assertEqual(result.status, 1, result)
         self.assertIn("back", result.err)
 
+    def test_a_master_that_is_there_already(self) -> None:
+        self.write("g.yaml", self.graph())
+        self.begin("g.yaml", "--node", "front").wait_line("its master")
+        self.assertIn(f"runs at tcp://127.0.0.1:{self.front} already", self.go("g.yaml", "--node", "front").err)
+        address = f"tcp://127.0.0.1:{free_port()}"
+        self.start("-broker", address)
+        result = self.go("-broker", address)
+        self.assertEqual(result.status, 1, result)
+        self.assertIn(f"another broker runs at {address} already", result.err)
+        self.assertIn(f"its own `-broker` and `-master_broker {address}`", result.err)
+
     def test_no_master(self) -> None:
         self.write("g.yaml", self.graph())
         result = self.go("g.yaml", "--node", "back", "-join_timeout", "1")
