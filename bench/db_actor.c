@@ -191,6 +191,8 @@ void db_actor(const db_workload_t *workload, const db_params_t *p, bench_run_t *
     a.database = spawn_database(system, p, loop);
     if (a.insert)
         ask_number(system, a.database, "DELETE FROM " DB_TABLE "_log");
+    else if (!a.get)
+        ask_number(system, a.database, "SELECT 1"); /* the plain client has opened its connections, too, when its time begins */
     db_clock_t clock;
     db_clock_start(&clock, p);
     a.clock = &clock;
