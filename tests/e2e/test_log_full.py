@@ -3,6 +3,7 @@ SIGHUP opens the file anew, also meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import pathlib
@@ -11,7 +12,7 @@ import resource
 import signal
 import unittest
 
-from harness import Case, Client, Server, free_port
+from harness import SLOW, Case, Client, Server, free_port
 
 SCRIPT = """
 import redrabbit
@@ -32,7 +33,7 @@ MS_DETACH = 2
 
 class Full(Case):
     async def begin_with(self, logs: pathlib.Path) -> tuple[Server, Client, pathlib.Path]:
-        port = free_port()
+        port = self.port = free_port()
         self.write("scene.py", SCRIPT)
         self.write(
             "g.yaml",
@@ -50,7 +51,12 @@ actors:
         await client.send(1, number)
         await self.expect(client, str(number))
 
-    async def fill(self, server: Server, client: Client) -> int:
+    def whole(self, log: pathlib.Path) -> int:
+        """Lines in the files of this log; a torn one is none."""
+        texts = [file.read_text() for file in log.parent.glob("redrabbit.*")]
+        return sum(line.endswith("the disk " + "x" * 100) for text in texts for line in text.splitlines())
+
+    async def fill(self, server: Server, client: Client, log: pathlib.Path) -> int:
         """Until the server says so; then for a while longer. The clients notice nothing."""
         number = 0
         while FULL not in server.output:
@@ -61,6 +67,9 @@ actors:
             number += 1
             await self.says(client, number)
         self.assertEqual(server.output.count(FULL), 1, server.output)
+        async with asyncio.timeout(20 * SLOW):  # lines still on their way would fill the room that comes
+            while self.whole(log) + (await self.metrics(self.port))["rr_log_lost_total"] < number * LINES:
+                await asyncio.sleep(0.02)
         return number
 
     async def reports(self, client: Client, log: pathlib.Path, number: int) -> None:
@@ -70,16 +79,15 @@ actors:
         lines = [line for file in log.parent.glob("redrabbit.*") for line in file.read_text().splitlines()]
         for i, line in enumerate(lines):
             self.assertRegex(line, r"^2[0-9]{3}-[0-9-]+ [0-9:.]+ [A-Z]+ +[A-Z]+ +", f"line {i} of {len(lines)}")
-        found = sum(line.endswith("the disk " + "x" * 100) for line in lines)  # a torn one is missing
         missing = sum(int(match[1]) for line in lines if (match := re.search(MISSING, line)))
         self.assertGreater(missing, 0)
-        self.assertEqual(found + missing, number * LINES)
+        self.assertEqual(self.whole(log) + missing, number * LINES)
 
     async def test_at_its_limit(self) -> None:
         server, client, log = await self.begin_with(self.folder / "log")
         soft, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (99_999, hard))
-        number = await self.fill(server, client)
+        number = await self.fill(server, client, log)
         self.assertEqual(log.stat().st_size, 99_999)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (soft, hard))
         await self.reports(client, log, number + 1)
@@ -88,7 +96,7 @@ actors:
         server, client, log = await self.begin_with(self.folder / "log")
         _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (99_999, hard))
-        number = await self.fill(server, client)
+        number = await self.fill(server, client, log)
         log.rename(log.with_suffix(".1"))
         os.kill(server.pid, signal.SIGHUP)
         await self.until(log.exists, "a new file")  # which has room
@@ -104,7 +112,7 @@ actors:
         self.addCleanup(libc.umount2, str(disk).encode(), MS_DETACH)
         (disk / "ballast").write_bytes(b"x" * (128 << 10))
         server, client, log = await self.begin_with(disk)
-        number = await self.fill(server, client)
+        number = await self.fill(server, client, log)
         (disk / "ballast").unlink()
         await self.reports(client, log, number + 1)
 
