@@ -169,6 +169,7 @@ struct rr__shard {
     uint32_t tick; /* since start, in gate->tick_ms */
     bool ticking;
     rr__slot_t *wheel[RR__WHEEL];
+    rr_shared_row_t *row; /* of broadcasts, empty between two records that are none; NULL until the first */
     rr__shard_counters_t count;
     uint64_t dropped_warned_ns,
         dropped_unwarned; /* the last warning about a message above max_packet, and those since */

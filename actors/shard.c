@@ -930,5 +930,6 @@ void rr__shard_free(rr__shard_t *shard) {
         free(shard->chunks[c]);
     }
     free(shard->chunks);
+    rr_shared_row_free(shard->row);
     free(shard->name);
 }

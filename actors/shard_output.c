@@ -39,10 +39,10 @@ static void drop(rr__shard_t *shard, size_t size) {
     shard->dropped_unwarned = 0;
 }
 
-static void sent(rr__slot_t *slot, int rc, size_t size) {
+static void sent_many(rr__slot_t *slot, int rc, unsigned count, size_t size) {
     rr__shard_t *shard = slot->shard;
     if (rc == RR_OK) {
-        rr_count(&shard->count.messages_out, 1);
+        rr_count(&shard->count.messages_out, count);
         rr_count(&shard->count.bytes_out, size);
     } else if (rc == RR_ELIMIT) {
         rr__shard_close(slot, RR_CLOSE_SLOW_READER);
@@ -51,6 +51,10 @@ static void sent(rr__slot_t *slot, int rc, size_t size) {
     } else if (rc == RR_ETOOBIG) {
         drop(shard, size);
     } /* else it is closing, or was never one to send to */
+}
+
+static void sent(rr__slot_t *slot, int rc, size_t size) {
+    sent_many(slot, rc, 1, size);
 }
 
 static void send_one(output_t *o, rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size, bool text) {
@@ -81,6 +85,30 @@ static void on_broadcast(output_t *o, rr_shared_message_t *message) {
         sent(slot, rr_connection_send_shared(slot->connection, message), o->size);
     }
     rr_count(&o->shard->count.broadcasts, 1);
+}
+
+/* Small broadcasts one behind the other go to each client at once: a call a client, not one a client and message. False:
+ * it is not one of those, or it must wait for the row that is there. */
+static bool row_take(rr__shard_t *shard, const rr_record_t *record) {
+    size_t limit = shard->gate->options.max_packet;
+    if (record->kind != RR_REC_BROADCAST || record->follows || (limit && record->size > limit))
+        return false;
+    if (!shard->row)
+        shard->row = rr_shared_row_new(); /* without memory each goes by itself */
+    return shard->row && rr_shared_row_add(shard->row, record->cmd, record->body, record->size, record->arg & RR_SEND_TEXT);
+}
+
+static void row_out(rr__shard_t *shard, rr__scene_ref_t *from) {
+    rr_shared_row_t *row = shard->row;
+    unsigned count = row ? rr_shared_row_count(row) : 0;
+    if (count == 0)
+        return;
+    for (rr__slot_t *slot = from->members, *next; slot; slot = next) {
+        next = slot->member_next; /* a slow reader leaves the list */
+        sent_many(slot, rr_connection_send_row(slot->connection, row), count, rr_shared_row_bytes(row));
+    }
+    rr_count(&shard->count.broadcasts, count);
+    rr_shared_row_clear(row);
 }
 
 static void on_gate_cast(output_t *o, rr_shared_message_t *message) {
@@ -423,12 +451,19 @@ void rr__shard_output(rr__shard_t *shard, rr_message_t *msg) {
         return;
     }
     while (rc == RR_OK && (rc = rr_batch_next(&reader, &record)) == RR_OK) {
+        if (row_take(shard, &record))
+            continue;
+        row_out(shard, from);
+        if (row_take(shard, &record)) /* it was full */
+            continue;
         output_t o = {shard, from, &record, record.body, record.size, rr_message_buffer(msg)};
         if (record.follows)
             expect_body(&o);
         else
             carry_out(&o);
     }
+    if (from)
+        row_out(shard, from);
     if (rc == RR_EPROTO)
         rr_count(&shard->count.bad_records, 1);
 }

@@ -94,6 +94,21 @@ rr_shared_message_t *rr_shared_message_new(uint16_t cmd, rr_buffer_t *body, cons
 void rr_shared_message_free(rr_shared_message_t *message);
 RR_MUST_CHECK int rr_connection_send_shared(rr_connection_t *connection, rr_shared_message_t *message);
 
+/* A row of small messages for many, which each client gets at once and in order: encoded once per wire form, then one copy or
+ * reference a client for all of them. Loop thread only. */
+typedef struct rr_shared_row rr_shared_row_t;
+/* An empty one, to be used again and again. NULL when out of memory. */
+rr_shared_row_t *rr_shared_row_new(void);
+void rr_shared_row_free(rr_shared_row_t *row); /* NULL is allowed */
+/* data must stay until the row is cleared. False, and nothing has changed: it is full, or the message (above 1 KiB) goes better
+ * by itself: an empty row takes every smaller one. Not between a send and the next clear. */
+bool rr_shared_row_add(rr_shared_row_t *row, uint16_t cmd, const uint8_t *data, size_t size, bool utf8);
+void rr_shared_row_clear(rr_shared_row_t *row);
+unsigned rr_shared_row_count(const rr_shared_row_t *row); /* messages in it */
+size_t rr_shared_row_bytes(const rr_shared_row_t *row);   /* their bodies together */
+/* All of them, or none: the errors of rr_connection_send; RR_ETOOBIG if one is above max_packet; RR_ENOMEM. */
+RR_MUST_CHECK int rr_connection_send_row(rr_connection_t *connection, rr_shared_row_t *row);
+
 /* WebSocket ping (nothing on TCP). */
 RR_MUST_CHECK int rr_connection_ping(rr_connection_t *connection);
 

@@ -8,6 +8,9 @@
 
 #define COPY_LIMIT 1024u /* shared bodies above it are sent by reference */
 #define HEAD_MAX 24u
+#define ROW_FORMS (FORM_COUNT + 1) /* listeners may differ in byte order: one more for texts, whose binary messages are big-endian */
+#define ROW_MESSAGES 64u
+#define ROW_BYTES 16384u /* with their heads: a few rows are a loop's share of the cache */
 
 _Static_assert(RR_WS_SERVER_HEAD_MAX + RR_FRAME_TEXT_MAX <= HEAD_MAX, "a text's head fits");
 _Static_assert(RR_WS_SERVER_HEAD_MAX + RR_FRAME_HEADER <= HEAD_MAX, "a binary frame's head fits");
@@ -26,6 +29,20 @@ struct rr_shared_message {
     uint16_t cmd;
     bool utf8_known, utf8;
     head_t heads[FORM_COUNT];
+};
+
+typedef struct row_message {
+    const uint8_t *data;
+    uint32_t size;
+    uint16_t cmd;
+    bool utf8_known, utf8;
+} row_message_t;
+
+struct rr_shared_row {
+    unsigned count;
+    size_t bytes, largest;         /* bodies */
+    rr_buffer_t *forms[ROW_FORMS]; /* the row encoded; NULL = not made yet */
+    row_message_t messages[ROW_MESSAGES];
 };
 
 static size_t make_head(uint8_t out[HEAD_MAX], form_t form, uint16_t cmd, size_t size) {
@@ -74,7 +91,9 @@ static int put(rr_stream_t *stream, const uint8_t *head, size_t head_size, const
     if (!room) {
         return error;
     }
-    memcpy(room, head, head_size);
+    if (head_size) {
+        memcpy(room, head, head_size);
+    }
     if (size) {
         memcpy(room + head_size, body, size);
     }
@@ -155,6 +174,94 @@ int rr_connection_send_shared(rr_connection_t *c, rr_shared_message_t *message) 
         return rr_stream_write_slice(c->stream, head->bytes, head->size, &slice);
     }
     return put(c->stream, head->bytes, head->size, message->data, message->size);
+}
+
+/* ---- Rows of messages for many ---- */
+
+rr_shared_row_t *rr_shared_row_new(void) {
+    return calloc(1, sizeof(rr_shared_row_t));
+}
+
+void rr_shared_row_clear(rr_shared_row_t *row) {
+    for (unsigned i = 0; i < ROW_FORMS; i++) {
+        rr_buffer_unref(row->forms[i]);
+        row->forms[i] = NULL;
+    }
+    row->count = 0;
+    row->bytes = row->largest = 0;
+}
+
+void rr_shared_row_free(rr_shared_row_t *row) {
+    if (row) {
+        rr_shared_row_clear(row);
+        free(row);
+    }
+}
+
+bool rr_shared_row_add(rr_shared_row_t *row, uint16_t cmd, const uint8_t *data, size_t size, bool utf8) {
+    if (size > COPY_LIMIT || row->count == ROW_MESSAGES || row->bytes + size + (row->count + 1) * HEAD_MAX > ROW_BYTES) {
+        return false;
+    }
+    row->messages[row->count++] =
+        (row_message_t){.data = data, .size = (uint32_t)size, .cmd = cmd, .utf8_known = utf8, .utf8 = utf8};
+    row->bytes += size;
+    row->largest = size > row->largest ? size : row->largest;
+    return true;
+}
+
+unsigned rr_shared_row_count(const rr_shared_row_t *row) {
+    return row->count;
+}
+
+size_t rr_shared_row_bytes(const rr_shared_row_t *row) {
+    return row->bytes;
+}
+
+static bool row_message_is_utf8(row_message_t *m) {
+    if (!m->utf8_known) {
+        m->utf8 = rr_utf8_valid(m->data, m->size);
+        m->utf8_known = true;
+    }
+    return m->utf8;
+}
+
+/* The row as clients of that form get it; NULL when out of memory. `binary`: the form of a text client's binary messages. */
+static rr_buffer_t *row_encode(rr_shared_row_t *row, form_t form, form_t binary) {
+    rr_buffer_t *buffer = rr_buffer_new(row->bytes + row->count * HEAD_MAX);
+    if (!buffer) {
+        return NULL;
+    }
+    uint8_t *start = rr_buffer_data(buffer), *p = start;
+    for (unsigned i = 0; i < row->count; i++) {
+        row_message_t *m = &row->messages[i];
+        p += make_head(p, form == FORM_TEXT && !row_message_is_utf8(m) ? binary : form, m->cmd, m->size);
+        if (m->size) {
+            memcpy(p, m->data, m->size);
+        }
+        p += m->size;
+    }
+    rr_buffer_truncate(buffer, (size_t)(p - start));
+    return buffer;
+}
+
+int rr_connection_send_row(rr_connection_t *c, rr_shared_row_t *row) {
+    form_t form;
+    int rc = form_of(c, row->largest, &form);
+    if (rc != RR_OK || row->count == 0) {
+        return rc;
+    }
+    unsigned as = form == FORM_TEXT && c->options->big_endian ? FORM_COUNT : form;
+    if (!row->forms[as]) {
+        row->forms[as] = row_encode(row, form, binary_form(c));
+    }
+    rr_buffer_t *bytes = row->forms[as];
+    if (!bytes) {
+        return RR_ENOMEM;
+    }
+    if (rr_buffer_size(bytes) > COPY_LIMIT) {
+        return rr_stream_write_buffer(c->stream, NULL, 0, bytes);
+    }
+    return put(c->stream, NULL, 0, rr_buffer_data(bytes), rr_buffer_size(bytes));
 }
 
 /* ---- Control frames ---- */

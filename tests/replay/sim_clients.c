@@ -211,6 +211,39 @@ int rr_connection_send_shared(rr_connection_t *connection, rr_shared_message_t *
     return heard(connection, message->cmd, message->body, message->size);
 }
 
+struct rr_shared_row {
+    rr_shared_message_t *message; /* a row holds one here: the next waits until it is cleared */
+};
+
+rr_shared_row_t *rr_shared_row_new(void) { return calloc(1, sizeof(rr_shared_row_t)); }
+
+bool rr_shared_row_add(rr_shared_row_t *row, uint16_t cmd, const uint8_t *data, size_t size, bool utf8) {
+    if (row->message) {
+        return false;
+    }
+    row->message = rr_shared_message_new(cmd, NULL, data, size, utf8);
+    return row->message;
+}
+
+void rr_shared_row_clear(rr_shared_row_t *row) {
+    rr_shared_message_free(row->message);
+    row->message = NULL;
+}
+
+void rr_shared_row_free(rr_shared_row_t *row) {
+    if (row) {
+        rr_shared_row_clear(row);
+        free(row);
+    }
+}
+
+unsigned rr_shared_row_count(const rr_shared_row_t *row) { return row->message ? 1 : 0; }
+size_t rr_shared_row_bytes(const rr_shared_row_t *row) { return row->message ? row->message->size : 0; }
+
+int rr_connection_send_row(rr_connection_t *connection, rr_shared_row_t *row) {
+    return rr_connection_send_shared(connection, row->message);
+}
+
 int rr_connection_ping(rr_connection_t *connection) { return RR_OK; }
 void rr_connection_pause(rr_connection_t *connection) { connection->paused = true; }
 void rr_connection_resume(rr_connection_t *connection) { connection->paused = false; }

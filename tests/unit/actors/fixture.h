@@ -256,7 +256,7 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
         usleep(200);
         return rr_scene_send(scene, session, 8, body, size, false);
     }
-    char text[600], *rest;
+    char text[1600], *rest;
     snprintf(text, sizeof(text), "%.*s", (int)size, (const char *)body);
     note("%s message %s %u %s", scene_name(puppet), id, cmd, text);
     rest = strchr(text, ':');

@@ -138,6 +138,42 @@ START_TEST(unicasts_and_broadcasts_keep_one_order) {
 }
 END_TEST
 
+/* Broadcasts one behind the other leave the gate as rows: more of them than a row holds, large ones in between, a unicast that
+ * ends one. */
+START_TEST(rows_of_broadcasts_arrive_whole_and_in_order) {
+    prepare();
+    start();
+    client_t *a = log_in("alice"), *b = log_in("bob");
+    static char body[1501];
+    unsigned heard[2] = {0, 0};
+    for (int i = 0; i < 400; i++) {
+        int size = i % 200 == 103 ? 1500 : 20 + i % 500;
+        memset(body, 'a' + i % 26, (size_t)size);
+        memcpy(body, i % 90 == 89 ? "echo:" : "all:-", 5);
+        body[size] = 0;
+        tell(b, (uint16_t)(1000 + i), body);
+    }
+    for (int i = 0; i < 400; i++) {
+        size_t size = (size_t)(i % 200 == 103 ? 1500 : 20 + i % 500);
+        bool own = i % 90 == 89;
+        for (int who = own; who < 2; who++) {
+            client_t *c = who ? b : a;
+            ck_assert(hear(c));
+            ck_assert_uint_eq(c->cmd, 1000 + i);
+            ck_assert_uint_eq(c->size, own ? size : size - 4);
+            ck_assert_int_eq(c->body[c->size - 1], 'a' + i % 26);
+            heard[who]++;
+        }
+    }
+    ck_assert_uint_eq(heard[0], 396);
+    await_metric("rr_gate_broadcasts_total{gate=\"gate@0\"}", 396);
+    await_metric("rr_gate_messages_out_total{gate=\"gate@0\"}", heard[0] + heard[1]);
+    hang_up(a);
+    hang_up(b);
+    finish();
+}
+END_TEST
+
 START_TEST(large_bodies_arrive_whole_and_in_order) {
     prepare();
     start();
@@ -249,7 +285,7 @@ END_TEST
 
 CHECK_MAIN("messages", one_handler_per_session_at_a_time, enter_is_finished_before_the_first_message,
            nobody_hears_a_broadcast_before_its_own_enter, sends_reach_sessions_held_here_only, close_flushes_first,
-           unicasts_and_broadcasts_keep_one_order, large_bodies_arrive_whole_and_in_order,
+           unicasts_and_broadcasts_keep_one_order, rows_of_broadcasts_arrive_whole_and_in_order, large_bodies_arrive_whole_and_in_order,
            an_async_handler_may_finish_then_is_cancelled_and_offline_is_last,
            a_handler_that_ignores_its_cancellation_holds_nothing_up,
            handler_errors_are_counted_and_the_next_message_is_served, services_between_scenes, timers)

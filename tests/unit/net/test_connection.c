@@ -679,6 +679,98 @@ START_TEST(shared_messages) {
 }
 END_TEST
 
+typedef struct row_case {
+    uint16_t cmd;
+    const char *body;
+    size_t size;
+} row_case_t;
+
+/* What a client gets as a row is what it would have got one by one: per wire form, byte order, and for bytes that are no text. */
+START_TEST(rows_are_their_messages_in_order) {
+    static char large[1024], small[600];
+    memset(large, 'l', sizeof large);
+    memset(small, 's', sizeof small);
+    const row_case_t cases[] = {{5, "hello", 5}, {6, NULL, 0}, {7, "\xff\xfe", 2}, {8, small, sizeof small}, {9, large, sizeof large}};
+    rr_shared_row_t *row = rr_shared_row_new();
+    for (size_t n = 1; n <= sizeof cases / sizeof *cases; n++) { /* the first are copied, the longer ones go by reference */
+        rr_shared_row_clear(row);
+        for (size_t i = 0; i < n; i++) {
+            ck_assert(rr_shared_row_add(row, cases[i].cmd, (const uint8_t *)cases[i].body, cases[i].size, false));
+        }
+        ck_assert_uint_eq(rr_shared_row_count(row), n);
+        for (unsigned as = 0; as < 6; as++) { /* one row serves clients of all kinds: TCP, texts, binary frames; both orders */
+            peer_t p;
+            open_peer(&p);
+            p.options.big_endian = as % 2;
+            begin(&p);
+            if (as >= 2) {
+                upgrade(&p);
+                p.c->wire = as >= 4 ? RR_WIRE_WS_BINARY : RR_WIRE_WS_TEXT;
+            }
+            ck_assert_int_eq(rr_connection_send_row(p.c, row), RR_OK);
+            size_t size = p.stream->out_size;
+            uint8_t *first = malloc(size);
+            memcpy(first, p.stream->out, size);
+            p.stream->out_size = 0;
+            for (size_t i = 0; i < n; i++) {
+                ck_assert_int_eq(rr_connection_send(p.c, cases[i].cmd, cases[i].body, cases[i].size, false), RR_OK);
+            }
+            expect_out(&p, first, size);
+            free(first);
+            end(&p);
+        }
+    }
+    rr_shared_row_free(row);
+}
+END_TEST
+
+START_TEST(rows_are_bounded) {
+    static uint8_t bytes[1025];
+    rr_shared_row_t *row = rr_shared_row_new();
+    ck_assert(!rr_shared_row_add(row, 1, bytes, 1025, true));
+    ck_assert_uint_eq(rr_shared_row_count(row), 0);
+    unsigned large = 0, empty = 0;
+    while (rr_shared_row_add(row, 1, bytes, 1024, true)) {
+        ck_assert_uint_le(++large, 16);
+    }
+    ck_assert_uint_ge(large, 1);
+    ck_assert_uint_eq(rr_shared_row_count(row), large);
+    ck_assert_uint_eq(rr_shared_row_bytes(row), large * 1024u);
+    rr_shared_row_clear(row);
+    ck_assert_uint_eq(rr_shared_row_bytes(row), 0);
+    while (rr_shared_row_add(row, 1, bytes, 0, true)) {
+        ck_assert_uint_le(++empty, 1024);
+    }
+    ck_assert_uint_gt(empty, large);
+    rr_shared_row_free(row);
+}
+END_TEST
+
+START_TEST(rows_go_whole_or_not_at_all) {
+    static const uint8_t bytes[1000];
+    peer_t p;
+    open_peer(&p);
+    p.options.max_packet = 999;
+    begin(&p);
+    rr_shared_row_t *row = rr_shared_row_new();
+    ck_assert_int_eq(rr_connection_send_row(p.c, row), RR_OK); /* nothing */
+    ck_assert(rr_shared_row_add(row, 1, bytes, 10, true));
+    ck_assert(rr_shared_row_add(row, 1, bytes, 1000, true));
+    ck_assert_int_eq(rr_connection_send_row(p.c, row), RR_ETOOBIG);
+    p.options.max_packet = 1000;
+    p.stream->limit = 1010;
+    ck_assert_int_eq(rr_connection_send_row(p.c, row), RR_ELIMIT);
+    ck_assert_uint_eq(p.stream->out_size, 0);
+    p.stream->limit = 2000;
+    ck_assert_int_eq(rr_connection_send_row(p.c, row), RR_OK);
+    ck_assert_uint_eq(p.stream->out_size, 1010 + 2 * RR_FRAME_HEADER);
+    rr_connection_close(p.c, RR_CLOSE_KICKED);
+    ck_assert_int_eq(rr_connection_send_row(p.c, row), RR_ESTATE);
+    rr_shared_row_free(row);
+    end(&p);
+}
+END_TEST
+
 /* ---- HTTP ---- */
 
 START_TEST(http_pipelined_and_late_answers) {
@@ -846,5 +938,6 @@ END_TEST
 RUN_TESTS("connection", tcp_cut_anywhere, tcp_sizes, tcp_too_big_allocates_nothing, tcp_big_endian, tcp_answers,
           pausing_keeps_everything_in_order, input_can_wait_as_a_whole, closing_inside_a_message, policy, words_need_all_four_bytes,
           listeners_that_speak_less, ws_text_and_binary, ws_cut_anywhere, ws_large, ws_violations, ws_too_big,
-          ws_close_handshake, ws_handshakes, shared_messages, http_pipelined_and_late_answers, http_answer_after_the_end,
+          ws_close_handshake, ws_handshakes, shared_messages, rows_are_their_messages_in_order, rows_are_bounded, rows_go_whole_or_not_at_all,
+          http_pipelined_and_late_answers, http_answer_after_the_end,
           http_large_answer_in_pieces, http_errors, handshake_limit, partial_limit, kept_alive_http_ends)
