@@ -422,17 +422,35 @@ static void proxy_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     } /* nobody else talks to a proxy itself */
 }
 
-static void proxy_forward(rr_actor_t *self, void *state, const rr_envelope_t *env) {
-    rr__link_t *link = ((proxy_t *)state)->link;
-    (void)self;
+/* False: what is sent now reaches nobody. */
+static bool takes(rr__link_t *link) {
     if (__builtin_expect(!link->wanted, 0)) {
         rr__link_want(link);
     }
-    if (__builtin_expect(rr__link_state(link) == RR_LINK_DOWN || link->ended, 0)) {
+    return __builtin_expect(rr__link_state(link) != RR_LINK_DOWN && !link->ended, 1);
+}
+
+static void proxy_forward(rr_actor_t *self, void *state, const rr_envelope_t *env) {
+    rr__link_t *link = ((proxy_t *)state)->link;
+    (void)self;
+    if (takes(link)) {
+        rr__link_send(link, env);
+    } else {
         rr_envelope_refuse(link->mesh->system, env, RR_NOROUTE);
+    }
+}
+
+static void proxy_forward_run(rr_actor_t *self, void *state, rr_run_t *run) {
+    rr__link_t *link = ((proxy_t *)state)->link;
+    (void)self;
+    if (takes(link)) {
+        rr__link_send_run(link, run);
         return;
     }
-    rr__link_send(link, env);
+    for (const rr_packed_t *item; (item = rr_run_first(run)) != NULL; rr_run_take(run, item)) {
+        rr_envelope_t env = rr_run_envelope(run, item);
+        rr_envelope_refuse(link->mesh->system, &env, RR_NOROUTE);
+    }
 }
 
 static void proxy_turn_end(rr_actor_t *self, void *state) {
@@ -482,6 +500,7 @@ const rr_behavior_t rr__proxy_behavior = {
     .start = proxy_start,
     .receive = proxy_receive,
     .forward = proxy_forward,
+    .forward_run = proxy_forward_run,
     .turn_end = proxy_turn_end,
     .drain = proxy_drain,
     .finish = proxy_finish,

@@ -56,6 +56,12 @@ typedef struct rr__assembly { /* a cut message that is coming in */
     rr_buffer_t *buffer; /* NULL: too big, its bytes are skipped */
 } rr__assembly_t;
 
+typedef struct rr__last { /* the record before, in the same segment */
+    bool any;
+    uint32_t type;
+    uint64_t to, from;
+} rr__last_t;
+
 struct rr__link {
     rr_mesh_t *mesh;
     rr__link_t *next, **prev; /* of mesh->fresh, or mesh->links when attached */
@@ -91,9 +97,7 @@ struct rr__link {
     rr_buffer_t *chunk;
     uint8_t *start, *at, *limit, *chunk_end; /* the open segment: [start, at); NULL = none */
     uint32_t open_messages;
-    bool has_last;
-    uint64_t last_to, last_from; /* of the record before */
-    uint32_t last_type;
+    rr__last_t last;
     rr_deferred_t flush;
     rr__transfer_t transfers[RR_NODE_TRANSFERS];
     unsigned transfer_count, follower_count;
@@ -153,6 +157,7 @@ void rr__link_free(rr__link_t *link);
 /* ---- link_send.c ---- */
 
 void rr__link_send(rr__link_t *link, const rr_envelope_t *env);
+void rr__link_send_run(rr__link_t *link, rr_run_t *run); /* those that are left, or until the link is held */
 void rr__link_send_control(rr__link_t *link, unsigned kind, rr_addr_t actor); /* PAUSE, RESUME */
 void rr__link_send_nack(rr__link_t *link, const rr_envelope_t *env, int reason);
 void rr__link_flush_soon(rr__link_t *link);

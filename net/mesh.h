@@ -70,7 +70,9 @@ typedef struct rr_mesh_options {
      * not speed up a link below 50 ms, and what overflows the caches slows it: with 16 MiB and 65,536 messages a flood of
      * 64-byte messages ran at 0.7 of this. */
     size_t window_bytes;
-    unsigned queue_messages; /* the proxy's mailbox: 16,384; over it senders are paused (RR_POLICY_PAUSE_SOURCE) */
+    /* Of the proxy's mailbox: 16,384. At a quarter of it senders are paused (RR_POLICY_PAUSE_SOURCE), at
+     * twice it they are refused. */
+    unsigned queue_messages;
     unsigned max_peers;      /* 1,024 */
     unsigned max_strangers;  /* connections that have not said who they are: 64 */
     size_t max_message;      /* a message's bytes, both ways: 16 MiB */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "net/mesh.h"
+#include "runtime/remote.h"
 
 /* ---- Frames ------------------------------------------------------------------------------------------------------ */
 
@@ -234,10 +235,7 @@ typedef struct rr_record {
 
 /* Writes a record without its payload; where the payload goes. */
 static inline uint8_t *rr_record_put(uint8_t *out, const rr_record_t *r) {
-    out[0] = r->kind;
-    out[1] = r->flags;
-    rr__put16(out + 2, r->weight);
-    rr__put32(out + 4, r->size);
+    rr__put64(out, r->kind | (uint32_t)r->flags << 8 | (uint32_t)r->weight << 16 | (uint64_t)r->size << 32);
     out += 8;
     if (!(r->flags & RR_RECORD_SAME)) { /* type 32, to 48, from 48 */
         rr__put64(out, r->type | r->to << 32);
@@ -256,8 +254,49 @@ static inline uint8_t *rr_record_put(uint8_t *out, const rr_record_t *r) {
     return out;
 }
 
+static inline bool rr__record_kind_known(unsigned kind) {
+    return (kind <= RR_EXIT && kind != RR_TIMER) || (kind >= RR_KIND_MONITOR && kind <= RR_KIND_UNLINK) ||
+           kind == RR_KIND_ANNOUNCE || (kind >= RR_RECORD_NACK && kind <= RR_RECORD_FRAGMENT);
+}
+
 /* Reads the record at `in`. *r is that of the record before (zero at first): what is left out stays. Returns where its
  * payload begins, with the number of its bytes here in r->piece; NULL if these are no record, or it does not fit. */
-const uint8_t *rr_record_get(const uint8_t *in, const uint8_t *end, rr_record_t *r);
+static inline const uint8_t *rr_record_get(const uint8_t *in, const uint8_t *end, rr_record_t *r) {
+    if (end - in < 8) {
+        return NULL;
+    }
+    r->kind = in[0];
+    r->flags = in[1];
+    r->weight = rr__get16(in + 2);
+    r->size = rr__get32(in + 4);
+    in += 8;
+    size_t more = (r->flags & RR_RECORD_SAME ? 0 : 16) + (r->flags & RR_RECORD_REQUEST ? 8 : 0) +
+                  (r->flags & RR_RECORD_CUT ? 8 : 0);
+    if ((size_t)(end - in) < more || (r->flags & ~RR_RECORD_FLAGS) || !r->weight || !rr__record_kind_known(r->kind)) {
+        return NULL;
+    }
+    if (!(r->flags & RR_RECORD_SAME)) {
+        uint64_t low = rr__get64(in), high = rr__get64(in + 8);
+        r->type = (uint32_t)low;
+        r->to = low >> 32 | (high & 0xffff) << 32;
+        r->from = high >> 16;
+        in += 16;
+    }
+    r->request = 0;
+    if (r->flags & RR_RECORD_REQUEST) {
+        r->request = rr__get64(in);
+        in += 8;
+    }
+    r->piece = r->size;
+    if (r->flags & RR_RECORD_CUT) {
+        r->transfer = rr__get32(in);
+        r->piece = rr__get32(in + 4);
+        in += 8;
+        if (r->piece == 0 || r->piece >= r->size || r->kind >= RR_RECORD_NACK) {
+            return NULL;
+        }
+    }
+    return (size_t)(end - in) >= r->piece ? in : NULL;
+}
 
 #endif

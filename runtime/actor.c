@@ -14,6 +14,7 @@
 #define DEFAULT_CLOCK_EVERY 32
 #define BURST_MAX 64 /* messages that are handed over at once */
 #define AWAY_MAX 256 /* the same to another node, packed */
+#define PROXY_HARD 8 /* a proxy refuses at so many times its limit of messages, at which its senders are paused */
 #define DELIVERY_MAX 1024 /* the same for what comes from another node: many at a time anyway */
 #define GUEST_TURN_NS 2000000 /* about what a thread waits for another one of its CPU anyway */
 
@@ -294,6 +295,13 @@ static bool over_limit(const rr_actor_t *actor, uint64_t word, unsigned times) {
            rr__word_units(word) >= (uint64_t)times * atomic_load_explicit(&actor->limit_units, memory_order_relaxed);
 }
 
+/* So that what waits there stays in the cache, a proxy pauses its senders early, and refuses no earlier for it. */
+static bool proxy_has_room(const rr_actor_t *to, uint64_t word) {
+    return to->behavior->proxy &&
+           rr__word_count(word) < PROXY_HARD * (uint64_t)atomic_load_explicit(&to->limit_count, memory_order_relaxed) &&
+           rr__word_units(word) < 2ull * atomic_load_explicit(&to->limit_units, memory_order_relaxed);
+}
+
 /* Whom a message for `to` is queued at. Not read from that one's header: it may have died, and be another one by now. */
 static rr_addr_t waited_for(rr_system_t *system, rr_addr_t to) {
     return rr_addr_node(to) == system->node ? to : rr_route(system, rr_addr_node(to));
@@ -307,7 +315,7 @@ static int apply_policy(rr_actor_t *to, uint64_t word, rr_actor_t *sender, const
     case RR_POLICY_DROP_OLDEST:
         return over_limit(to, word, 2) ? RR_EFULL : RR_OK;
     case RR_POLICY_PAUSE_SOURCE:
-        if (over_limit(to, word, 2))
+        if (over_limit(to, word, 2) && !proxy_has_room(to, word))
             return RR_EFULL;
         if (sender && sender != to && !rr_executor_of(sender)->pinned && rr__actor_side(sender))
             sender->side->mute_on = waited_for(system_of(sender), msg->to);
@@ -364,7 +372,7 @@ int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg) {
 }
 
 /* Behind a row of `count`, up to `last`: into the pack that stands there, a new one, or as a message. False: out of memory. */
-static bool append_packed(rr_system_t *system, unsigned count, rr_message_t **last, const rr_envelope_t *env) {
+static inline bool append_packed(rr_system_t *system, unsigned count, rr_message_t **last, const rr_envelope_t *env) {
     bool packs = rr__packable(env, count), behind = packs && (*last)->kind == RR__PACK;
     if (behind && rr__pack_put(*last, env))
         return true;
@@ -380,7 +388,22 @@ static bool append_packed(rr_system_t *system, unsigned count, rr_message_t **la
     return true;
 }
 
-int rr__delivery_add(rr_delivery_t *d, const rr_envelope_t *env, bool *filling) {
+static inline bool may_come_from_outside(const rr_system_t *system, const rr_envelope_t *env) {
+    enum { KINDS = 1u << RR_SEND | 1u << RR_CALL | 1u << RR_REPLY | 1u << RR_DOWN | 1u << RR_EXIT | 1u << RR_KIND_MONITOR |
+                   1u << RR_KIND_DEMONITOR | 1u << RR_KIND_LINK | 1u << RR_KIND_UNLINK | 1u << RR_KIND_ANNOUNCE };
+    return env->kind < 32 && (KINDS >> env->kind & 1) && env->weight >= 1 && rr_addr_node(env->to) == system->node &&
+           rr_addr_node(env->from) != system->node;
+}
+
+int rr_delivery_add(rr_delivery_t *d, const rr_envelope_t *env, bool *filling) {
+    *filling = false;
+    if (__builtin_expect(!may_come_from_outside(d->system, env), 0))
+        return RR_EPROTO;
+    if (__builtin_expect(env->kind == RR_KIND_ANNOUNCE || rr__fence_any(d->system->fence), 0)) {
+        int fenced = rr__fence_check(d->system, env);
+        if (fenced != RR_OK)
+            return fenced == RR_CANCELLED ? RR_OK : fenced;
+    }
     if (d->first && (d->to != env->to || d->count == DELIVERY_MAX))
         rr_delivery_flush(d);
     if (!d->first) {
@@ -893,21 +916,56 @@ static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, 
         rr__message_drop_payload(msg);
 }
 
-/* The next one of a pack. Returns what it counts. */
-static uint64_t dispatch_packed(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *pack, uint64_t consumed) {
+/* One out of a pack, as a message of its own. */
+static inline rr_message_t *unpack(rr_worker_t *worker, const rr_envelope_t *env) {
+    if (env->size > RR__INLINE_MAX)
+        return rr__message_of(worker->system, env);
+    rr_message_t *msg = rr__message_new(worker->pool, env->size);
+    if (!msg)
+        return NULL;
+    msg->to = env->to;
+    msg->from = env->from;
+    msg->request = env->request;
+    msg->type = env->type;
+    msg->weight = env->weight;
+    msg->kind = env->kind;
+    msg->flags = env->flags & RR__UNSHEDDABLE;
+    if (env->size <= RR__PACKED_SMALL)
+        rr_copy_small(msg->payload.data, env->data, env->size);
+    else
+        memcpy(msg->payload.data, env->data, env->size);
+    return msg;
+}
+
+/* A proxy's, as many as it likes; *taken: how many. Returns what they count. */
+static uint64_t forward_packed(rr_actor_t *proxy, rr_message_t *pack, unsigned *taken) {
+    rr_run_t run = rr__pack_run(pack);
+    if (proxy->behavior->forward_run) {
+        proxy->behavior->forward_run(proxy, proxy->state, &run);
+    } else {
+        const rr_packed_t *first = rr_run_first(&run);
+        rr_envelope_t env = rr_run_envelope(&run, first);
+        proxy->behavior->forward(proxy, proxy->state, &env);
+        rr_run_take(&run, first);
+    }
+    *taken = run.taken;
+    return rr__pack_taken(pack, &run, RR__UNIT);
+}
+
+/* The next one of a pack; a proxy's several. Returns what it counts. */
+static uint64_t dispatch_packed(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *pack, uint64_t consumed,
+                                unsigned *taken) {
+    if (actor->behavior->forward && is_passed_on(worker, actor, pack->to))
+        return forward_packed(actor, pack, taken);
     rr_envelope_t env = rr__pack_take(pack);
     uint64_t counts = rr__envelope_counts(&env, RR__UNIT);
-    if (actor->behavior->forward && is_passed_on(worker, actor, env.to)) {
-        actor->behavior->forward(actor, actor->state, &env);
-        return counts;
-    }
-    rr_message_t *msg = rr__message_of(worker->system, &env);
+    rr_message_t *msg = unpack(worker, &env);
     if (msg) {
         msg->flags |= RR__QUEUED; /* taken and answered within its handler, it is still freed here */
         dispatch(worker, actor, msg, consumed + counts);
         msg->flags &= (uint8_t)~RR__QUEUED;
         if (!(msg->flags & RR__TAKEN))
-            rr__message_free(worker->system, worker->pool, msg);
+            rr__message_free_fast(worker->system, worker->pool, msg);
     } else {
         rr_envelope_refuse(worker->system, &env, RR_ENOMEM);
     }
@@ -963,22 +1021,24 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
         if (__builtin_expect(actor->phase == RR__PHASE_ENDING || (actor->bits & RR__HELD), 0))
             break;
         rr_message_t *msg = pack ? pack : pop(worker->system, worker->pool, actor);
+        unsigned taken = 1, before = done;
         if (!msg)
             break;
         if (__builtin_expect(msg->kind == RR__PACK, 0)) {
             if (msg != pack)
                 rr__pack_fetch_next(msg);
-            consumed += dispatch_packed(worker, actor, msg, consumed);
+            consumed += dispatch_packed(worker, actor, msg, consumed, &taken);
             pack = rr__pack_empty(msg) ? NULL : msg;
         } else {
             consumed += msg->weight + rr__message_units(msg) * RR__UNIT;
             dispatch(worker, actor, msg, consumed);
         }
         if (__builtin_expect(actor->side != NULL, 0) && actor->side->mute_on)
-            done = budget; /* it sent to somebody who is full: end the turn, to be muted */
+            before = done = budget; /* it sent to somebody who is full: end the turn, to be muted */
         if (__builtin_expect(worker->self_sent, 0) && others_wait(worker))
             break;
-        if ((++done & (every - 1)) == 0) {
+        done += taken;
+        if (((done ^ before) & ~(every - 1)) != 0) { /* another `every` is full */
             flush_burst(); /* nobody waits for longer than it takes until the next look at the time */
             if (time_over(worker, &since))
                 break;

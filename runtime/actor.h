@@ -170,8 +170,6 @@ static inline void rr__touch_remote(rr_actor_t *self, rr_addr_t other) {
  * NULL. The result is rr_send's; calls always return RR_OK (their errors come as replies). */
 int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg);
 
-/* rr_delivery_add's inside: on failure nobody is told. RR_NOROUTE, RR_EFULL, RR_ENOMEM. *filling: half full now. */
-RR_MUST_CHECK int rr__delivery_add(rr_delivery_t *delivery, const rr_envelope_t *env, bool *filling);
 rr_envelope_t rr__envelope(rr_message_t *msg);
 rr_message_t *rr__message_of(rr_system_t *system, const rr_envelope_t *env); /* a copy; NULL when out of memory */
 

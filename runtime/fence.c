@@ -36,14 +36,14 @@ typedef struct own { /* what is announced of an actor here: see put_name */
 
 /* In uthash tables the iteration order is that of insertion: the first is the oldest. */
 struct rr__fence {
+    rr__fence_count_t stale_count; /* first: rr__fence_any */
     pthread_rwlock_t lock;
     known_t *names;
     stale_t *stale;
     own_t *own;
-    /* How many there are: written under the lock, read by every message to or from another node (relaxed). stale: who does
-     * not see it yet accepts a message that came before the news. own: an actor is in here before its first turn, whose
-     * messages reach the carrier through its proxy's mailbox (release and acquire). */
-    _Atomic(uint32_t) stale_count, own_count;
+    /* How many there are: written under the lock, read by every message to another node (relaxed). An actor is in here before
+     * its first turn, whose messages reach the carrier through its proxy's mailbox (release and acquire). */
+    _Atomic(uint32_t) own_count;
     _Atomic(uint32_t) version; /* of what actors announce; as own_count */
 };
 
@@ -59,7 +59,7 @@ int rr__fence_create(struct rr__fence **out) {
 static void drop_stale(struct rr__fence *fence, stale_t *item) {
     HASH_DEL(fence->stale, item);
     rr__free(item);
-    atomic_store_explicit(&fence->stale_count, HASH_COUNT(fence->stale), memory_order_relaxed);
+    atomic_store_explicit(&fence->stale_count.n, HASH_COUNT(fence->stale), memory_order_relaxed);
 }
 
 static void drop_known(struct rr__fence *fence, known_t *item) {
@@ -104,7 +104,7 @@ static void add_stale(struct rr__fence *fence, rr_addr_t addr) {
     HASH_ADD(hh, fence->stale, addr, sizeof addr, item);
     if (!item->hh.tbl)
         rr__free(item);
-    atomic_store_explicit(&fence->stale_count, HASH_COUNT(fence->stale), memory_order_relaxed);
+    atomic_store_explicit(&fence->stale_count.n, HASH_COUNT(fence->stale), memory_order_relaxed);
 }
 
 /* Under the lock. */
@@ -117,7 +117,7 @@ static void not_stale(struct rr__fence *fence, rr_addr_t addr) {
 
 bool rr__fence_stale(rr_system_t *system, rr_addr_t addr) {
     struct rr__fence *fence = system->fence;
-    if (!atomic_load_explicit(&fence->stale_count, memory_order_relaxed))
+    if (!atomic_load_explicit(&fence->stale_count.n, memory_order_relaxed))
         return false;
     stale_t *item;
     pthread_rwlock_rdlock(&fence->lock);
@@ -249,6 +249,10 @@ int rr_fence_own(rr_system_t *system, const char *text, rr_addr_t addr, uint64_t
     return rc;
 }
 
+static const rr_addr_t *cell_of(const rr_announced_t *done, rr_addr_t from) {
+    return &done->known[(from * 0x9e3779b97f4a7c15ull) >> 56];
+}
+
 bool rr_announce(rr_system_t *system, rr_announced_t *done, const rr_envelope_t *env, rr_announcement_t *out) {
     struct rr__fence *fence = system->fence;
     if (!atomic_load_explicit(&fence->own_count, memory_order_acquire) || env->from == RR_NOBODY)
@@ -256,7 +260,7 @@ bool rr_announce(rr_system_t *system, rr_announced_t *done, const rr_envelope_t 
     uint32_t version = atomic_load_explicit(&fence->version, memory_order_acquire);
     if (done->version != version)
         *done = (rr_announced_t){.version = version};
-    rr_addr_t *cell = &done->known[(env->from * 0x9e3779b97f4a7c15ull) >> 56];
+    rr_addr_t *cell = (rr_addr_t *)cell_of(done, env->from);
     if (*cell == env->from)
         return false;
     *cell = env->from;
@@ -275,6 +279,13 @@ bool rr_announce(rr_system_t *system, rr_announced_t *done, const rr_envelope_t 
                                .flags = RR_ENVELOPE_UNSHEDDABLE,
                                .data = out->bytes};
     return size != 0;
+}
+
+bool rr_is_announced(rr_system_t *system, const rr_announced_t *done, rr_addr_t from) {
+    struct rr__fence *fence = system->fence;
+    if (!atomic_load_explicit(&fence->own_count, memory_order_acquire) || from == RR_NOBODY)
+        return true;
+    return done->version == atomic_load_explicit(&fence->version, memory_order_acquire) && *cell_of(done, from) == from;
 }
 
 static int hear(rr_system_t *system, const rr_envelope_t *env) {

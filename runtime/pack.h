@@ -18,16 +18,8 @@
 #define RR__PACKED_MAX 2000u /* larger ones are messages of their own */
 #define RR__PACKED_ROW 4u    /* as many before a larger one is packed */
 
-/* In front of each payload; 8-aligned. `to` is the pack's. */
-typedef struct rr__packed {
-    rr_addr_t from;
-    uint64_t request;
-    uint32_t type, size;
-    uint16_t weight;
-    uint8_t kind, flags;
-    uint32_t unused;
-} rr__packed_t;
-_Static_assert(sizeof(rr__packed_t) == 32 && offsetof(struct rr_message, payload) % 8 == 0, "payloads are 8-aligned");
+/* rr_packed_t stands in front of each payload. `to` is the pack's. */
+_Static_assert(sizeof(rr_packed_t) == 32 && offsetof(struct rr_message, payload) % 8 == 0, "payloads are 8-aligned");
 
 static inline uint8_t *rr__pack_bytes(rr_message_t *pack) { return pack->payload.data; }
 
@@ -52,28 +44,13 @@ static inline bool rr__packable(const rr_envelope_t *env, unsigned count) {
     return !env->buffer && count && env->size <= (count < RR__PACKED_ROW ? RR__PACKED_SMALL : RR__PACKED_MAX);
 }
 
-/* Without a call; `out` has room up to the next multiple of 8. */
-static inline void rr__copy_small(uint8_t *out, const uint8_t *in, uint32_t size) {
-    if (size >= 16) {
-        for (uint32_t at = 0; at + 16 < size; at += 16)
-            memcpy(out + at, in + at, 16);
-        memcpy(out + size - 16, in + size - 16, 16);
-    } else if (size >= 8) {
-        memcpy(out, in, 8);
-        memcpy(out + size - 8, in + size - 8, 8);
-    } else {
-        for (uint32_t at = 0; at < size; at++)
-            out[at] = in[at];
-    }
-}
-
 /* Appends a copy. False: there is no room. */
 static inline bool rr__pack_put(rr_message_t *pack, const rr_envelope_t *env) {
-    uint32_t size = (uint32_t)sizeof(rr__packed_t) + ((env->size + 7) & ~7u);
+    uint32_t size = (uint32_t)sizeof(rr_packed_t) + ((env->size + 7) & ~7u);
     if (size > (pack->size_class == RR__BIG_CLASS ? RR__BIG_MAX : RR__INLINE_MAX) - pack->size)
         return false;
-    rr__packed_t *item = (rr__packed_t *)(void *)(rr__pack_bytes(pack) + pack->size);
-    *item = (rr__packed_t){.from = env->from,
+    rr_packed_t *item = (rr_packed_t *)(void *)(rr__pack_bytes(pack) + pack->size);
+    *item = (rr_packed_t){.from = env->from,
                            .request = env->request,
                            .type = env->type,
                            .size = env->size,
@@ -81,7 +58,7 @@ static inline bool rr__pack_put(rr_message_t *pack, const rr_envelope_t *env) {
                            .kind = env->kind,
                            .flags = env->flags};
     if (env->size <= RR__PACKED_SMALL)
-        rr__copy_small((uint8_t *)(item + 1), env->data, env->size);
+        rr_copy_small((uint8_t *)(item + 1), env->data, env->size);
     else
         memcpy(item + 1, env->data, env->size);
     pack->size += size;
@@ -98,19 +75,27 @@ static inline void rr__pack_fetch_next(const rr_message_t *pack) {
 
 static inline bool rr__pack_empty(const rr_message_t *pack) { return pack->request >= pack->size; }
 
+/* Those that are left, for a proxy. */
+static inline rr_run_t rr__pack_run(rr_message_t *pack) {
+    return (rr_run_t){.to = pack->to, .at = rr__pack_bytes(pack) + pack->request, .end = rr__pack_bytes(pack) + pack->size};
+}
+
+/* Those that were taken out of a run are taken out of its pack. Returns what they count in the mailbox. */
+static inline uint64_t rr__pack_taken(rr_message_t *pack, const rr_run_t *run, uint64_t unit) {
+    uint64_t counts = 0;
+    rr_run_t done = {.at = rr__pack_bytes(pack) + pack->request, .end = run->at};
+    for (const rr_packed_t *item; (item = rr_run_first(&done)) != NULL; rr_run_take(&done, item))
+        counts += item->weight + ((item->size >> 6) + 1) * unit;
+    pack->request = (uint64_t)(run->at - rr__pack_bytes(pack));
+    return counts;
+}
+
 /* The next one of a pack that is not empty; its data stand in the pack. */
 static inline rr_envelope_t rr__pack_take(rr_message_t *pack) {
-    const rr__packed_t *item = (const rr__packed_t *)(void *)(rr__pack_bytes(pack) + pack->request);
+    rr_run_t run = rr__pack_run(pack);
+    const rr_packed_t *item = rr_run_first(&run);
     pack->request += sizeof *item + ((item->size + 7) & ~7u);
-    return (rr_envelope_t){.to = pack->to,
-                           .from = item->from,
-                           .request = item->request,
-                           .type = item->type,
-                           .size = item->size,
-                           .weight = item->weight,
-                           .kind = item->kind,
-                           .flags = item->flags,
-                           .data = item + 1};
+    return rr_run_envelope(&run, item);
 }
 
 #endif

@@ -30,6 +30,7 @@ typedef struct rr_actor rr_actor_t;
 typedef struct rr_message rr_message_t;
 typedef struct rr_executor rr_executor_t;
 struct rr_envelope; /* remote.h */
+struct rr_run;
 
 /* ---- Addresses -------------------------------------------------------------------------------------------------- */
 
@@ -96,13 +97,16 @@ typedef struct rr_behavior {
     bool proxy;
     /* Gets those instead of receive(), taken apart; valid during the call. Spares making messages of what was packed. Optional. */
     void (*forward)(rr_actor_t *self, void *state, const struct rr_envelope *env);
+    /* Gets those that came in a row for one actor together (remote.h), beside forward(). Takes at least the first; the others that it
+     * leaves come again, to either. Optional. */
+    void (*forward_run)(rr_actor_t *self, void *state, struct rr_run *run);
 } rr_behavior_t;
 
 typedef enum rr_policy { /* what happens when a mailbox is over its limit */
     RR_POLICY_FAIL = 0,     /* the send returns RR_EFULL, a call ends OVERLOAD */
     RR_POLICY_DROP_NEWEST,  /* dropped and counted; the send returns RR_OK; a call ends OVERLOAD */
     RR_POLICY_DROP_OLDEST,  /* the consumer sheds its oldest; producers are refused at twice the limit */
-    RR_POLICY_PAUSE_SOURCE, /* a local core actor is muted when its turn ends, resumed at half; others as FAIL at 2x */
+    RR_POLICY_PAUSE_SOURCE, /* a local core actor is muted when its turn ends, resumed at half; others as FAIL at 2x (a proxy: 8x its messages) */
 } rr_policy_t;
 
 #define RR_MAILBOX_MESSAGES 65536u

@@ -180,13 +180,6 @@ bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out) {
     return true;
 }
 
-static bool may_come_from_outside(const rr_system_t *system, const rr_envelope_t *env) {
-    bool kind = env->kind <= RR_REPLY || env->kind == RR_DOWN || env->kind == RR_EXIT || env->kind == RR_KIND_ANNOUNCE ||
-                (env->kind >= RR_KIND_MONITOR && env->kind <= RR_KIND_UNLINK);
-    return kind && env->weight >= 1 && rr_addr_node(env->to) == system->node &&
-           rr_addr_node(env->from) != system->node;
-}
-
 rr_message_t *rr__message_of(rr_system_t *system, const rr_envelope_t *env) {
     rr_message_t *msg = env->buffer ? rr__message_wrap(rr__my_pool(system), rr_buffer_ref(env->buffer))
                                     : rr__message_copy(rr__my_pool(system), env->data, env->size);
@@ -200,17 +193,6 @@ rr_message_t *rr__message_of(rr_system_t *system, const rr_envelope_t *env) {
     msg->kind = env->kind;
     msg->flags |= env->flags & RR__UNSHEDDABLE;
     return msg;
-}
-
-int rr_delivery_add(rr_delivery_t *delivery, const rr_envelope_t *env, bool *filling) {
-    *filling = false;
-    rr_system_t *system = delivery->system;
-    if (!may_come_from_outside(system, env))
-        return RR_EPROTO;
-    int fenced = rr__fence_check(system, env);
-    if (__builtin_expect(fenced != RR_OK, 0))
-        return fenced == RR_CANCELLED ? RR_OK : fenced;
-    return rr__delivery_add(delivery, env, filling);
 }
 
 static void note_undelivered(void *context, const rr_envelope_t *env, int reason) {

@@ -8,6 +8,8 @@
 #ifndef RR_RUNTIME_REMOTE_H
 #define RR_RUNTIME_REMOTE_H
 
+#include <string.h>
+
 #include "runtime/redrabbit.h"
 
 /* What RR_MONITOR … are on the wire; together with rr_kind_t (RR_TIMER never travels). */
@@ -30,6 +32,58 @@ typedef struct rr_envelope {
 /* Inside a proxy's receive(): true and the parts of a message for the other node; false: msg is for the proxy itself (its
  * timers, what its carrier told it). Valid as long as msg. */
 bool rr_envelope_of(rr_actor_t *proxy, rr_message_t *msg, rr_envelope_t *out);
+
+/* Messages in a row for one actor of another node, as they stand in the proxy's mailbox: for forward_run(). */
+typedef struct rr_packed { /* in front of each payload; 8-aligned */
+    rr_addr_t from;
+    uint64_t request;
+    uint32_t type, size;
+    uint16_t weight;
+    uint8_t kind, flags; /* as an envelope's */
+    uint32_t unused;
+} rr_packed_t;
+typedef struct rr_run {
+    rr_addr_t to; /* of all */
+    const uint8_t *at, *end; /* those that are left: read them by rr_run_first */
+    unsigned taken;
+} rr_run_t;
+
+/* The first that is left, its payload behind it; NULL: there is none. */
+static inline const rr_packed_t *rr_run_first(const rr_run_t *run) {
+    return run->at < run->end ? (const rr_packed_t *)(const void *)run->at : NULL;
+}
+/* Takes it. */
+static inline void rr_run_take(rr_run_t *run, const rr_packed_t *first) {
+    run->at = (const uint8_t *)(first + 1) + (((size_t)first->size + 7) & ~(size_t)7);
+    run->taken++;
+}
+/* Its parts, as forward() gets them. */
+static inline rr_envelope_t rr_run_envelope(const rr_run_t *run, const rr_packed_t *first) {
+    return (rr_envelope_t){.to = run->to,
+                           .from = first->from,
+                           .request = first->request,
+                           .type = first->type,
+                           .size = first->size,
+                           .weight = first->weight,
+                           .kind = first->kind,
+                           .flags = first->flags,
+                           .data = first + 1};
+}
+
+/* A payload of up to some hundred bytes, without a call. Writes no byte behind `size`. */
+static inline void rr_copy_small(uint8_t *out, const uint8_t *in, uint32_t size) {
+    if (size >= 16) {
+        for (uint32_t at = 0; at + 16 < size; at += 16)
+            memcpy(out + at, in + at, 16);
+        memcpy(out + size - 16, in + size - 16, 16);
+    } else if (size >= 8) {
+        memcpy(out, in, 8);
+        memcpy(out + size - 8, in + size - 8, 8);
+    } else {
+        for (uint32_t at = 0; at < size; at++)
+            out[at] = in[at];
+    }
+}
 
 /* For a proxy that can pass on no more now: its turn ends behind this message, and what comes stays in its mailbox, so that
  * senders meet its limit, until rr_unhold. Kill and drain are still heard. Actors pinned to a loop only; hold inside a handler,
@@ -147,6 +201,9 @@ typedef struct rr_announcement {
 /* True: out->env (of RR_KIND_ANNOUNCE) is to be sent ahead of env, in the same order; rr_remote_deliver takes it in. The
  * session's thread. */
 bool rr_announce(rr_system_t *system, rr_announced_t *done, const rr_envelope_t *env, rr_announcement_t *out);
+/* True: rr_announce has nothing to say ahead of what this actor has sent so far (it said so before). For many messages of one
+ * sender that are in the session's hands already. The session's thread. */
+bool rr_is_announced(rr_system_t *system, const rr_announced_t *done, rr_addr_t from);
 
 /* Leased actors suspended now, for metrics. Any thread. */
 unsigned rr_lease_suspended(rr_system_t *system);

@@ -217,6 +217,21 @@ static void forward_receive(rr_actor_t *self, void *state, rr_message_t *msg) { 
 static const rr_behavior_t forwarder = {
     .name = "forwarder", .receive = forward_receive, .proxy = true, .forward = forward};
 
+/* Takes three at most of those that come together. */
+static unsigned runs;
+
+static void forward_run(rr_actor_t *self, void *state, rr_run_t *run) {
+    const rr_packed_t *first;
+    runs++;
+    for (unsigned i = 0; i < 3 && (first = rr_run_first(run)) != NULL; i++) {
+        rr_envelope_t env = rr_run_envelope(run, first);
+        forward(self, state, &env);
+        rr_run_take(run, first);
+    }
+}
+static const rr_behavior_t runner = {
+    .name = "runner", .receive = forward_receive, .proxy = true, .forward = forward, .forward_run = forward_run};
+
 static void talker_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     uint8_t data[BODIES];
     for (unsigned number = 0; number < BODIES; number++) {
@@ -228,10 +243,11 @@ static void talker_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
 }
 static const rr_behavior_t talker = {.name = "talker", .receive = talker_receive};
 
-START_TEST(what_a_turn_sends_away) {
+static void send_away(const rr_behavior_t *behavior) {
     begin();
+    forwarded = forwarded_wrong = runs = 0;
     rr_addr_t proxy_addr, addr;
-    rr_spawn_t there = {.behavior = &forwarder}, here = {.behavior = &talker};
+    rr_spawn_t there = {.behavior = behavior}, here = {.behavior = &talker};
     ck_assert_int_eq(rr_system_spawn(system_, &there, &proxy_addr), RR_OK);
     ck_assert_int_eq(rr_route_set(system_, THERE, proxy_addr), RR_OK);
     ck_assert_int_eq(rr_system_spawn(system_, &here, &addr), RR_OK);
@@ -247,7 +263,44 @@ START_TEST(what_a_turn_sends_away) {
     ck_assert_uint_eq(forwarded + rr_system_dead_letters(system_) - before, BODIES);
     finish();
 }
+
+START_TEST(what_a_turn_sends_away) { send_away(&forwarder); }
+END_TEST
+
+START_TEST(a_proxy_takes_what_comes_together) {
+    send_away(&runner);
+    ck_assert_uint_gt(runs, 10);
+    ck_assert_uint_lt(runs, BODIES);
+}
+END_TEST
+
+enum { PROXY_LIMIT = 4 };
+
+static void shouter_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    unsigned sent = 0;
+    while (sent < 100 && rr_send(self, them, sent, NULL, 0) == RR_OK)
+        sent++;
+    ck_assert_uint_eq(sent, 8 * PROXY_LIMIT);
+}
+static const rr_behavior_t shouter = {.name = "shouter", .receive = shouter_receive};
+
+START_TEST(a_proxy_refuses_at_eight_times_its_limit) {
+    begin();
+    forwarded = 0;
+    rr_addr_t proxy_addr, addr;
+    rr_spawn_t there = {.behavior = &runner, .mailbox_messages = PROXY_LIMIT, .policy = RR_POLICY_PAUSE_SOURCE};
+    rr_spawn_t here = {.behavior = &shouter};
+    ck_assert_int_eq(rr_system_spawn(system_, &there, &proxy_addr), RR_OK);
+    ck_assert_int_eq(rr_route_set(system_, THERE, proxy_addr), RR_OK);
+    ck_assert_int_eq(rr_system_spawn(system_, &here, &addr), RR_OK);
+    rr_replay_run(system_, 0);
+    ck_assert_int_eq(rr_system_send(system_, addr, 0, NULL, 0), RR_OK);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(forwarded, 8 * PROXY_LIMIT);
+    finish();
+}
 END_TEST
 
 CHECK_MAIN("pack", each_is_whole_and_in_order, each_can_be_taken_and_answered, each_counts_in_the_mailbox,
-           an_end_between_two_of_them, nobody_is_there_any_more, what_a_turn_sends_away)
+           an_end_between_two_of_them, nobody_is_there_any_more, what_a_turn_sends_away,
+           a_proxy_takes_what_comes_together, a_proxy_refuses_at_eight_times_its_limit)
