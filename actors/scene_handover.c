@@ -294,7 +294,8 @@ static void begin_some(rr_scene_t *scene, uint64_t now) {
     for (rr_session_t *s = scene->all, *next; s && hand->moving < MOVING_MAX; s = next) {
         next = s->all_next;
         bool due = !(s->flags & RR__HELD_BACK) || now >= hand->retry_ns || (hand->back && now >= hand->back_ns);
-        if (due && may_go(s) && (s->running == 0 || now >= hand->force_ns))
+        uint64_t patience = s->flags & RR__HELD_BACK ? hand->late_ns : hand->force_ns;
+        if (due && may_go(s) && (s->running == 0 || now >= patience))
             rr__hand_over_session(s);
     }
 }
@@ -341,6 +342,7 @@ static int begin(rr_scene_t *scene, const rr_hand_over_t *head, const char *to, 
                               .deadline_ns = now + ms * 1000000ull,
                               .force_ns = now + (patience < ms - ms / 4 ? patience : ms - ms / 4) * 1000000ull,
                               .back_ns = now + (ms - ms / 4) * 1000000ull,
+                              .late_ns = now + (ms - ms / 8) * 1000000ull,
                               .moving = beats ? hand->moving : 0,
                               .reopen = head->flags & RR_HAND_OVER_REOPEN,
                               .elsewhere = head->flags & RR_HAND_OVER_ELSEWHERE,

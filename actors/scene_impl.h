@@ -139,6 +139,7 @@ typedef struct rr__hand_over {
     uint64_t token;     /* of the logic, 0 = none */
     uint64_t deadline_ns, force_ns; /* its end; from when on running handlers are not waited for */
     uint64_t back_ns;               /* from when on those that nobody took, as was tried, are given back */
+    uint64_t late_ns;               /* as force_ns, for those that failed: they were served meanwhile */
     uint64_t retry_ns;              /* not before then those that failed */
     unsigned retry_ms;              /* the last pause before it; 0 = none failed since one moved */
     uint64_t moved, given_back;
