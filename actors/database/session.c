@@ -7,6 +7,7 @@
 static void transaction_timed_out(rr__db_timer_t *timer);
 static void stream_timed_out(rr__db_timer_t *timer);
 static void stream_end(rr__db_stream_t *stream);
+static void stream_cut(rr__db_stream_t *stream);
 
 static uint64_t new_id(rr__db_t *db) {
     if (++db->next_id == 0)
@@ -142,7 +143,9 @@ void rr__db_in_transaction(rr__db_request_t *request, const rr_query_t *query) {
             set_text(request, request->op == RR_DB_COMMIT ? "COMMIT" : "ROLLBACK");
         rr__db_wait(request, request->db->options->acquire_timeout_ms);
         enqueue_in(transaction, request);
-        if (open)
+        if (open && request->op == RR_DB_ROLLBACK)
+            stream_cut(open);
+        else if (open)
             stream_end(open);
     }
 }
@@ -220,7 +223,7 @@ static void transaction_abandon(rr__db_transaction_t *transaction) {
         return;
     }
     if (transaction->stream)
-        stream_end(transaction->stream);
+        stream_cut(transaction->stream);
     if (ending)
         return; /* its COMMIT or ROLLBACK is on its way already */
     transaction->ending = true;
@@ -317,14 +320,16 @@ static void stream_over(rr__db_stream_t *stream) {
     free(stream);
 }
 
-/* Tells the driver that the rest is not wanted, as soon as it is back. */
+/* Tells the driver that the rest is not wanted, as soon as it is back. Within a transaction the part that is under way, which is
+ * small and has a time-out, is waited for: to cancel it would abort the transaction on PostgreSQL. */
 static void stream_end(rr__db_stream_t *stream) {
     stream->unwanted = true;
     if (stream->ending)
         return;
     rr__db_timer_clear(stream->db, &stream->timer);
     if (stream->request->place == RR__DB_RUNNING) {
-        rr__db_cancel(stream->request, RR_DB_CANCELLED);
+        if (!stream->transaction)
+            rr__db_cancel(stream->request, RR_DB_CANCELLED);
         return;
     }
     if (!stream->connection) {
@@ -335,6 +340,13 @@ static void stream_end(rr__db_stream_t *stream) {
     stream->ending = true;
     stream->request->place = RR__DB_NOWHERE;
     rr__db_end_stream(stream->request, stream->connection);
+}
+
+/* Of a transaction that is not wanted either. */
+static void stream_cut(rr__db_stream_t *stream) {
+    if (!stream->ending && stream->request->place == RR__DB_RUNNING)
+        rr__db_cancel(stream->request, RR_DB_CANCELLED);
+    stream_end(stream);
 }
 
 static rr__db_stream_t *stream_new(rr__db_request_t *request, rr__db_connection_t *connection) {
@@ -500,7 +512,7 @@ void rr__db_sessions_abandon(rr__db_asker_t *asker) {
     rr__db_transaction_t *transaction;
     while ((stream = TAILQ_FIRST(&asker->streams))) {
         stream_forget(stream);
-        stream_end(stream);
+        stream_cut(stream);
     }
     while ((transaction = TAILQ_FIRST(&asker->transactions)))
         transaction_abandon(transaction);

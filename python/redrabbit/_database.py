@@ -615,7 +615,8 @@ class Stream(Generic[R]):
         number, self._id, self._asked = self._id, 0, None
         self._rows = iter(())
         if self._next is not None:
-            self._next.cancel()
+            if not self._within._id():
+                self._next.cancel()  # in a transaction that would abort it on PostgreSQL
             self._next = None
         return number
 

@@ -136,9 +136,12 @@ class Sql:
             async with db.transaction() as tx:
                 async for row in tx.stream("SELECT id FROM t WHERE id > ?", [4990]):
                     total -= row[0]
+                for _ in range(20):  # the next part is under way, or here, or not asked for yet
+                    async for row in tx.stream("SELECT id, pad FROM t"):
+                        break
+                after = await tx.value("SELECT 7")
                 async for row in tx.stream("SELECT id, pad FROM t"):
                     break
-                after = await tx.value("SELECT 7")
             return [count, total, after, await db.value("SELECT 8")]
         """), [5000, sum(range(5000)) - sum(range(4991, 5000)), 7, 8])  # fmt: skip
 
