@@ -301,6 +301,7 @@ actors:
             clients.append(client)
         await clients[-1].send(1, "mine")
         await self.expect(clients[-1], "mine")
+        await self.until(lambda: server.output.count("ENTER 'alice'") == 5, "the log has what the clients saw")
         order = re.findall(r"(ENTER|OFFLINE) 'alice'", server.output)
         self.assertEqual(order, ["ENTER"] + ["OFFLINE", "ENTER"] * 4)
         self.assertEqual(len(re.findall("OFFLINE 'alice' .* replaced", server.output)), 4)
