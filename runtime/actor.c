@@ -14,7 +14,8 @@
 #define DEFAULT_CLOCK_EVERY 32
 #define BURST_MAX 64 /* messages that are handed over at once */
 #define AWAY_MAX 256 /* the same to another node, packed */
-#define PROXY_HARD 8 /* a proxy refuses at so many times its limit of messages, at which its senders are paused */
+#define PROXY_PAUSE (RR_POLICY_PAUSE_SOURCE + 1) /* the policy of a proxy that pauses: in the header for who may not read the behavior */
+#define PROXY_HARD 8 /* it refuses at so many times its limit of messages, at which its senders are paused */
 #define DELIVERY_MAX 1024 /* the same for what comes from another node: many at a time anyway */
 #define GUEST_TURN_NS 2000000 /* about what a thread waits for another one of its CPU anyway */
 
@@ -126,7 +127,8 @@ static void set_limits(rr_actor_t *actor, const rr_spawn_t *spec) {
     /* A message counts at least one unit: a limit in bytes must not undercut the one in messages. */
     uint32_t units = bytes / RR_MAILBOX_UNIT > count ? bytes / RR_MAILBOX_UNIT : count;
     atomic_store_explicit(&actor->limit_units, units, memory_order_relaxed);
-    atomic_store_explicit(&actor->policy, (uint8_t)spec->policy, memory_order_relaxed);
+    unsigned policy = spec->policy == RR_POLICY_PAUSE_SOURCE && spec->behavior->proxy ? PROXY_PAUSE : spec->policy;
+    atomic_store_explicit(&actor->policy, (uint8_t)policy, memory_order_relaxed);
 }
 
 /* Everything but the address, the word and being found. */
@@ -296,10 +298,9 @@ static bool over_limit(const rr_actor_t *actor, uint64_t word, unsigned times) {
 }
 
 /* So that what waits there stays in the cache, a proxy pauses its senders early, and refuses no earlier for it. */
-static bool proxy_has_room(const rr_actor_t *to, uint64_t word) {
-    return to->behavior->proxy &&
-           rr__word_count(word) < PROXY_HARD * (uint64_t)atomic_load_explicit(&to->limit_count, memory_order_relaxed) &&
-           rr__word_units(word) < 2ull * atomic_load_explicit(&to->limit_units, memory_order_relaxed);
+static bool proxy_is_full(const rr_actor_t *to, uint64_t word) {
+    return rr__word_count(word) >= PROXY_HARD * (uint64_t)atomic_load_explicit(&to->limit_count, memory_order_relaxed) ||
+           rr__word_units(word) >= 2ull * atomic_load_explicit(&to->limit_units, memory_order_relaxed);
 }
 
 /* Whom a message for `to` is queued at. Not read from that one's header: it may have died, and be another one by now. */
@@ -309,13 +310,15 @@ static rr_addr_t waited_for(rr_system_t *system, rr_addr_t to) {
 
 /* The receiver is over its limit. RR_OK = deliver all the same; RR_EFULL; RR_CANCELLED = drop and say nothing. */
 static int apply_policy(rr_actor_t *to, uint64_t word, rr_actor_t *sender, const rr_message_t *msg) {
-    switch (atomic_load_explicit(&to->policy, memory_order_relaxed)) {
+    unsigned policy = atomic_load_explicit(&to->policy, memory_order_relaxed);
+    switch (policy) {
     case RR_POLICY_DROP_NEWEST:
         return msg->kind == RR_CALL ? RR_EFULL : RR_CANCELLED;
     case RR_POLICY_DROP_OLDEST:
         return over_limit(to, word, 2) ? RR_EFULL : RR_OK;
     case RR_POLICY_PAUSE_SOURCE:
-        if (over_limit(to, word, 2) && !proxy_has_room(to, word))
+    case PROXY_PAUSE:
+        if (policy == PROXY_PAUSE ? proxy_is_full(to, word) : over_limit(to, word, 2))
             return RR_EFULL;
         if (sender && sender != to && !rr_executor_of(sender)->pinned && rr__actor_side(sender))
             sender->side->mute_on = waited_for(system_of(sender), msg->to);

@@ -171,8 +171,17 @@ static void hang(rr_actor_t *self, void *state, rr_message_t *msg) {
 static const rr_behavior_t hanging = {
     .name = "hanging", .state_size = sizeof(int), .start = remember, .receive = hang, .finish = finish};
 
+/* What it leaves behind is the point, and what these sanitizers are there to complain of. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MAY_LEAVE_A_SYSTEM false
+#else
+#define MAY_LEAVE_A_SYSTEM true
+#endif
+
 /* Who asks again is told the same, and nothing is freed under the thread that did not come back. */
 START_TEST(a_thread_that_does_not_come_back) {
+    if (!MAY_LEAVE_A_SYSTEM)
+        return;
     static rr_system_t *volatile system; /* stays: found by who looks for lost memory */
     system = rig_start(2);
     rig_send(system, rig_spawn_behavior(system, &hanging), 0);
