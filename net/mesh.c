@@ -256,12 +256,14 @@ static int order(rr_mesh_t *mesh, unsigned node, uint64_t incarnation, void (*fn
 /* Senders are paused at a quarter of the messages (and refused at twice the whole), so that on their way to the link's thread they stay
  * in the cache. */
 static int spawn_proxy(rr_mesh_t *mesh, rr__link_t *link) {
+    size_t least = (size_t)mesh->options.queue_messages * RR_MAILBOX_UNIT; /* a quarter would leave a small window less room */
+    size_t bytes = mesh->options.window_bytes > least ? mesh->options.window_bytes : least;
     rr_spawn_t spec = {.behavior = &rr__proxy_behavior,
                        .arg = &link,
                        .arg_size = sizeof link,
                        .executor = mesh->carrier->ops->executor(mesh->carrier),
                        .mailbox_messages = mesh->options.queue_messages < 4 ? 1 : mesh->options.queue_messages / 4,
-                       .mailbox_bytes = (uint32_t)mesh->options.window_bytes,
+                       .mailbox_bytes = bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes,
                        .policy = RR_POLICY_PAUSE_SOURCE};
     return rr_system_spawn(mesh->system, &spec, &link->proxy);
 }
