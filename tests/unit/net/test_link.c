@@ -77,11 +77,14 @@ static void on_reply(rr_actor_t *self, void *state, int status, rr_message_t *ms
 static int caller_start(rr_actor_t *self, void *state, const void *arg) {
     caller_t *c = *(caller_t **)state = *(caller_t *const *)arg;
     uint64_t id;
+    if (c->monitor) { /* first: who has had an answer knows that it is there */
+        ck_assert_int_eq(rr_monitor(self, c->to, &id), RR_OK);
+    }
     for (uintptr_t i = 0; i < c->count; i++) {
         int rc = rr_call(self, c->to, 3, &i, sizeof i, c->timeout_ms, on_reply, (void *)i, NULL);
         ck_assert_int_eq(rc, RR_OK);
     }
-    return c->monitor ? rr_monitor(self, c->to, &id) : RR_OK;
+    return RR_OK;
 }
 
 static void caller_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
@@ -149,7 +152,9 @@ END_TEST
 START_TEST(a_dead_node_ends_calls_and_monitors) {
     pair_t p;
     sink_t sink = {0};
-    pair_start(&p, NULL);
+    rr_mesh_options_t o;
+    node_options_impatient(&o);
+    pair_start(&p, &o);
     atomic_store(&sink.mute, 1);
     rr_addr_t to = sink_spawn(&p.b, &sink, 0);
     caller_t c = {.to = to, .count = 10, .timeout_ms = 30000, .monitor = true};
@@ -171,11 +176,7 @@ END_TEST
 START_TEST(leaving_is_told_at_once) {
     pair_t p;
     sink_t sink = {0};
-    rr_mesh_options_t o;
-    node_options(&o);
-    o.down_ms = 30000;
-    o.suspect_ms = 20000;
-    pair_start(&p, &o);
+    pair_start(&p, NULL);
     source_t s = {.to = sink_spawn(&p.b, &sink, 0), .sender = 1, .count = 1000, .size = 64, .burst = 1000};
     source_spawn(&p.a, &s);
     EVENTUALLY(5000, atomic_load(&s.sent) == 1000);
@@ -390,7 +391,9 @@ START_TEST(sends_that_are_not_delivered_are_told) {
     pair_t p;
     undertaker_t u = {.about = (rr_addr_t)2 << 48 | 77 << 24 | 5};
     rr_spawn_t spec = {.behavior = &holder_behavior, .mailbox_messages = 4};
-    pair_start(&p, NULL);
+    rr_mesh_options_t o;
+    node_options_impatient(&o);
+    pair_start(&p, &o);
     undertaker_spawn(&p.a, &u);
     ck_assert_int_eq(rr_system_send(p.a.system, u.about, 7, "12345", 5), RR_OK);
     EVENTUALLY(5000, atomic_load(&u.noroute) == 1);

