@@ -181,8 +181,7 @@ class ChatPage(Case):
             await page.run("document.querySelector('#name').value = ''")
             await self.join(page, "Dora")
             await self.client(port, "Dora")
-            await page.wait("document.querySelector('#refused').innerText.includes('replaced')"
-                            " || document.querySelector('#refused').innerText.includes('elsewhere')")  # fmt: skip
+            await page.wait("document.querySelector('#refused').innerText.includes('Dora came in again elsewhere')")
             await page.click("#join button")
             await page.wait("document.querySelector('#state').innerText === 'online as Dora'")
             await page.click("#leave")
@@ -193,7 +192,7 @@ class ChatPage(Case):
     async def test_comes_back_after_a_restart(self) -> None:
         server, port, address = self.launch()
         async with Chromium() as browser:
-            page = await browser.open(f"http://127.0.0.1:{port}/")
+            page = await browser.open(address)
             await self.join(page, "Alice")
             self.assertEqual(await asyncio.to_thread(server.stop), 0)
             await page.wait("document.querySelector('#state').innerText.includes('next try in')")
@@ -201,6 +200,8 @@ class ChatPage(Case):
             await page.wait("document.querySelector('#state').innerText === 'online as Alice'", 30)
             await self.say(page, "back again")
             await page.wait(f"{LOG}.includes('back again')")
+            await page.click("#reload")  # with the earlier start's token
+            await page.wait(f"{VERDICT}.innerText.includes('does not know this token')")
 
 
 @unittest.skipUnless(executable(), "no chromium")

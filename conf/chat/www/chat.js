@@ -154,7 +154,9 @@ rabbit.on("online", () => {
 rabbit.on("offline", (detail) => {
   showState(detail);
   if (!detail.final || detail.code === 1000) return;
-  if (byId("refused").hidden) refuse(`The connection was closed: ${detail.reason}.`);
+  if (!byId("refused").hidden) return;
+  if (detail.code === 4001) refuse(`${me} came in again elsewhere: in another tab, perhaps.`);
+  else refuse(`The connection was closed: ${detail.reason}.`);
 });
 
 function join(name) {

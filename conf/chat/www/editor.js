@@ -147,7 +147,10 @@ async function ask(method, what, options = {}) {
   } catch {
     // a plain text says enough
   }
-  if (answer.status === 404) reason = "the server does not know this token: open the address that it printed at its start";
+  // To who has another token, as after a restart, the interface does not exist.
+  if (answer.status === 404 || answer.status === 405) {
+    reason = "the server does not know this token: open the address that it printed at its start";
+  }
   throw new Error(reason);
 }
 

@@ -1,0 +1,38 @@
+"""./dev says what is missing where it may not install it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(os.environ.get("RR_SOURCE_DIR") or pathlib.Path(__file__).resolve().parents[1])
+TOOLS = ("bash", "dirname", "env", "grep", "nproc")
+# A Debian without a single package, and somebody who is not root there.
+FAKES = {"id": "echo 1000", "dpkg-query": "exit 1", "apt-get": "echo called >&2; exit 1"}
+
+
+class Packages(unittest.TestCase):
+    def test_neither_root_nor_sudo(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in TOOLS:
+                found = shutil.which(name)
+                assert found, name
+                pathlib.Path(folder, name).symlink_to(found)
+            for name, text in FAKES.items():
+                path = pathlib.Path(folder, name)
+                path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+                path.chmod(0o755)
+            done = subprocess.run(
+                [ROOT / "dev", "build"], env={"PATH": folder}, capture_output=True, text=True, timeout=30
+            )
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, r"only root may install them .*\n +apt-get update && apt-get install .* cmake ")
+        self.assertNotIn("called", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
