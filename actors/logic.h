@@ -158,9 +158,9 @@ RR_MUST_CHECK int rr_scene_query(rr_scene_t *scene, const char *database, rr_buf
  * scene ends is cancelled by itself. */
 void rr_scene_query_cancel(rr_scene_t *scene, uint64_t token);
 /* As rr_scene_query, but waits for *reply (to be unreffed) and blocks the calling worker: only on a python pool. A database that
- * does not answer within the request's time-out (10 s without one) and 7 s more is not waited for: RR_TIMEOUT. RR_EINVAL: the
- * scene itself has that name. */
-RR_MUST_CHECK int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned timeout_ms,
+ * does not answer within patience_ms (for how long it may itself let the query wait and run: its DESCRIBE says that; 0 = 15 s, the
+ * default of both together) and 2 s more is not waited for: RR_TIMEOUT. RR_EINVAL: the scene itself has that name. */
+RR_MUST_CHECK int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned patience_ms,
                                       rr_buffer_t **reply);
 /* Answers a service request. error NULL = success, body NULL = None. RR_ENOENT: answered or given up already. */
 RR_MUST_CHECK int rr_scene_reply(rr_scene_t *scene, uint64_t request, const char *error, const void *body, size_t size);

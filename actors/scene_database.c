@@ -5,8 +5,8 @@
 #include "actors/scene_impl.h"
 
 #define SLACK_MS 60000u /* of a call over its query's own time-out, for the wait for a connection */
-#define BLOCKED_MS 10000u      /* of a query that names no time-out, when the scene stands still for it */
-#define BLOCKED_SLACK_MS 7000u /* over the query's time-out: for the wait for a connection, and for cancelling the query */
+#define BLOCKED_MS 15000u      /* as rr_database_options_init has it: for a connection, and for the query */
+#define BLOCKED_SLACK_MS 2000u /* over a query's patience: for cancelling it on the server */
 
 static unsigned call_ms(unsigned timeout_ms) {
     return timeout_ms > RR_DATABASE_CALL_MS - SLACK_MS ? timeout_ms + SLACK_MS : RR_DATABASE_CALL_MS;
@@ -71,14 +71,14 @@ void rr_scene_query_cancel(rr_scene_t *scene, uint64_t token) {
 }
 
 /* A database that never answers must not stop a scene for minutes. */
-static unsigned blocked_ms(unsigned timeout_ms) { return (timeout_ms ? timeout_ms : BLOCKED_MS) + BLOCKED_SLACK_MS; }
+static unsigned blocked_ms(unsigned patience_ms) { return (patience_ms ? patience_ms : BLOCKED_MS) + BLOCKED_SLACK_MS; }
 
-int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned timeout_ms,
+int rr_scene_query_wait(rr_scene_t *scene, const char *database, rr_buffer_t *request, unsigned patience_ms,
                         rr_buffer_t **reply) {
     rr_addr_t target = rr__scene_lookup_database(scene, database);
     rr_count(&scene->count.queries, 1);
     if (target != RR_NOBODY && target != scene->addr) /* it would wait for itself */
-        return rr_database_ask(scene->system, target, request, blocked_ms(timeout_ms), reply);
+        return rr_database_ask(scene->system, target, request, blocked_ms(patience_ms), reply);
     rr_buffer_unref(request);
     return target == RR_NOBODY ? RR_NOROUTE : RR_EINVAL;
 }

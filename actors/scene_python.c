@@ -153,9 +153,9 @@ static void host_query_cancel(void *host, uint64_t token) {
     rr_scene_query_cancel(scene_of(host), token);
 }
 
-static int host_query_wait(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms,
+static int host_query_wait(void *host, const char *database, rr_buffer_t *request, unsigned patience_ms,
                            rr_buffer_t **reply) {
-    return rr_scene_query_wait(scene_of(host), database, request, timeout_ms, reply);
+    return rr_scene_query_wait(scene_of(host), database, request, patience_ms, reply);
 }
 
 static const rr_script_host_t host = {

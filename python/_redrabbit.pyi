@@ -160,6 +160,7 @@ def query_wait(
     key: str | None,
     transaction: int,
     stream: int,
+    patience_ms: int,
     /,
 ) -> Any: ...
 def query_forget(database: str, op: int, transaction: int, stream: int, /) -> None: ...

@@ -499,23 +499,24 @@ void rr_script_queried(rr_script_t *script, uint64_t token, int status, const vo
     rr__turn_end(script);
 }
 
-/* query_wait(… as query): the value; blocks this scene, and only it. */
+/* query_wait(… as query, patience_ms): the value; blocks this scene, and only it. */
 static PyObject *function_query_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     rr__state_t *state = rr__module_state(module);
     rr_script_t *script = rr__script_here(state);
     request_t request;
     if (!script)
         return NULL;
-    if (count != ARGUMENTS)
-        return PyErr_Format(PyExc_TypeError, "query_wait() takes %d arguments, got %zd", ARGUMENTS, count);
-    if (request_from(args, &request) != 0)
+    if (count != ARGUMENTS + 1)
+        return PyErr_Format(PyExc_TypeError, "query_wait() takes %d arguments, got %zd", ARGUMENTS + 1, count);
+    unsigned long patience = PyLong_AsUnsignedLong(args[ARGUMENTS]);
+    if (PyErr_Occurred() || request_from(args, &request) != 0)
         return NULL;
     rr_buffer_t *buffer = encode(state, &request, args[PARAMETERS]), *reply = NULL;
     if (!buffer)
         return NULL;
     int rc;
     Py_BEGIN_ALLOW_THREADS;
-    rc = script->host.query_wait(script->context, request.database, buffer, request.query.timeout_ms, &reply);
+    rc = script->host.query_wait(script->context, request.database, buffer, patience < UINT_MAX / 2 ? (unsigned)patience : UINT_MAX / 2, &reply);
     Py_END_ALLOW_THREADS;
     bool is_error;
     PyObject *value = outcome(state, args[DATABASE], request.shape, 0, rc, reply ? rr_buffer_data(reply) : NULL,

@@ -257,12 +257,18 @@ class ffdb_t:
         self._name = name
         self.db_id = db_id
         self._driver = ""
+        self._patience = 0  # ms that the database takes at most; 0 = as by default
 
     def _connect(self) -> None:
         """Waits for the first connection."""
         describe = (_database.DESCRIBE, None, None, _database.ONE, 0, 0, None, 0, 0)
-        self._driver, _ = _redrabbit.query_wait(self._name, *describe)
-        _redrabbit.query_wait(*self._words("SELECT 1"))
+        # An older node's database says nothing of its patience.
+        self._driver, _, *patience = _redrabbit.query_wait(self._name, *describe, 0)
+        self._patience = patience[0] if patience else 0
+        self._wait("SELECT 1")
+
+    def _wait(self, sql: str) -> Any:
+        return _redrabbit.query_wait(*self._words(sql), self._patience)
 
     def host(self) -> str:
         return self._host
@@ -292,10 +298,11 @@ class ffdb_t:
         query.add_done_callback(ended)
 
     def sync_query(self, sql: str) -> query_result_t:
-        """Waits for the result: this scene, and no other actor, stands still meanwhile. For 17 s at
-        most, whatever became of the query then: a failure."""
+        """Waits for the result: this scene, and no other actor, stands still meanwhile. For as long
+        as the database lets a query wait and run (its acquire_timeout and query_timeout), and 2 s
+        more, at most: 17 s by default. Whatever became of the query then: a failure."""
         try:
-            return _result(_redrabbit.query_wait(*self._words(sql)))
+            return _result(self._wait(sql))
         except _database.DatabaseError as error:
             return _failure(error)
 

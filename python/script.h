@@ -133,8 +133,8 @@ typedef struct rr_script_host {
     /* Nobody waits for that query any more: its database may stop it. rr_script_queried follows all the same. */
     void (*query_cancel)(void *host, uint64_t token);
     /* As query, but waits: called without the GIL, and the only function here that blocks. *reply, with a reference, if RR_OK;
-     * else as the call ended. */
-    int (*query_wait)(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms, rr_buffer_t **reply);
+     * else as the call ended. patience_ms: how long the database may take to answer or to give up, 0 = as by default. */
+    int (*query_wait)(void *host, const char *database, rr_buffer_t *request, unsigned patience_ms, rr_buffer_t **reply);
 } rr_script_host_t;
 
 /* ---- Scripts ---- */

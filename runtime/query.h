@@ -24,7 +24,7 @@
  *                the asking actor; RR_TYPE_QUERY_EVENT messages follow, which carry the request's id (the asker's own number, so
  *                that those of several databases do not mix), until CLOSE (stream = the answer's id) or the actor's end
  *     DESCRIBE   -> one row: driver TEXT ("sqlite", "mysql", "postgresql", "redis"), server version TEXT or NULL (not
- *                connected yet)
+ *                connected yet), INT: for how many ms a query that names no time-out may wait for a connection and run
  *
  *     event   := id INT (of the SUBSCRIBE request, as its asker chose it) | channel TEXT | pattern (TEXT or NULL) |
  *                payload BYTES | lost INT (events that this subscriber missed before this one because it did not keep up, or

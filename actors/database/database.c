@@ -214,15 +214,17 @@ static void on_down(rr__db_t *db, rr_message_t *msg) {
 static void describe(rr__db_request_t *request) {
     rr__db_t *db = request->db;
     rr_datum_writer_t *out = &request->job.out;
-    rr__db_columns(&request->job, 2);
+    rr__db_columns(&request->job, 3);
     rr_datum_put_text(out, RR_DATUM_TEXT, "driver", 6);
     rr_datum_put_text(out, RR_DATUM_TEXT, "version", 7);
-    rr__db_row(&request->job, 2);
+    rr_datum_put_text(out, RR_DATUM_TEXT, "patience", 8);
+    rr__db_row(&request->job, 3);
     rr_datum_put_text(out, RR_DATUM_TEXT, db->driver->name, strlen(db->driver->name));
     if (db->version[0])
         rr_datum_put_text(out, RR_DATUM_TEXT, db->version, strlen(db->version));
     else
         rr_datum_put_null(out);
+    rr_datum_put_int(out, (int64_t)db->options->acquire_timeout_ms + db->options->query_timeout_ms);
     rr__db_end_good(request, 0);
 }
 

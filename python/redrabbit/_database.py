@@ -650,10 +650,8 @@ async def _describe(name: str, timeout: float) -> tuple[str, str | None]:
     pause = 0.01
     while True:
         try:
-            return cast(
-                "tuple[str, str | None]",
-                await _redrabbit.query(name, DESCRIBE, None, None, ONE, 0, 0, None, 0, 0),
-            )
+            row = await _redrabbit.query(name, DESCRIBE, None, None, ONE, 0, 0, None, 0, 0)
+            return row[0], row[1]
         except DatabaseConnectionError as error:
             if error.state not in ("NOROUTE", "STALE") or timeout <= 0:
                 raise

@@ -770,6 +770,9 @@ START_TEST(describing) {
     ck_assert_mem_eq(text, "sqlite", size);
     ck_assert_int_eq(rr_datum_get_text(&asked.answer.rows, &text, &size), RR_OK);
     ck_assert_mem_eq(text, sqlite3_libversion(), size);
+    int64_t patience;
+    ck_assert_int_eq(rr_datum_get_int(&asked.answer.rows, &patience), RR_OK);
+    ck_assert_int_eq(patience, 15000); /* for a connection, and to run */
     asked_end(&asked);
     world_end(&world);
 }

@@ -306,9 +306,10 @@ static int fake_query(void *host, const char *database, rr_buffer_t *request, un
 
 static void fake_query_cancel(void *host, uint64_t token) { note(host, "query cancelled %llu", (unsigned long long)token); }
 
-static int fake_query_wait(void *host, const char *database, rr_buffer_t *request, unsigned timeout_ms,
+static int fake_query_wait(void *host, const char *database, rr_buffer_t *request, unsigned patience_ms,
                            rr_buffer_t **reply) {
     fake_t *fake = host;
+    note(fake, "waits %u ms at most", patience_ms);
     note_query(fake, "wait", database, request, 0);
     *reply = fake->waited[0];
     memmove(&fake->waited[0], &fake->waited[1], sizeof fake->waited - sizeof fake->waited[0]);

@@ -50,11 +50,12 @@ static rr_buffer_t *failure(rr_db_error_t error, rr_executed_t executed) {
 }
 
 static rr_buffer_t *description(const char *driver) {
-    static const char *const names[] = {"driver", "version"};
-    rr_datum_writer_t writer = begin((answer_t){0}, 2, names);
-    rr_datum_put_list(&writer, 2);
+    static const char *const names[] = {"driver", "version", "patience"};
+    rr_datum_writer_t writer = begin((answer_t){0}, 3, names);
+    rr_datum_put_list(&writer, 3);
     put(&writer, RR_DATUM_TEXT, driver);
     rr_datum_put_null(&writer);
+    rr_datum_put_int(&writer, 65000);
     return finish(&writer);
 }
 
@@ -665,8 +666,8 @@ START_TEST(test_ffdb) {
     int rc = fake_open(&fake, &(rr_script_options_t){.asyncio = _i});
     ck_assert_msg(rc == RR_OK, "%s\n%s", fake.why, fake.record);
     EXPECT(&fake, "database mysql://host:3306/user/word/game 1\n");
-    EXPECT(&fake, "wait db@url op=11 flags=0 t=0 s=0 ms=0 key= '' \n");
-    EXPECT(&fake, "wait db@url op=1 flags=16 t=0 s=0 ms=0 key=ffdb 1 'SELECT 1' \n");
+    EXPECT(&fake, "waits 0 ms at most\nwait db@url op=11 flags=0 t=0 s=0 ms=0 key= '' \n");
+    EXPECT(&fake, "waits 65000 ms at most\nwait db@url op=1 flags=16 t=0 s=0 ms=0 key=ffdb 1 'SELECT 1' \n");
     EXPECT(&fake, "print mysql://host:3306/user/word/game 1\n");
     EXPECT(&fake, "print True [['1', '']] ['id', 'name']\n");
     EXPECT(&fake, "log 2 DB DatabaseConnectionError: there is no database named db@url");
