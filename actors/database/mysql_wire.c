@@ -7,6 +7,8 @@
 
 #include "actors/database/mysql_impl.h"
 
+/* Ways to log in that do not give the password away: any server could ask for it as it is (mysql_clear_password, dialog). */
+#define PLUGINS "mysql_native_password,client_ed25519,caching_sha2_password,sha256_password"
 #define TURNS_MAX 10000 /* of a call whose socket is shut down: each ends a wait by an error */
 
 /* ---- Calls ---- */
@@ -119,6 +121,7 @@ static void set_options(MYSQL *mysql, const rr__db_url_t *url) {
     mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
     mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &off); /* a server must not ask for our files */
     mysql_options(mysql, MYSQL_OPT_RECONNECT, &no);
+    mysql_optionsv(mysql, MARIADB_OPT_RESTRICTED_AUTH, PLUGINS);
     mysql_options(mysql, MYSQL_INIT_COMMAND, "SET SESSION autocommit = 1");
     if (tls && strcmp(tls, "require") == 0)
         mysql_optionsv(mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
@@ -202,6 +205,9 @@ static rr_db_error_t by_number(unsigned number) {
     case ER_BAD_DB_ERROR:
     case ER_HOST_NOT_PRIVILEGED:
     case ER_HOST_IS_BLOCKED:
+    case CR_AUTH_PLUGIN_CANNOT_LOAD:
+    case CR_AUTH_PLUGIN_ERR:
+    case CR_PLUGIN_NOT_ALLOWED:
     case ER_TABLEACCESS_DENIED_ERROR:
     case ER_COLUMNACCESS_DENIED_ERROR:
         return RR_DB_AUTH;
