@@ -54,13 +54,23 @@ void rr__db_end_part(rr__db_request_t *face, rr__db_request_t *request, uint64_t
 
 void rr__db_end_silently(rr__db_request_t *request) { ended(request, NULL); }
 
+/* What a server says goes to logs and terminals. */
+void rr__db_one_line(char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = ' ';
+}
+
 /* An error ends a stream's request together with the one who waits for it. */
 static void end_as_error(rr__db_request_t *request, const rr__db_failure_t *failure, rr_executed_t executed) {
     const rr__sql_t *sql = request->sql;
     rr__db_request_t *face = request->face;
     rr_count(&request->db->count.errors[failure->error], 1);
+    rr__db_failure_t shown = *failure;
+    rr__db_one_line(shown.message);
+    rr__db_one_line(shown.state);
     if (face)
-        ended(face, rr_db_answer_error(failure->error, executed, failure->number, failure->state, failure->message,
+        ended(face, rr_db_answer_error(shown.error, executed, shown.number, shown.state, shown.message,
                                        sql ? sql->source : NULL, sql ? sql->source_size : 0));
     if (face != request)
         rr__db_end_silently(request);

@@ -98,6 +98,8 @@ struct rr__db_request {
     rr__db_request_t *face; /* who is answered for it: itself; a stream's: the STREAM or NEXT that waits, or NULL */
     rr__db_asker_t *asker;
     rr__sql_t *sql;     /* referenced */
+    rr_datum_reader_t parameters; /* as they came, with list_count: a driver that never sent the job has used up the job's own */
+    uint32_t list_count;
     rr__db_lane_t *lane;
     rr__db_transaction_t *transaction;
     rr__db_stream_t *stream;             /* this is a stream's */
@@ -169,6 +171,7 @@ struct rr__db_connection {
     void *state; /* the driver's; NULL while closed */
     rr__db_link_t link;
     unsigned in_flight;
+    bool proven;   /* it has carried out a job */
     bool reserved; /* for a transaction or stream, also one that only begins */
     rr__db_transaction_t *transaction;
     rr__db_stream_t *stream;     /* outside of a transaction */
@@ -216,9 +219,10 @@ struct rr__db {
 
     rr__db_connection_t *connections; /* pool_size of them, and one for subscriptions */
     unsigned pool_size, opening, open, alive; /* alive: with a state, closing ones included */
-    unsigned failures;                        /* connects that failed in a row */
+    unsigned failures;                        /* connects that failed, or were for nothing, in a row */
     uint64_t retry_ns;                        /* none before */
     uint64_t said_ns;                         /* when the log was last told of a failure */
+    bool said_away;                           /* and nothing better since */
     rr__db_failure_t last_failure;
     char version[64];
 
@@ -261,6 +265,8 @@ void rr__db_statements_free(rr__db_t *db);
 void rr__db_end_good(rr__db_request_t *request, uint64_t id); /* from what its job's writer holds */
 /* face: answered with what request, a stream's, holds. */
 void rr__db_end_part(rr__db_request_t *face, rr__db_request_t *request, uint64_t id, bool more);
+/* Control characters become spaces. */
+void rr__db_one_line(char *text);
 void rr__db_end_failed(rr__db_request_t *request, const rr__db_failure_t *failure, rr_executed_t executed);
 void rr__db_end_error(rr__db_request_t *request, rr_db_error_t error, rr_executed_t executed, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

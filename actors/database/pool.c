@@ -51,13 +51,14 @@ static void on_retry(rr__db_timer_t *timer) {
     rr__db_pump(db);
 }
 
-static void say_failure(rr__db_t *db) {
+static void say_failure(rr__db_t *db, const char *what) {
     uint64_t now = rr__db_now(db);
     if (db->failures > 1 && now < db->said_ns + SAY_EVERY_NS)
         return;
     db->said_ns = now;
-    rr_log(db->system, RR_WARN, "DB", "%s: cannot connect to %s: %s; it is tried again (%u times so far)", db->label,
-           db->arg->shown, db->last_failure.message, db->failures);
+    db->said_away = true;
+    rr_log(db->system, RR_WARN, "DB", "%s: %s %s: %s; it is tried again (%u times so far)", db->label, what, db->arg->shown,
+           db->last_failure.message, db->failures);
 }
 
 /* A wrong password or database stays wrong for a while: those who wait learn it at once. */
@@ -66,21 +67,48 @@ static void fail_waiting(rr__db_t *db) {
         rr__db_end_failed(rr__db_ready_pop(db), &db->last_failure, RR_EXECUTED_NO);
 }
 
-static void open_failed(rr__db_t *db, const rr__db_failure_t *failure) {
+/* The next connect comes after a pause. what: for the log, before the address. */
+static void put_off(rr__db_t *db, const rr__db_failure_t *failure, const char *what) {
     const rr_database_options_t *options = db->options;
     unsigned pause = options->retry_min_ms;
     db->last_failure = *failure;
+    rr__db_one_line(db->last_failure.message);
     for (unsigned i = 0; i < db->failures && pause < options->retry_max_ms; i++)
         pause *= 2;
     pause = pause < options->retry_max_ms ? pause : options->retry_max_ms;
     pause = pause / 2 + (unsigned)rr_random_below(&db->random, pause / 2 + 1);
     db->failures++;
     rr_count(&db->count.connect_failures, 1);
-    say_failure(db);
+    say_failure(db, what);
     db->retry_ns = rr__db_after(db, pause);
     rr__db_timer_set(db, &db->retry, pause, on_retry);
+}
+
+static void open_failed(rr__db_t *db, const rr__db_failure_t *failure) {
+    put_off(db, failure, "cannot connect to");
     if (failure->error == RR_DB_AUTH && db->open == 0)
         fail_waiting(db);
+}
+
+/* It has carried something out, or has been there for a while: the next failure is the first one again. */
+static void proved(rr__db_connection_t *connection) {
+    rr__db_t *db = connection->db;
+    if (connection->proven)
+        return;
+    connection->proven = true;
+    db->failures = 0;
+    db->retry_ns = 0;
+}
+
+/* A server that lets everybody in, and then breaks off, is one that cannot be connected to. Several connections that go at once
+ * are one failure. Before the pool is pumped. */
+static void lost_at_once(rr__db_connection_t *connection, const rr__db_failure_t *failure) {
+    rr__db_t *db = connection->db;
+    uint64_t now = rr__db_now(db);
+    if (now - connection->used_ns >= db->options->retry_max_ms * NS_PER_MS)
+        proved(connection);
+    if (!connection->proven && now >= db->retry_ns)
+        put_off(db, failure, "no lasting connection to");
 }
 
 static void on_opening_over(rr__db_timer_t *timer) {
@@ -115,12 +143,11 @@ void rr__db_opened(rr__db_connection_t *connection, const char *version, const r
         rr__db_connection_close(connection);
         open_failed(db, failure);
     } else {
-        if (db->failures > 0) {
+        if (db->said_away)
             rr_log(db->system, RR_INFO, "DB", "%s: connected to %s after %u failures", db->label, db->arg->shown, db->failures);
+        if (db->failures > 0)
             rr_count(&db->count.reconnects, 1);
-        }
-        db->failures = 0;
-        db->retry_ns = 0;
+        db->said_away = connection->proven = false;
         connection->used_ns = rr__db_now(db);
         snprintf(db->version, sizeof db->version, "%s", version ? version : "");
         if (is_listener(connection))
@@ -172,6 +199,7 @@ void rr__db_lost(rr__db_connection_t *connection, const rr__db_failure_t *failur
         return;
     rr_log(db->system, RR_DEBUG, "DB", "%s: a connection was lost: %s", db->label, failure->message);
     rr_count(&db->count.reconnects, 1);
+    lost_at_once(connection, failure);
     rr__db_connection_close(connection);
     rr__db_pump(db);
 }
@@ -342,6 +370,8 @@ static bool try_again(rr__db_request_t *request, const rr__db_failure_t *failure
         return false;
     rr_datum_drop(&request->job.out);
     request->job.out.status = RR_OK;
+    request->job.parameters = request->parameters;
+    request->job.list_count = request->list_count;
     rr__db_wait(request, db->options->acquire_timeout_ms - (unsigned)waited);
     rr__db_ready(request);
     return true;
@@ -378,6 +408,10 @@ void rr__db_done(rr__db_connection_t *connection, rr__db_job_t *job, const rr__d
     TAILQ_REMOVE(&connection->running, request, link);
     connection->in_flight--;
     count_in_use(db, before, in_use(connection));
+    if (!broken || (failure && failure->number != 0))
+        proved(connection);
+    else if (connection->link == RR__DB_OPEN && failure)
+        lost_at_once(connection, failure);
     connection->used_ns = rr__db_now(db);
     rr__db_timer_clear(db, &request->timer);
     request->place = RR__DB_NOWHERE;

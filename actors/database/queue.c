@@ -204,7 +204,7 @@ static bool prepare_commands(rr__db_request_t *request, const rr_query_t *query)
     return true;
 }
 
-bool rr__db_prepare(rr__db_request_t *request, const rr_query_t *query) {
+static bool prepare(rr__db_request_t *request, const rr_query_t *query) {
     request->job.flags = query->flags;
     switch (request->op) {
     case RR_DB_QUERY:
@@ -217,6 +217,14 @@ bool rr__db_prepare(rr__db_request_t *request, const rr_query_t *query) {
     default:
         return true;
     }
+}
+
+bool rr__db_prepare(rr__db_request_t *request, const rr_query_t *query) {
+    if (!prepare(request, query))
+        return false;
+    request->parameters = request->job.parameters;
+    request->list_count = request->job.list_count;
+    return true;
 }
 
 /* ---- Ready: a heap, the oldest first ---- */

@@ -361,7 +361,10 @@ static void on_pushed(state_t *state) {
 
 static void on_reply(state_t *state) {
     flight_t *first = state->flight_count ? flight(state, 0) : NULL;
-    if (first && (first->kind == FLIGHT_HELLO || first->kind == FLIGHT_VERSION)) {
+    bool commands = first && (first->kind == FLIGHT_ATOMIC || first->kind == FLIGHT_COMMANDS);
+    if (commands && state->unsent == state->flight_count) {
+        lose(state, "the server answered what it had not been asked yet"); /* all later answers would be somebody else's */
+    } else if (first && (first->kind == FLIGHT_HELLO || first->kind == FLIGHT_VERSION)) {
         on_hello(state, first);
     } else if (first && first->kind == FLIGHT_ATOMIC) {
         on_atomic_reply(state, first);
