@@ -5,6 +5,7 @@ raise RuntimeError.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from types import ModuleType
 from typing import Any, Generic, TypeVar, final
 
 T = TypeVar("T")
@@ -48,6 +49,9 @@ class Session:
     def move(self, scene: str, extra: Any = "", /) -> Awaitable[None]: ...
     def __getattr__(self, name: str) -> Any: ...
     def __setattr__(self, name: str, value: Any) -> None: ...
+
+class Api(ModuleType):
+    """Base of a module's class: its functions are found faster than properties."""
 
 @final
 class Buffer:

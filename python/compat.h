@@ -30,6 +30,15 @@ static inline PyObject *rr__exception_take(void) {
 #endif
 }
 
+/* For bytes that get another content while nobody else refers to them. CPython keeps the hash in the object and has no call
+ * for this; the field is there, marked as deprecated since 3.11, in every version up to 3.14. */
+static inline void rr__bytes_forget_hash(PyObject *bytes) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    ((PyBytesObject *)bytes)->ob_shash = -1;
+#pragma GCC diagnostic pop
+}
+
 /* Raises an exception object; takes over the reference. */
 static inline void rr__exception_raise(PyObject *exception) {
 #if PY_VERSION_HEX >= 0x030C0000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from types import ModuleType
 from typing import Any, TypeVar
 
 import _redrabbit
@@ -441,7 +440,7 @@ def _assign(kind: int, function: Callable[..., Any] | None) -> None:
         _api.register(kind, None, function, _api._caller(3), protocol="text")
 
 
-class _Module(ModuleType):
+class _Module(_redrabbit.Api):
     """This module's own class: its g_session_…_callback are what is registered."""
 
     @property

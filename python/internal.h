@@ -180,6 +180,8 @@ struct rr_script {
     void *context;
     rr__state_t *state;
     PyObject *base_context, *spare_context;
+    PyObject *open_context; /* entered and untouched: for the turn's next handler; NULL while one runs */
+    PyObject *spare_body;   /* the last raw body, of which no handler kept a reference; its memory is used again */
     bool base_empty; /* the base context has no variables */
     rr__origin_t *origin; /* what runs now */
     rr_script_session_t *current; /* whose message is being handled, until its handler returns */
@@ -251,6 +253,9 @@ int rr__run(rr_script_t *script, rr__origin_t *origin, PyObject *function, PyObj
 /* The same, but RR_EHANDLER leaves the exception raised. */
 int rr__run_raw(rr_script_t *script, rr__origin_t *origin, PyObject *function, PyObject *const *args, size_t count,
                 PyObject **result);
+
+/* Leaves the context that stays entered between the handlers of a turn. */
+void rr__context_close(rr_script_t *script);
 
 /* A task ended: result, or NULL with the exception raised. Tells the host what it waits for. */
 void rr__settle(rr_script_t *script, rr__origin_t *origin, PyObject *result);

@@ -712,6 +712,36 @@ static int add_names(rr__state_t *state) {
     return 0;
 }
 
+/* ---- A module whose own class has properties ---- */
+
+/* The interpreter looks names of such a module up anew each time, in its class first. What is in its dict is found here with
+ * one look: properties are not. */
+static PyObject *api_getattro(PyObject *module, PyObject *name) {
+    PyObject *dict = PyModule_GetDict(module); /* borrowed */
+    PyObject *value = dict ? PyDict_GetItemWithError(dict, name) : NULL;
+    if (value)
+        return Py_NewRef(value);
+    return PyErr_Occurred() ? NULL : PyModule_Type.tp_getattro(module, name);
+}
+
+static PyType_Slot api_slots[] = {
+    {Py_tp_getattro, api_getattro},
+    {Py_tp_doc, (void *)PyDoc_STR("Base of a module's class: its functions are found faster than properties.")},
+    {0, NULL},
+};
+static PyType_Spec api_spec = {
+    .name = "_redrabbit.Api",
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = api_slots,
+};
+
+static int add_api(PyObject *module) {
+    PyTypeObject *type;
+    int rc = add_type(module, &api_spec, (PyObject *)&PyModule_Type, &type);
+    Py_XDECREF(type); /* the module keeps it */
+    return rc;
+}
+
 static int execute(PyObject *module) {
     rr__state_t *state = rr__module_state(module);
     memset(state, 0, sizeof *state);
@@ -721,7 +751,7 @@ static int execute(PyObject *module) {
         add_type(module, &rr__handler_spec, NULL, &state->handler_type) != 0 ||
         add_type(module, &rr__buffer_spec, NULL, &state->buffer_type) != 0 ||
         add_type(module, &rr__result_spec, (PyObject *)&PyList_Type, &state->result_type) != 0 ||
-        PyModule_AddFunctions(module, rr__database_functions) != 0)
+        add_api(module) != 0 || PyModule_AddFunctions(module, rr__database_functions) != 0)
         return -1;
     if (add_error(module, "CancelledError", "The handler or task was cancelled.", PyExc_BaseException,
                   &state->cancelled_error) != 0 ||

@@ -113,18 +113,41 @@ void rr__note(rr_script_t *script, rr_level_t level, const rr__origin_t *origin,
 
 /* ---- Contexts: a copy of the scene's base context for each handler ---- */
 
-/* A context that the last handler left untouched (still empty, referenced by nobody) is as good as a new copy. */
-static PyObject *context_take(rr_script_t *script) {
-    PyObject *context = script->spare_context;
-    script->spare_context = NULL;
-    return context ? context : PyContext_Copy(script->base_context);
+/* A context that the last handler left untouched (empty, referenced by us and, as the entered one, by the thread) is as
+ * good as a new copy. Within a turn it stays entered for the next handler. */
+static bool untouched(const rr_script_t *script, PyObject *context, Py_ssize_t references) {
+    return script->base_empty && Py_REFCNT(context) == references && PyObject_Size(context) == 0;
 }
 
-static void context_give(rr_script_t *script, PyObject *context) {
-    if (!script->spare_context && Py_REFCNT(context) == 1 && script->base_empty && PyObject_Size(context) == 0)
+static void context_leave(rr_script_t *script, PyObject *context) {
+    if (PyContext_Exit(context) != 0)
+        PyErr_Clear();
+    if (!script->spare_context && untouched(script, context, 1))
         script->spare_context = context;
     else
         Py_DECREF(context);
+}
+
+/* Enters one for a handler; NULL with an exception. */
+static PyObject *context_enter(rr_script_t *script) {
+    PyObject *context = script->open_context;
+    script->open_context = NULL;
+    if (context && untouched(script, context, 2)) /* what is neither handler nor task may have run meanwhile */
+        return context;
+    if (context)
+        context_leave(script, context);
+    context = script->spare_context ? script->spare_context : PyContext_Copy(script->base_context);
+    script->spare_context = NULL;
+    if (context && PyContext_Enter(context) != 0)
+        Py_CLEAR(context);
+    return context;
+}
+
+void rr__context_close(rr_script_t *script) {
+    PyObject *context = script->open_context;
+    script->open_context = NULL;
+    if (context)
+        context_leave(script, context);
 }
 
 /* ---- Running ---- */
@@ -171,9 +194,8 @@ int rr__run_raw(rr_script_t *script, rr__origin_t *origin, PyObject *function, P
     int rc = RR_EHANDLER;
     rr__origin_t *before = script->origin;
     script->origin = origin;
-    PyObject *value = NULL, *context = context_take(script);
-    bool entered = context && PyContext_Enter(context) == 0;
-    if (entered) {
+    PyObject *value = NULL, *context = context_enter(script);
+    if (context) {
         rr__python_begin(script);
         value = PyObject_Vectorcall(function, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         rr__python_end(script);
@@ -186,10 +208,10 @@ int rr__run_raw(rr_script_t *script, rr__origin_t *origin, PyObject *function, P
         Py_DECREF(value);
     }
     PyObject *error = rc == RR_EHANDLER ? rr__exception_take() : NULL;
-    if (entered && PyContext_Exit(context) != 0)
-        PyErr_Clear();
-    if (context)
-        context_give(script, context);
+    if (context && !before && untouched(script, context, 2)) /* nobody else's is entered around this one */
+        script->open_context = context;
+    else if (context)
+        context_leave(script, context);
     if (error)
         rr__exception_raise(error);
     script->origin = before;

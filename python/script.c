@@ -59,6 +59,7 @@ void rr_script_enter(rr_script_t *script) {
 }
 
 void rr_script_leave(rr_script_t *script) {
+    rr__context_close(script);
     if (script->loop_running) {
         PyObject *result = PyObject_CallOneArg(script->loop_running, Py_False);
         if (!result)
@@ -323,6 +324,8 @@ int rr_script_cleanup(rr_script_t *script, uint64_t token) {
 
 /* ---- Sessions ---- */
 
+#define SPARE_BODY_MAX 4096 /* above it the copy costs more than the object */
+
 unsigned rr__arity(const rr__handler_t *handler, PyObject *function, unsigned usual) {
     if (handler && handler->arity)
         return handler->arity;
@@ -423,9 +426,33 @@ bool rr_script_concurrent(rr_script_t *script, uint16_t cmd) {
     return handler && handler->concurrent;
 }
 
+/* A raw body in the memory of the last one, if that had the same size and is nobody's any more: most handlers drop it when
+ * they return. Never one of the shared objects for 0 and 1 bytes. */
+static PyObject *raw_body(rr_script_t *script, const void *body, size_t size) {
+    PyObject *bytes = script->spare_body;
+    script->spare_body = NULL;
+    if (bytes && PyBytes_GET_SIZE(bytes) == (Py_ssize_t)size) {
+        memcpy(PyBytes_AS_STRING(bytes), body, size);
+        rr__bytes_forget_hash(bytes);
+        return bytes;
+    }
+    Py_XDECREF(bytes);
+    return PyBytes_FromStringAndSize(body, (Py_ssize_t)size);
+}
+
+static void body_done(rr_script_t *script, PyObject *value) {
+    if (!script->spare_body && PyBytes_CheckExact(value) && Py_REFCNT(value) == 1 && PyBytes_GET_SIZE(value) > 1 &&
+        PyBytes_GET_SIZE(value) <= SPARE_BODY_MAX)
+        script->spare_body = value;
+    else
+        Py_DECREF(value);
+}
+
 /* A typed body or a mapped id runs Python of the script's: inside the watchdog's sight. */
 static PyObject *decode_body(rr_script_t *script, rr__handler_t *handler, const void *body, size_t size,
                              rr_buffer_t *owner) {
+    if (handler->protocol == RR__RAW)
+        return raw_body(script, body, size);
     if (handler->protocol != RR__TYPED)
         return rr__body_decode(script->state, handler->protocol, NULL, body, size, owner);
     rr__python_begin(script);
@@ -459,8 +486,8 @@ int rr_script_message(rr_script_t *script, rr_script_session_t *session, uint16_
         rc = args[1] ? rr__run(script, &origin, handler->function, args + 1, 2, &result) : failed(script, &origin);
         script->current = NULL;
         Py_XDECREF(args[1]);
-        Py_DECREF(value);
         Py_XDECREF(result);
+        body_done(script, value);
     }
     Py_DECREF(handler);
     if (script->ready_count || script->loop_pending)
@@ -743,6 +770,7 @@ static void drop_objects(rr_script_t *script) {
     Py_CLEAR(script->hand_state);
     Py_CLEAR(script->early_id);
     Py_CLEAR(script->early_extra);
+    Py_CLEAR(script->spare_body);
     Py_CLEAR(script->spare_context);
     Py_CLEAR(script->base_context);
     Py_CLEAR(script->module);
@@ -768,6 +796,7 @@ static void wind_up(rr_script_t *script) {
 
 bool rr_script_destroy(rr_script_t *script) {
     script->account.lifted++;
+    rr__context_close(script);
     wind_up(script);
     drop_work(script);
     if (script->registry)

@@ -137,6 +137,71 @@ START_TEST(answers_need_no_look_up) {
 }
 END_TEST
 
+/* A raw body may lie in the memory of the one before: not if somebody kept that, and with a hash of its own. */
+START_TEST(raw_bodies) {
+    fake_t fake;
+    script(&fake, "kept = []\n"
+                  "@ffext.session_call(1, 'raw')\n"
+                  "def looks(id, body): out(id, 1, f'{hash(body) == hash(bytes(bytearray(body)))} {body!r}')\n"
+                  "@ffext.session_call(2, 'raw')\n"
+                  "def keeps(id, body): kept.append(body)\n"
+                  "@ffext.session_call(3, 'raw')\n"
+                  "def shows(id, body): out(id, 3, repr(kept))\n"
+                  "@ffext.session_call(4, 'raw')\n"
+                  "def raises(id, body): raise ValueError\n");
+    rr_script_session_t *ann = session_of(&fake, "ann");
+    const char *const bodies[] = {"same", "size", "longer", "", "x", "", "y", "more"};
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        char expected[64];
+        ck_assert_int_eq(message(&fake, ann, 1, bodies[i], 1), RR_OK);
+        snprintf(expected, sizeof expected, "send 'ann' 1 text True b'%s'\n", bodies[i]);
+        EXPECT(&fake, expected);
+    }
+    ck_assert_int_eq(message(&fake, ann, 2, "kept", 2), RR_OK);
+    ck_assert_int_eq(message(&fake, ann, 2, "held", 2), RR_OK);
+    ck_assert_int_eq(message(&fake, ann, 4, "fail", 2), RR_EHANDLER); /* its traceback is gone when the next comes */
+    ck_assert_int_eq(message(&fake, ann, 3, "show", 3), RR_OK);
+    EXPECT(&fake, "send 'ann' 3 text [b'kept', b'held']\n");
+    rr_script_session_free(fake.script, ann);
+    fake_end(&fake);
+}
+END_TEST
+
+/* Handlers of one turn may run in one context, as long as none can tell: what one sets, the next does not see. */
+START_TEST(contexts) {
+    fake_t fake;
+    script(&fake, "import contextvars, redrabbit\n"
+                  "var = contextvars.ContextVar('var', default='unset')\n"
+                  "contexts = []\n"
+                  "@ffext.session_call(1, 'raw')\n"
+                  "def sets(id, body): out(id, 1, var.get()); var.set('set')\n"
+                  "@ffext.session_call(2, 'raw')\n"
+                  "def copies(id, body): contexts.append(contextvars.copy_context()); out(id, 2, var.get())\n"
+                  "@redrabbit.message(3, 'raw')\n"
+                  "async def waits(session, body): await redrabbit.sleep(1); session.send(3, var.get()); var.set('task')\n"
+                  "@ffext.session_call(4, 'raw')\n"
+                  "def looks(id, body): out(id, 4, var.get() + ''.join(c.get(var, ' none') for c in contexts))\n");
+    rr_script_session_t *ann = session_of(&fake, "ann");
+    for (int turn = 0; turn < 2; turn++) {
+        forget(&fake);
+        ck_assert_int_eq(message(&fake, ann, 2, "", 1), RR_OK);
+        ck_assert_int_eq(message(&fake, ann, 1, "", 2), RR_OK);
+        ck_assert_int_eq(message(&fake, ann, 1, "", 3), RR_OK);
+        ck_assert_uint_eq(times(&fake, "send 'ann' 1 text unset\n"), 2);
+        ck_assert_int_eq(message(&fake, ann, 2, "", 4), RR_OK);
+        ck_assert_int_eq(message(&fake, ann, 3, "", 5), RR_SCRIPT_PENDING);
+        fire_timer(&fake);
+        EXPECT(&fake, "send 'ann' 3 text unset\n");
+        ck_assert_int_eq(message(&fake, ann, 4, "", 6), RR_OK);
+        EXPECT(&fake, turn ? "send 'ann' 4 text unset none none none none\n" : "send 'ann' 4 text unset none none\n");
+        rr_script_leave(fake.script);
+        rr_script_enter(fake.script);
+    }
+    rr_script_session_free(fake.script, ann);
+    fake_end(&fake);
+}
+END_TEST
+
 START_TEST(timers) {
     fake_t fake;
     script(&fake, "ids = []\n"
@@ -256,6 +321,8 @@ START_TEST(assigned_globals) {
                   "assert ffext.g_session_enter_callback is None\n"
                   "ffext.g_session_enter_callback = enter\n"
                   "assert ffext.g_session_enter_callback is enter\n"
+                  "assert 'g_session_enter_callback' not in vars(ffext) and ffext.__name__ == 'ffext'\n"
+                  "assert not hasattr(ffext, 'nothing') and isinstance(ffext, type(math))\n"
                   "ffext.g_session_offline_callback = enter\n"
                   "ffext.g_session_offline_callback = off\n"
                   "g_session_verify_callback = verify\n");
@@ -460,6 +527,8 @@ int main(void) {
     tcase_add_test(tcase, refused_values);
     tcase_add_test(tcase, sending);
     tcase_add_test(tcase, answers_need_no_look_up);
+    tcase_add_test(tcase, raw_bodies);
+    tcase_add_test(tcase, contexts);
     tcase_add_test(tcase, timers);
     tcase_add_test(tcase, callbacks);
     tcase_add_test(tcase, drained);
