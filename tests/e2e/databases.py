@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import textwrap
-import unittest
 from typing import Any
 
 import servers
-from harness import SANITIZE, SLOW, Case, Client, Server, python_version
-
-# Long ones run in the suite's first pass only: what they look at does not depend on the Python that is embedded.
-main_pass = unittest.skipIf(SANITIZE or (python_version() or (3, 13)) < (3, 13), "runs in the suite's first pass")
+from harness import SLOW, Case, Client, Server
 
 SCENE = '''
 import contextlib, datetime, decimal, math, textwrap, time, uuid

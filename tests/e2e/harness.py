@@ -41,7 +41,7 @@ from redrabbit.client import Client, Closed, Message, encode_frame  # noqa: E402
 
 __all__ = [
     "BINARY", "Case", "Client", "Closed", "HERE", "Message", "ROOT", "READY", "Result", "SANITIZE", "SLOW",
-    "Server", "encode_frame", "free_port", "python_version", "run",
+    "Server", "encode_frame", "free_port", "main_pass", "python_version", "run",
 ]  # fmt: skip
 
 
@@ -69,6 +69,10 @@ def python_version() -> tuple[int, ...]:
     """The embedded CPython's."""
     text = os.environ.get("RR_PYTHON_VERSION", "")
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+# For long ones of which the suite's later passes (another Python, AddressSanitizer) would learn nothing that others do not show.
+main_pass = unittest.skipIf(bool(SANITIZE) or BINARY.parent.name == "py311", "runs in the suite's first pass")
 
 
 class Server:

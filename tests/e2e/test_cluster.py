@@ -9,7 +9,7 @@ import re
 import shutil
 import unittest
 
-from harness import ROOT, Case, Client, Message, Server, free_port, run
+from harness import ROOT, Case, Client, Message, Server, free_port, main_pass, run
 
 CLUSTER = ROOT / "conf" / "cluster"
 SAY, ONLINE, NOTICE = 1, 2, 3
@@ -162,16 +162,19 @@ class Play:
         await self.told(alice, "in room@2: alice")
 
 
+@main_pass  # the other passes play on what has links and several processes
 class OneProcess(Play, World):
     def launch(self) -> list[Server]:
         return [self.start("cluster/one.yaml")]
 
 
+@main_pass
 class FourNodesInOneProcess(Play, World):
     def launch(self) -> list[Server]:
         return [self.start("cluster/four.yaml")]
 
 
+@main_pass
 class Up(Play, World):
     """Four processes by `redrabbit up`."""
 

@@ -14,8 +14,8 @@ import unittest
 from urllib.parse import quote
 
 import servers
-from databases import DatabaseCase, Scene, main_pass, url
-from harness import SLOW, run
+from databases import DatabaseCase, Scene, url
+from harness import SLOW, main_pass, run
 
 MIB = 1 << 20
 # Queries in numbers: 20 under way all the time, until told to stop. What each came to is kept.
