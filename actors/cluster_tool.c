@@ -140,7 +140,7 @@ static int enter(tool_t *tool, const char *broker, const void *key, size_t key_s
         rc = rr_random_os(&tool->self.incarnation, sizeof tool->self.incarnation);
     if (rc != RR_OK)
         return fail(rc, why, why_size, "no randomness");
-    snprintf(tool->self.name, sizeof tool->self.name, "%c%d-%llx", RR_MASTER_OBSERVER, (int)getpid(),
+    snprintf(tool->self.name, sizeof tool->self.name, "%c%d-%llx", RR_NODE_VISITOR, (int)getpid(),
              (unsigned long long)tool->self.incarnation);
     rc = rr_node_join(broker, key, key_size, &tool->self, &tool->master, until > now ? (unsigned)(until - now) : 1, why,
                       why_size);

@@ -12,8 +12,6 @@
 
 typedef struct rr_master rr_master_t;
 
-#define RR_MASTER_OBSERVER '?' /* a name that begins so is a tool's, which asks and is no member */
-
 typedef struct rr_master_options {
     rr_node_identity_t self; /* self.service is filled in */
     const char *name;        /* "broker@0"; NULL: without one */

@@ -17,6 +17,11 @@ const char *rr_link_state_name(rr_link_state_t state) {
     return (unsigned)state < sizeof names / sizeof names[0] ? names[state] : "unknown";
 }
 
+/* Comings and goings of tools are no news, nor is the end of a link that nobody needed. */
+static rr_level_t told_at(const rr__link_t *link, rr_level_t level) {
+    return link->peer.name[0] == RR_NODE_VISITOR || !link->wanted ? RR_DEBUG : level;
+}
+
 void rr__link_set_state(rr__link_t *link, rr_link_state_t state) {
     rr_mesh_t *mesh = link->mesh;
     if (rr__link_state(link) == state) {
@@ -25,10 +30,10 @@ void rr__link_set_state(rr__link_t *link, rr_link_state_t state) {
     atomic_store_explicit(&link->state, (int)state, memory_order_relaxed);
     if (state == RR_LINK_UP) {
         bool relayed = link->path != link->direct;
-        rr_log(mesh->system, RR_INFO, "LINK", "%s: up%s%s", link->text, relayed ? " through " : "",
+        rr_log(mesh->system, told_at(link, RR_INFO), "LINK", "%s: up%s%s", link->text, relayed ? " through " : "",
                relayed && link->path ? link->path->peer.name : "");
     } else if (state == RR_LINK_SUSPECT) {
-        rr_log(mesh->system, RR_WARN, "LINK", "%s: silent for %u ms", link->text, mesh->options.suspect_ms);
+        rr_log(mesh->system, told_at(link, RR_WARN), "LINK", "%s: silent for %u ms", link->text, mesh->options.suspect_ms);
     }
     if (mesh->options.handler && mesh->options.handler->state) {
         mesh->options.handler->state(mesh->options.context, link->node, link->peer.incarnation, state);
@@ -298,7 +303,7 @@ void rr__link_over(rr__link_t *link, const char *why) {
     rr_link_state_t state = rr__link_state(link);
     rr_delivery_flush(&mesh->delivery); /* what came before the end comes before the news of it */
     if (state != RR_LINK_DOWN) {
-        rr_log(mesh->system, link->left || mesh->leaving ? RR_INFO : RR_WARN, "LINK", "%s: down: %s", link->text, why);
+        rr_log(mesh->system, told_at(link, link->left || mesh->leaving ? RR_INFO : RR_WARN), "LINK", "%s: down: %s", link->text, why);
         node_down(link);
     }
     rr__pauses_forget(mesh, link->node);

@@ -194,7 +194,7 @@ class FourProcesses(Play, World):
 
 
     async def test_ps(self) -> None:
-        self.launch()
+        master = self.launch()[-1]
         center = self.address(10241)
         plain = run("ps", "cluster/four.yaml", cwd=self.folder)
         self.assertEqual(plain.status, 0, plain)
@@ -211,6 +211,8 @@ class FourProcesses(Play, World):
         self.assertEqual(where["board@0"], "center")
         ends = {(nodes.get(link["from"]), nodes.get(link["to"])): link["state"] for link in table["links"]}
         self.assertEqual(ends["lobby", "center"], "up")
+        master.wait_line(r"link to lobby \(\d+\): up")
+        self.assertNotIn("link to ?", master.output)  # of those who ask, as just now
         refused = run("ps", "--broker", center, "--group", "other", cwd=self.folder)
         self.assertEqual(refused.status, 1, refused)
         self.assertIn("world", refused.err)
