@@ -14,7 +14,7 @@
 #include "runtime/remote.h"
 
 #define DRAIN_MS 2000u  /* how long the agent's own end waits for the master */
-#define LINGER_MS 5000u /* how long the link to a node that left in order may still bring something */
+#define LINGER_MS 5000u /* if it could not say so (net/mesh.c, say_leave): how long the link may still bring something */
 
 enum { DO_MASTER = 0x0260, DO_DRAINING, DO_LEAVE, DO_GIVE_UP };
 enum { TIMER_LEASE = 1, TIMER_FORGET };
@@ -248,7 +248,7 @@ static void forget_link(rr_member_t *member, unsigned id, uint64_t incarnation) 
     rr_fences_forget(member->system, id);
 }
 
-/* A node that left says the last things, and that it leaves, on its links by itself. */
+/* A node that left says the last things, and that it leaves, on its links by itself, as its very last words. */
 static void forget_link_later(rr_member_t *member, unsigned id, uint64_t incarnation) {
     leaver_t *leaver = malloc(sizeof *leaver);
     if (!leaver || rr_timer_start(member->self, LINGER_MS, 0, TIMER_FORGET, NULL) != RR_OK) {

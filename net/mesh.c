@@ -652,15 +652,23 @@ void rr__mesh_wire_closed(rr_mesh_t *mesh, rr__wire_t *wire, int error, const ch
 
 /* ---- Leaving ---- */
 
+/* Who has no connection to us hears it through a relay. */
+static rr__wire_t *leave_path(rr_mesh_t *mesh, rr__link_t *link) {
+    rr__wire_t *path = link->path ? link->path : link->direct;
+    return path && path->state == RR__WIRE_OPEN ? path : relay_path(mesh, link, rr__mesh_now(mesh));
+}
+
+/* The last word, to all that are known, also to those that we never spoke to: nobody waits for us any more. */
 static void say_leave(rr_mesh_t *mesh) {
     uint8_t frame[RR_NODE_GONE_SIZE];
     rr_node_gone_t leave = {(uint16_t)mesh->options.self.node, {mesh->options.self.incarnation, 0}};
     for (rr__link_t *link = mesh->links; link; link = link->next) {
-        if (link->path && link->path->state == RR__WIRE_OPEN) {
-            if (link->owes) { /* else what was delivered here would count as lost there */
-                rr__link_send_ack(link);
-            }
-            (void)rr__wire_write(link->path, frame, rr_node_gone_encode(frame, RR_NODE_LEAVE, link->node, &leave));
+        rr__wire_t *path = link->left ? NULL : leave_path(mesh, link);
+        if (path && path == link->path && link->owes) { /* else what was delivered here would count as lost there */
+            rr__link_send_ack(link);
+        }
+        if (path) {
+            (void)rr__wire_write(path, frame, rr_node_gone_encode(frame, RR_NODE_LEAVE, link->node, &leave));
         }
     }
     for (rr__wire_t *wire = mesh->wires, *next; wire; wire = next) {

@@ -640,6 +640,32 @@ START_TEST(forgotten_and_told_of_at_once) {
 }
 END_TEST
 
+/* Also by those that it never spoke to: through a relay. What they send there ends at once. */
+START_TEST(who_leaves_is_heard_by_all) {
+    node_t relay, a, b;
+    rr_mesh_options_t o;
+    node_options(&o);
+    o.self.relay = true;
+    node_start(&relay, 1, &o);
+    node_start(&a, 2, NULL);
+    node_start(&b, 3, NULL);
+    node_tell(&relay, &a, "", false);
+    node_tell(&relay, &b, "", false);
+    node_tell(&a, &relay, NULL, true);
+    node_tell(&b, &relay, NULL, true);
+    node_tell(&a, &b, "", false);
+    node_tell(&b, &a, "", false);
+    EVENTUALLY(5000, node_link(&a, 1).state == RR_LINK_UP && node_link(&b, 1).state == RR_LINK_UP);
+    rr_mesh_leave(b.mesh, 1000);
+    EVENTUALLY(5000, atomic_load(&a.last_state[3]) == RR_LINK_DOWN);
+    ck_assert_int_eq(atomic_load(&a.states[RR_LINK_UP]), 1); /* the relay's only */
+    ck_assert_int_eq(rr_system_send(a.system, (rr_addr_t)3 << 48 | 77 << 24 | 5, 7, NULL, 0), RR_NOROUTE);
+    node_stop(&b);
+    node_stop(&a);
+    node_stop(&relay);
+}
+END_TEST
+
 START_TEST(peers_are_bounded) {
     node_t a;
     rr_mesh_options_t o;
@@ -666,4 +692,4 @@ RUN_TESTS("mesh", a_wrong_key_is_refused, no_key_is_a_wrong_key, another_group_i
           a_malformed_record_ends_only_that_session, what_is_queued_stays_as_it_is, another_graph_is_counted_once,
           a_node_joins_and_links, a_join_that_fails_says_why, another_incarnation_is_another_session,
           crossed_dials_end_with_one_connection, an_address_that_belongs_to_another_now, forgotten_and_told_of_at_once,
-          peers_are_bounded)
+          who_leaves_is_heard_by_all, peers_are_bounded)
