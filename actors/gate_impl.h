@@ -46,7 +46,7 @@ typedef struct rr__scene_ref {
     uint64_t records, bytes;           /* given to its outlet */
     uint64_t done_records, done_bytes; /* acknowledged */
     bool resuming;
-    bool body_follows; /* its next RR_TYPE_BODY is `pending`'s */
+    bool body_follows; /* its next RR_TYPE_OUTPUT_BODY is `pending`'s */
     rr_record_t pending;
     uint8_t *pending_head;
 } rr__scene_ref_t;
@@ -277,7 +277,7 @@ void rr__logins_go(rr__shard_t *shard); /* a login scene is there: those who wai
 /* ---- shard_output.c ---- */
 
 void rr__shard_output(rr__shard_t *shard, rr_message_t *msg); /* RR_TYPE_OUTPUT */
-void rr__shard_body(rr__shard_t *shard, rr_message_t *msg);   /* RR_TYPE_BODY */
+void rr__shard_body(rr__shard_t *shard, rr_message_t *msg);   /* RR_TYPE_OUTPUT_BODY */
 
 /* ---- gate_limits.c ---- */
 

@@ -73,7 +73,7 @@ static int put_large(rr_outlet_t *outlet, uint8_t *record, const void *body, siz
     if (buffer && segment) {
         rr_put16(record + 4, rr_get16(record + 4) | RR_RECORD_FOLLOWS);
         if (cut(outlet, 0) == RR_OK) {
-            push(outlet, segment, buffer, RR_TYPE_BODY, 1);
+            push(outlet, segment, buffer, outlet->type == RR_TYPE_INPUT ? RR_TYPE_INPUT_BODY : RR_TYPE_OUTPUT_BODY, 1);
             outlet->bytes += size;
             return RR_OK;
         }

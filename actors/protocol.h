@@ -13,7 +13,7 @@
  * is older than what its receiver knows of the slot is refused.
  *
  * Bodies above RR_BODY_INLINE travel without a copy: the record has RR_RECORD_FOLLOWS in its kind, an empty body, its
- * batch ends there, and the next message between the two actors is RR_TYPE_BODY, the body itself.
+ * batch ends there, and the next message between the two actors is RR_TYPE_INPUT_BODY or RR_TYPE_OUTPUT_BODY, the body itself.
  *
  * Session move, in records (S = shard, A = old scene, B = new one):
  *     A -> S  MOVE         S holds the session's new input
@@ -74,7 +74,7 @@
 enum {
     RR_TYPE_INPUT = 0x0100, /* shard -> scene: batch */
     RR_TYPE_OUTPUT,         /* scene -> shard: batch */
-    RR_TYPE_BODY,           /* the body that the previous record announced */
+    RR_TYPE_INPUT_BODY,     /* shard -> scene: the body that the record before announced */
     RR_TYPE_ENTER,          /* call, scene -> scene: rr_enter_t…; answered empty when the enter handler is finished */
     RR_TYPE_SERVICE,        /* call, anyone -> scene: see rr_service_encode */
     RR_TYPE_ATTACH,         /* call, gate -> scene: answered (empty) as soon as the scene serves */
@@ -92,6 +92,7 @@ enum {
     RR_TYPE_QUERY,          /* call, anyone -> database: runtime/query.h */
     RR_TYPE_QUERY_CANCEL,   /* send, the asking actor -> database: u64 id of its query: it is not wanted any more */
     RR_TYPE_QUERY_EVENT,    /* send, database -> subscriber: runtime/query.h */
+    RR_TYPE_OUTPUT_BODY,    /* scene -> shard: as RR_TYPE_INPUT_BODY */
 };
 
 /* ---- Batches and records ---- */

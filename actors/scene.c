@@ -354,7 +354,7 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
         }
         scene->reading = !read_on(scene, msg, &scene->reader);
         return !scene->reading;
-    case RR_TYPE_BODY:
+    case RR_TYPE_INPUT_BODY:
         on_body(scene, msg);
         return true;
     case RR_TYPE_ENTER:

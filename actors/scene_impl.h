@@ -40,7 +40,7 @@ typedef struct rr__peer {
     uint64_t messages, bytes;             /* handled of its input */
     uint64_t acked_messages, acked_bytes; /* and told */
     uint32_t window, window_bytes;
-    bool body_follows; /* the next RR_TYPE_BODY is `pending`'s */
+    bool body_follows; /* the next RR_TYPE_INPUT_BODY is `pending`'s */
     rr_record_t pending;
     uint8_t *pending_head;
 } rr__peer_t;

@@ -28,10 +28,12 @@ static const char *what_of(const rr_dead_letter_t *letter) {
         return "call";
     switch (letter->type) {
     case RR_TYPE_OUTPUT:
+    case RR_TYPE_OUTPUT_BODY:
         return "to clients";
     case RR_TYPE_INPUT:
+    case RR_TYPE_INPUT_BODY:
         return "from clients";
-    default: /* of RR_TYPE_BODY only the record before it says whose it is */
+    default:
         return "other";
     }
 }

@@ -780,7 +780,7 @@ static void on_send(rr__shard_t *shard, rr_message_t *msg) {
     case RR_TYPE_OUTPUT:
         rr__shard_output(shard, msg);
         break;
-    case RR_TYPE_BODY:
+    case RR_TYPE_OUTPUT_BODY:
         rr__shard_body(shard, msg);
         break;
     case RR_TYPE_FLUSH:

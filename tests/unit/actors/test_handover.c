@@ -135,6 +135,36 @@ START_TEST(a_handler_that_takes_too_long_is_left_behind) {
 }
 END_TEST
 
+/* Who was tried in vain is served meanwhile: a handler that begins then has its time as well, though the others' is over. */
+START_TEST(who_was_not_taken_at_once_goes_when_its_handler_has_ended) {
+    prepare();
+    node.scenes[0].offline_wait_ms = 100;
+    start();
+    client_t *a = log_in("alice"), *b = log_in("bob"), *c = log_in("keep-carol");
+    tell(c, 1, "handover:scene@2"); /* that is not there yet */
+    await_line("scene@0 hand over alice");
+    tell(a, 1, "wait");
+    await_line("scene@0 message alice 1 wait");
+    for (int i = 0; i < PATIENCE_MS && times_noted("scene@0 hand over bob") < 5; i++)
+        usleep(1000); /* tried after 20, 40, 80 and 160 ms more */
+    unsigned tries = times_noted("scene@0 hand over alice");
+    node.scene_count = 3;
+    start_scene(2);
+    expect(b, 100, "welcome");
+    await_line("scene@2 enter bob from 'scene@0' extra 'count:0'");
+    ck_assert_uint_eq(times_noted("scene@0 hand over alice"), tries);
+    tell(c, 1, "go:alice");
+    expect(a, 100, "welcome");
+    await_line("scene@2 enter alice from 'scene@0' extra 'count:0'");
+    await_line("scene@0 answer 57 ok [2, 1]");
+    ck_assert(metric("rr_scene_hand_over_cut_total{scene=\"scene@0\"}") == 0);
+    hang_up(a);
+    hang_up(b);
+    hang_up(c);
+    finish();
+}
+END_TEST
+
 /* When its time is over nobody else goes: those under way are the last, then the scene serves on. */
 START_TEST(an_end_in_time) {
     prepare();
@@ -494,7 +524,7 @@ END_TEST
 
 CHECK_MAIN("handover", sessions_go_where_they_should_with_their_state, a_logic_may_answer_later_and_messages_wait,
            running_handlers_end_first_and_what_is_queued_goes_along, a_target_that_is_not_there_yet, an_end_in_time,
-           a_handler_that_takes_too_long_is_left_behind,
+           a_handler_that_takes_too_long_is_left_behind, who_was_not_taken_at_once_goes_when_its_handler_has_ended,
            logins_wait_while_their_scene_is_replaced, clients_that_leave_and_scenes_that_die_meanwhile,
            sessions_whose_gate_ends_as_well_are_left_alone, sessions_wait_for_their_scenes_orderly_restart,
            sessions_log_in_again_after_an_orderly_end, a_gate_that_keeps_nobody_takes_nobody_back, two_hundred_clients_play_through_a_rolling_restart)

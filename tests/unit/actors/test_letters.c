@@ -46,10 +46,14 @@ START_TEST(several_are_told) {
         snprintf(line, sizeof(line), "scene@%d:  -> #1:%u NOROUTE other 5", i, rr_addr_slot(node.addresses[0]) + 40);
         await_line(line);
     }
-    lose(1, RR_TYPE_INPUT);
-    snprintf(line, sizeof(line), "scene@1:  -> #1:%u NOROUTE from clients 5", rr_addr_slot(node.addresses[0]) + 40);
-    await_line(line);
-    await_metric("rr_dead_letters_total", 2);
+    static const uint32_t types[] = {RR_TYPE_INPUT, RR_TYPE_INPUT_BODY, RR_TYPE_OUTPUT, RR_TYPE_OUTPUT_BODY};
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_int_eq(rr_system_send(node.system, node.addresses[0] + (40 << 24), types[i], "1234", 1 + i), RR_NOROUTE);
+        snprintf(line, sizeof(line), "scene@1:  -> #1:%u NOROUTE %s clients %u", rr_addr_slot(node.addresses[0]) + 40,
+                 i < 2 ? "from" : "to", 1 + i);
+        await_line(line);
+    }
+    await_metric("rr_dead_letters_total", 5);
     ck_assert_uint_eq(times_noted("scene@2: *"), 1);
     ck_assert_double_eq(metric("rr_dead_letters_untold_total"), 0);
     finish();

@@ -136,7 +136,7 @@ START_TEST(outlet_cuts_and_sends_large_bodies_alone) {
     ck_assert_mem_eq(record.body, "head", 4);
     rr_outlet_pop(&outlet);
     s = rr_outlet_peek(&outlet, 1);
-    ck_assert_uint_eq(s->type, RR_TYPE_BODY);
+    ck_assert_uint_eq(s->type, RR_TYPE_INPUT_BODY);
     ck_assert_uint_eq(rr_buffer_size(s->buffer), 100000);
     rr_outlet_pop(&outlet);
     s = rr_outlet_peek(&outlet, 1);
@@ -169,6 +169,7 @@ START_TEST(bodies_are_shared_when_that_pays) {
     ck_assert_int_eq(rr_outlet_put(&outlet, RR_REC_SEND, 1, 1, 1, 0, NULL, 0, rr_buffer_data(body) + 10, 40000, body),
                      RR_OK);
     rr_outlet_pop((rr_outlet_peek(&outlet, 1), &outlet));
+    ck_assert_uint_eq(rr_outlet_peek(&outlet, 1)->type, RR_TYPE_OUTPUT_BODY);
     ck_assert_ptr_eq(rr_outlet_peek(&outlet, 1)->buffer, body);
     rr_outlet_pop(&outlet);
     rr_outlet_pop(&outlet);
