@@ -173,6 +173,9 @@ static bool on_open(rr__link_t *link, rr__wire_t *wire, const rr_node_open_t *op
         send_gone(link, wire, open->from);
         return true;
     }
+    if (link->theirs != open->from.number) {
+        link->asked = 0;
+    }
     link->theirs = link->theirs_seen = open->from.number;
     link->tag = rr_node_session_tag(self->node, my_session(link), link->node, their_session(link));
     if (!rr__link_on_ack(link, open->received)) {
@@ -181,7 +184,10 @@ static bool on_open(rr__link_t *link, rr__wire_t *wire, const rr_node_open_t *op
     }
     heard(link);
     if (open->flags & RR_NODE_OPEN_ASK) {
-        answer(link, wire, open);
+        if (!link->asked || (int32_t)(open->ask - link->asked) >= 0) {
+            link->asked = open->ask;
+            answer(link, wire, open);
+        } /* else a later one, by another path, has overtaken it: who asked does not wait for its answer, nor uses its path */
     } else if ((open->flags & RR_NODE_OPEN_ANSWER) && link->asking && open->ask == link->ask && knows) {
         link->asking = false;
         rr__link_set_path(link, wire);

@@ -82,6 +82,7 @@ struct rr__link {
     bool asking;
     uint32_t ask;  /* number of the latest ask */
     unsigned asks; /* in a row without an answer */
+    uint32_t asked; /* number of the other side's latest ask in this session; 0 = none */
     uint64_t ask_due_ns, heard_ns, said_ns, progress_ns;
     rr__wire_t *path, *direct, *dialling;
     uint64_t dial_due_ns, backoff_ns;

@@ -385,6 +385,32 @@ static bool recv_segment(int fd, uint32_t ask, rr_node_segment_t *segment) {
     }
 }
 
+/* An ask may be overtaken by a later one on another path: its path is used no more, so it is not answered. */
+START_TEST(an_ask_that_was_overtaken) {
+    static const uint32_t asks[] = {3, 2, 3, 4}, answered[] = {3, 3, 4};
+    node_t a;
+    impostor_t im;
+    rr_node_open_t answer;
+    uint8_t frame[RR_NODE_OPEN_SIZE], body[600];
+    node_start(&a, 2, NULL);
+    rr_node_identity_t nine = {.node = 9, .incarnation = 77, .name = "x"};
+    ck_assert_int_eq(rr_mesh_peer(a.mesh, &nine, false), RR_OK);
+    impostor_agree(&im, &a, 2, &answer);
+    for (size_t i = 0; i < 4; i++) {
+        rr_node_open_t open = {.src = 9, .flags = RR_NODE_OPEN_ASK, .ask = asks[i], .from = {77, 1}, .to = answer.from};
+        ck_assert_int_eq(send(im.fd, frame, rr_node_open_encode(frame, 2, &open), 0), RR_NODE_OPEN_SIZE);
+    }
+    for (size_t i = 0; i < 3;) {
+        rr_node_header_t h = recv_frame(im.fd, body);
+        if (h.type == RR_NODE_OPEN && rr_node_open_decode(body, h.size, &answer) && answer.flags & RR_NODE_OPEN_ANSWER) {
+            ck_assert_uint_eq(answer.ask, answered[i++]);
+        }
+    }
+    close(im.fd);
+    node_stop(&a);
+}
+END_TEST
+
 /* Segments that wait for the kernel are asked for again. What waits keeps its bytes: were they written anew, a copy of which the
  * kernel has a half would acknowledge a mixture of two numbers. */
 START_TEST(what_is_queued_stays_as_it_is) {
@@ -689,7 +715,7 @@ END_TEST
 RUN_TESTS("mesh", a_wrong_key_is_refused, no_key_is_a_wrong_key, another_group_is_refused, the_right_key_is_let_in,
           without_a_key_only_loopback_is_bound, garbage_is_refused_and_counted, another_version_is_told_so,
           strangers_are_bounded_in_number_and_time, a_member_that_breaks_the_protocol_is_cut,
-          a_malformed_record_ends_only_that_session, what_is_queued_stays_as_it_is, another_graph_is_counted_once,
+          a_malformed_record_ends_only_that_session, an_ask_that_was_overtaken, what_is_queued_stays_as_it_is, another_graph_is_counted_once,
           a_node_joins_and_links, a_join_that_fails_says_why, another_incarnation_is_another_session,
           crossed_dials_end_with_one_connection, an_address_that_belongs_to_another_now, forgotten_and_told_of_at_once,
           who_leaves_is_heard_by_all, peers_are_bounded)
