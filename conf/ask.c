@@ -82,6 +82,8 @@ static int read_argument(const char *command, int argc, char **argv, int *at, rr
     } else if (strcmp(argv[*at], "--json") == 0 && strcmp(command, "ps") == 0) {
         question->json = true;
         value = "1";
+    } else if (!argv[*at][0]) {
+        return wrong(command, "a word is empty");
     } else if (argv[*at][0] == '-') {
         char text[200];
         snprintf(text, sizeof text, "there is no option '%.100s'; it knows --broker, --group, --cluster_key, --timeout%s", argv[*at],

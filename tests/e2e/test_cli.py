@@ -58,6 +58,7 @@ class Mistakes(Case):
         self.wrong(*good, "-log_level", "9", words=["-log_level", "9"])
         self.wrong(*good, "-f", "missing.conf", words=["missing.conf"])
         self.wrong("chek", "chat.yaml", words=["chek", "check"])
+        self.wrong("drain", "", "chat.yaml", words=["drain: a word is empty"])
 
     def test_addresses(self) -> None:
         self.write("main.py", SCRIPT)
