@@ -179,7 +179,7 @@ void rr_cluster_ticket_drop(rr_cluster_ticket_t *ticket) { rr_state_file_close(&
  * instead of the seeker is shown to on_unknown. */
 static void seek_now(void *context) {
     rr_cluster_t *cluster = context;
-    rr_node_identity_t nobody = {.node = SEEKER, .incarnation = SEEKER_INCARNATION, .name = "master"};
+    rr_node_identity_t nobody = {.node = SEEKER, .incarnation = SEEKER_INCARNATION, .name = {RR_NODE_VISITOR, 0}};
     if (cluster->seek == cluster->seeking)
         return;
     cluster->seeking = cluster->seek;

@@ -161,8 +161,9 @@ static void claim_here(rr_member_t *member, const rr_name_event_t *event) {
         *name = (name_t){.addr = event->addr}, strcpy(name->text, event->name);
     if (name && !member->lost && member->registry->ops->claim(member->registry, event->name, event->addr) == RR_OK)
         return;
-    int reason = member->lost ? RR_STALE : RR_ENOMEM;
-    rr_log(member->system, RR_ERROR, "NAMES", "%s cannot be claimed and ends: %s", event->name, rr_strerror(reason));
+    int reason = member->lost ? RR_STALE : RR_ENOMEM; /* lost: that has been said, and why */
+    rr_log(member->system, member->lost ? RR_DEBUG : RR_ERROR, "NAMES", "%s cannot be claimed and ends: %s", event->name,
+           rr_strerror(reason));
     rr_kill(member->system, event->addr, reason);
 }
 
@@ -235,6 +236,8 @@ static void on_reachable(void *context, bool yes, const char *why) {
     rr_member_t *member = context;
     if (yes)
         rr_log(member->system, RR_INFO, "NAMES", "the master of group %s answers again", member->options.self.group);
+    else if (rr_system_boot_ns(member->system) >= member->until_ns) /* the end of the lease is said apart */
+        rr_log(member->system, RR_WARN, "NAMES", "the master of group %s cannot be reached (%s)", member->options.self.group, why);
     else
         rr_log(member->system, RR_WARN, "NAMES",
                "the master of group %s cannot be reached (%s): all that is known goes on as long as the lease lasts",

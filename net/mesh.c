@@ -14,6 +14,7 @@
 
 void rr__mesh_due(rr_mesh_t *mesh, uint64_t at_ns) {
     uint64_t now = rr__mesh_now(mesh);
+    at_ns = at_ns > now ? at_ns : now; /* so that a tick knows how late it is */
     if (at_ns >= mesh->tick_due_ns || mesh->ended) {
         return;
     }
@@ -22,7 +23,7 @@ void rr__mesh_due(rr_mesh_t *mesh, uint64_t at_ns) {
         return;
     }
     mesh->tick_due_ns = at_ns;
-    mesh->carrier->ops->timer(mesh->carrier, RR__TIMER_TICK, at_ns > now ? at_ns - now : 0);
+    mesh->carrier->ops->timer(mesh->carrier, RR__TIMER_TICK, at_ns - now);
 }
 
 uint64_t rr__mesh_jitter(rr_mesh_t *mesh, uint64_t ns) {
@@ -31,8 +32,28 @@ uint64_t rr__mesh_jitter(rr_mesh_t *mesh, uint64_t ns) {
 
 static void leave_tick(rr_mesh_t *mesh, uint64_t now);
 
+/* While this thread itself stood still (the process was stopped, say) nobody could be heard: that time counts for nobody, unless it
+ * was so long that the others have surely given us up. */
+static void forgive(rr_mesh_t *mesh, uint64_t now, uint64_t late) {
+    uint64_t ms = late / RR__MS;
+    bool over = ms >= mesh->options.down_ms;
+    if (ms + mesh->options.heartbeat_ms >= mesh->options.suspect_ms) { /* as long as others may have missed us */
+        rr_log(mesh->system, RR_WARN, "LINK", "this process stood still for %llu ms: other nodes %s given it up",
+               (unsigned long long)ms, over ? "have" : "may have");
+    }
+    for (rr__link_t *link = mesh->links; link && !over; link = link->next) {
+        link->heard_ns = link->heard_ns + late < now ? link->heard_ns + late : now;
+    }
+    for (rr__wire_t *wire = mesh->wires; wire && !over; wire = wire->next) {
+        wire->read_ns = wire->read_ns + late < now ? wire->read_ns + late : now;
+    }
+}
+
 static void tick(rr_mesh_t *mesh) {
     uint64_t now = rr__mesh_now(mesh), due = UINT64_MAX, at;
+    if (now > mesh->tick_due_ns && now - mesh->tick_due_ns > mesh->options.heartbeat_ms * RR__MS) {
+        forgive(mesh, now, now - mesh->tick_due_ns);
+    }
     mesh->ticking = true;
     mesh->tick_due_ns = UINT64_MAX;
     for (rr__wire_t *wire = mesh->wires, *next; wire; wire = next) {

@@ -18,7 +18,8 @@ typedef struct rr_mesh rr_mesh_t;
 #define RR_GROUP_MAX 63u
 #define RR_NODE_NAME_MAX 63u
 #define RR_NODE_ADDRESS_MAX 255u
-/* A name that begins so is a tool's, which asks something and goes, and no node's of a graph: its link is told of at RR_DEBUG only. */
+/* A name that begins so is no node's of a graph, but that of a tool, which asks something and goes, or of somebody who is looked for:
+ * their links are told of at RR_DEBUG only. */
 #define RR_NODE_VISITOR '?'
 
 /* Who somebody on the node port is; all of it authenticated by the group's key. */

@@ -148,6 +148,20 @@ class Faults(Trio):
         self.begin("g.yaml", "--node", "center").ready()
         self.front.wait_line("the lease is renewed", 20)
 
+    async def test_stopped_for_a_moment(self) -> None:
+        """Nobody is called silent by who could not hear."""
+        client = await self.client(self.gate, "anna")
+        await self.works(client, 1, 5)
+        seen = len(self.back.lines)
+        os.kill(self.back.pid, signal.SIGSTOP)
+        try:
+            self.center.wait_line("link to back .* silent for 500 ms", DOWN + 5)
+        finally:
+            os.kill(self.back.pid, signal.SIGCONT)
+        self.back.wait_line("this process stood still for .* other nodes may have given it up")
+        await self.works(client, 2, 5)
+        self.assertNotIn("silent for", "\n".join(self.back.lines[seen:]))
+
     async def test_stopped_beyond_the_lease(self) -> None:
         client = await self.client(self.gate, "anna")
         await self.works(client, 1, 5)
@@ -163,6 +177,10 @@ class Faults(Trio):
         status = self.back.process.wait(20 * SLOW)
         self.assertNotEqual(status, 0, self.back.output)
         self.back._reader.join(5)
+        _, _, behind = self.back.output.partition("this process stood still for ")
+        self.assertIn("FATAL", behind)
+        for wrong in ("all that is known goes on", "cannot be claimed"):  # its lease is over, and it is no member
+            self.assertNotIn(wrong, behind)
         self.back.process.stdout.close()
         await self.works(client, 4, 5)
         self.no_double_owner()
