@@ -112,6 +112,7 @@ void rr__link_path_lost(rr__link_t *link) {
     link->path = NULL;
     link->agreed = link->asking = false;
     link->asks = 0;
+    link->shaky_bytes = RR__SHAKY;
     if (rr__link_state(link) == RR_LINK_UP) {
         rr__link_set_state(link, RR_LINK_CONNECTING);
     }

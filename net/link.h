@@ -28,6 +28,7 @@
 #define RR__CHUNK          (256u << 10) /* memory for segments */
 #define RR__FOLLOWERS      4096u        /* messages that wait behind transfers of their sender and receiver */
 #define RR__WINDOW_RELAYED (1u << 20)
+#define RR__SHAKY          (8u << 20) /* bytes to be acknowledged behind a lost path before segments are big again */
 
 typedef struct rr__segment {
     rr_buffer_t *chunk; /* a reference */
@@ -94,7 +95,8 @@ struct rr__link {
     uint32_t capacity;
     uint64_t acked, written, sealed;
     uint64_t headed; /* up to here they have their header: their bytes stay as they are, for an earlier copy may still be queued */
-    size_t bytes; /* of sealed ones */
+    size_t bytes;       /* of sealed ones */
+    size_t shaky_bytes; /* a path was lost, and so many bytes were not acknowledged since: segments stay small */
     rr_buffer_t *chunk;
     uint8_t *start, *at, *limit, *chunk_end; /* the open segment: [start, at); NULL = none */
     uint32_t open_messages;

@@ -4,11 +4,13 @@
 
 #define HEAD         (RR_NODE_HEADER + RR_NODE_SEGMENT_HEADER)
 #define SEGMENT_MAX  (RR_NODE_HEADER + RR_NODE_BODY_MAX)
+#define SHAKY_ROOM   (12u << 10)
 #define RING_FIRST   64u
 #define SMALL        256u         /* payloads up to here are copied without a call */
 #define ACK_BYTES    (64u << 10) /* owed at the end of a loop turn: acknowledged at once */
 #define ACK_DELAY_NS (3 * RR__MS)
 
+_Static_assert(HEAD + RR_RECORD_MAX + RR__COPY_MAX <= SHAKY_ROOM, "what is copied fits the smallest segment");
 _Static_assert(HEAD + RR_RECORD_MAX + RR__PIECE <= SEGMENT_MAX, "a piece fits a segment");
 _Static_assert(RR__COPY_MAX < RR__PIECE && RR__CHUNK >= 2 * SEGMENT_MAX,
                "what is copied fits a segment, and that a chunk");
@@ -45,6 +47,12 @@ static rr__segment_t *segment_at(rr__link_t *link, uint64_t seq) {
     return &link->ring[seq & (link->capacity - 1)];
 }
 
+/* A segment arrives as a whole or not at all: while connections break, small ones get across where big ones would be
+ * begun again for ever. */
+static size_t room(const rr__link_t *link) {
+    return link->shaky_bytes ? SHAKY_ROOM : SEGMENT_MAX;
+}
+
 /* Ends the open segment and numbers it. There is room in the ring: begin() saw to it. */
 static void seal(rr__link_t *link, rr_buffer_t *tail, uint32_t tail_start, uint32_t tail_size) {
     rr__segment_t *segment = segment_at(link, ++link->sealed);
@@ -68,8 +76,7 @@ static void seal(rr__link_t *link, rr_buffer_t *tail, uint32_t tail_start, uint3
         link->start = NULL;
     } else {
         link->at = link->start + HEAD;
-        link->limit =
-            link->chunk_end - link->start > (ptrdiff_t)SEGMENT_MAX ? link->start + SEGMENT_MAX : link->chunk_end;
+        link->limit = link->chunk_end - link->start > (ptrdiff_t)room(link) ? link->start + room(link) : link->chunk_end;
     }
 }
 
@@ -83,7 +90,7 @@ static bool new_chunk(rr__link_t *link) {
     link->start = rr_buffer_data(chunk);
     link->chunk_end = link->start + RR__CHUNK;
     link->at = link->start + HEAD;
-    link->limit = link->start + SEGMENT_MAX;
+    link->limit = link->start + room(link);
     link->last.any = false;
     return true;
 }
@@ -538,7 +545,9 @@ bool rr__link_on_ack(rr__link_t *link, uint64_t received) {
     }
     while (link->acked < received) {
         rr__segment_t *s = segment_at(link, ++link->acked);
-        link->bytes -= s->size + s->tail_size;
+        size_t size = s->size + s->tail_size;
+        link->bytes -= size;
+        link->shaky_bytes -= size < link->shaky_bytes ? size : link->shaky_bytes;
         segment_free(s);
     }
     link->written = link->written < received ? received : link->written;

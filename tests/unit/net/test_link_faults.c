@@ -36,14 +36,15 @@ START_TEST(hundreds_of_cuts_lose_and_repeat_nothing) {
     sink_t sinks[2] = {0};
     source_t there[4], back[4];
     pair_start(&p, NULL);
-    atomic_store(&p.faults->cut_every_bytes, 60000);
+    atomic_store(&p.faults->cut_every_bytes, 60000); /* fewer than a big segment has: small ones must get across */
     sources_start(&p.a, there, 4, sink_spawn(&p.b, &sinks[0], 1 << 20), 15000);
     sources_start(&p.b, back, 4, sink_spawn(&p.a, &sinks[1], 1 << 20), 15000);
-    EVENTUALLY(150000, atomic_load(&sinks[0].received) >= 60000 && atomic_load(&sinks[1].received) >= 60000);
+    EVENTUALLY(60000, atomic_load(&sinks[0].received) >= 60000 && atomic_load(&sinks[1].received) >= 60000);
     ck_assert_uint_eq(atomic_load(&sinks[0].received), 60000);
     ck_assert_uint_eq(atomic_load(&sinks[1].received), 60000);
     ck_assert_uint_eq(atomic_load(&sinks[0].wrong) + atomic_load(&sinks[1].wrong), 0);
-    ck_assert_int_gt(atomic_load(&p.faults->cuts), 200);
+    int cuts = atomic_load(&p.faults->cuts);
+    ck_assert_msg(cuts > 200 && cuts < 6000, "%d cuts: big segments are begun again and again (19,000 when none is small)", cuts);
     ck_assert_int_eq(atomic_load(&p.a.states[RR_LINK_DOWN]) + atomic_load(&p.b.states[RR_LINK_DOWN]), 0);
     ck_assert_uint_gt(node_link(&p.a, 2).reconnects, 100);
     pair_stop(&p);
