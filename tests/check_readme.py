@@ -102,7 +102,27 @@ class Readme(unittest.TestCase):
         self.assertEqual(missing, [], "no line in their folder's README.md")
 
 
+    def test_every_line_has_its_file(self) -> None:
+        documents = [ROOT / "README.md", *(path for folder in folders() for path in folder.glob("*.md"))]
+        names = {path.name for folder in folders() for path in folder.rglob("*")}
+        gone = []
+        for document in documents:
+            for word in re.findall(r"`([^`\n]+)`", document.read_text(encoding="utf-8")):
+                for file in re.findall(r"[\w/-]+\.(?:py|c|h|md|js|pml|yaml)\b(?!\.)", word):
+                    if not re.search(r"[<*{]", word) and file.rpartition("/")[2] not in names | {"README.md"}:
+                        gone.append(f"{document.relative_to(ROOT)}: {word}")
+        self.assertEqual(gone, [], "named, but not there")
+
+
 class Dev(unittest.TestCase):
+    def test_programs_in_examples_are_what_is_built(self) -> None:
+        linked = re.search(r"for name in ([\w -]+); do ln", (ROOT / "dev").read_text(encoding="utf-8"))
+        assert linked
+        for folder in [ROOT, *folders()]:
+            for document in folder.glob("*.md"):
+                used = re.findall(r"(?m)^build/([\w-]+) ", document.read_text(encoding="utf-8"))
+                self.assertLessEqual(set(used), set(linked[1].split()), document)
+
     def test_shell_scripts_are_clean(self) -> None:
         for script in ("dev", ".ci/run", "tests/fuzz/run"):
             done = subprocess.run(["shellcheck", str(ROOT / script)], capture_output=True, text=True)
