@@ -114,6 +114,7 @@ static void fill(rr_database_options_t *options, const rr_item_t *item) {
     options->slow_ms = (unsigned)rr_item_number(item, "slow");
     options->result_bytes = (size_t)rr_item_number(item, "result");
     options->statements = (unsigned)rr_item_number(item, "statements");
+    options->pipeline = (unsigned)rr_item_number(item, "pipeline");
 }
 
 static int create_one(rr_databases_t *databases, const rr_item_t *item, char *why, size_t why_size) {

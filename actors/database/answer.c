@@ -89,6 +89,19 @@ void rr__db_end_error(rr__db_request_t *request, rr_db_error_t error, rr_execute
     end_as_error(request, &failure, executed);
 }
 
+void rr__db_end_early(rr__db_request_t *request, rr_db_error_t error) {
+    rr__db_request_t *face = rr__db_request_new(request->db, request->op);
+    if (!face)
+        return;
+    face->msg = request->msg;
+    face->sql = request->sql;
+    face->sql->references++;
+    request->msg = NULL;
+    request->face = NULL;
+    rr__db_end_error(face, error, RR_EXECUTED_MAYBE, error == RR_DB_TIMEOUT ? "it was sent behind a query that takes longer than usual"
+                                                                            : "its asker gave it up");
+}
+
 /* The server's word for a cancelled query is not the asker's: it timed out, or was given up. What the server itself ended did not
  * happen; of what was sent and never answered nobody knows. */
 rr__db_failure_t rr__db_verdict(rr__db_request_t *request, const rr__db_failure_t *failure, rr_executed_t *executed) {
@@ -152,8 +165,9 @@ void rr__db_measure(rr__db_request_t *request) {
     uint64_t now = rr__db_now(db), us = now > request->started_ns ? (now - request->started_ns) / 1000 : 0;
     rr_count(&db->count.queries, 1);
     count_latency(db, us);
-    if (db->options->slow_ms && us >= db->options->slow_ms * 1000ull)
-        log_slow(request, us);
+    uint64_t alone_us = now > request->first_ns ? (now - request->first_ns) / 1000 : 0; /* the one before it was slow, or it is */
+    if (db->options->slow_ms && alone_us >= db->options->slow_ms * 1000ull)
+        log_slow(request, alone_us);
 }
 
 /* ---- Metrics ---- */
@@ -171,6 +185,7 @@ static const struct {
     GAUGE(waiting, "Queries that wait for a connection."),
     GAUGE(waiting_bytes, "Their bytes."),
     COUNTER(queries, "Queries that a connection has carried out, failed ones included."),
+    COUNTER(pipelined, "Queries sent behind others on the same connection."),
     COUNTER(slow, "Queries slower than `slow`."),
     COUNTER(cancels, "Queries cancelled on the server: time-outs, and askers that gave up."),
     COUNTER(reconnects, "Connections opened in the place of lost ones."),

@@ -28,6 +28,7 @@ void rr_database_options_init(rr_database_options_t *options) {
         .result_bytes = 64u << 20,
         .stream_bytes = 256u << 10,
         .statements = 256,
+        .pipeline = 4,
     };
 }
 

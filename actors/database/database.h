@@ -16,7 +16,8 @@
  * connection is free; with `pool` 1 everything runs in order of arrival.
  * An asker's end rolls its transactions back and ends its streams and subscriptions; other queries that it has sent are carried out
  * (what an `offline` handler wrote last is written), their answers dropped. RR_TYPE_QUERY_CANCEL takes one back.
- * Promise: no query is ever sent to the server a second time by us. An error says whether it may have been executed. */
+ * Promise: no query is ever sent to the server a second time by us, but for a read of which the server said that it did not carry
+ * it out (postgres.c: stopped in the place of another). An error says whether it may have been executed. */
 #ifndef RR_ACTORS_DATABASE_DATABASE_H
 #define RR_ACTORS_DATABASE_DATABASE_H
 
@@ -48,6 +49,7 @@ typedef struct rr_database_options {
     size_t result_bytes;       /* of one answer; 64 MiB. Over it: TOO_BIG */
     size_t stream_bytes;       /* of one part of a stream; 256 KiB */
     unsigned statements;       /* prepared ones kept per connection; 256 */
+    unsigned pipeline;         /* PostgreSQL: short reads under way on one connection when none is idle; 4; 1 = one by one */
 } rr_database_options_t;
 
 /* Defaults as above, all else zero. */

@@ -20,6 +20,8 @@
 #define RR__DB_WINDOW 256u  /* jobs given ahead to one multiplexed connection */
 #define RR__DB_BUCKETS 18u  /* of latencies: 64 us, doubled each; the last one is for all above */
 #define RR__DB_GRACE_MS 1000u /* what cancelling may take, then the connection is closed */
+#define RR__DB_BRIEF_MS 5u    /* a read that takes no longer is short: others may be sent behind it */
+#define RR__DB_BRIEF_RUNS 64u /* once it has been short so often in a row */
 
 /* ---- Addresses (url.c) ---- */
 
@@ -95,7 +97,7 @@ struct rr__db_request {
     rr_buffer_t *payload; /* the call's bytes, which the job points into: a driver's thread may outlive the call */
     uint64_t id;        /* the asker's number for it */
     unsigned timeout_ms;
-    rr__db_request_t *face; /* who is answered for it: itself; a stream's: the STREAM or NEXT that waits, or NULL */
+    rr__db_request_t *face; /* who is answered for it: itself; a stream's: the STREAM or NEXT that waits; or NULL */
     rr__db_asker_t *asker;
     rr__sql_t *sql;     /* referenced */
     rr_datum_reader_t parameters; /* as they came, with list_count: a driver that never sent the job has used up the job's own */
@@ -111,6 +113,7 @@ struct rr__db_request {
     uint32_t heap_index;
     uint32_t cost;
     uint64_t sequence, arrived_ns, started_ns;
+    uint64_t first_ns; /* since when none is before it on its connection */
     rr__db_timer_t timer;
     rr_buffer_t *answer; /* NULL: out of memory */
     TAILQ_ENTRY(rr__db_request) link;     /* lane, transaction, connection, ended, or free */
@@ -173,6 +176,7 @@ struct rr__db_connection {
     unsigned in_flight;
     bool proven;   /* it has carried out a job */
     bool reserved; /* for a transaction or stream, also one that only begins */
+    bool brief;    /* all that it has under way are short reads */
     rr__db_transaction_t *transaction;
     rr__db_stream_t *stream;     /* outside of a transaction */
     rr__db_request_t *reserver; /* the BEGIN or STREAM that is under way on it */
@@ -182,7 +186,7 @@ struct rr__db_connection {
 };
 
 typedef struct rr__db_counters {
-    rr_counter_t queries, slow, reconnects, connect_failures, cancels, events, events_lost;
+    rr_counter_t queries, pipelined, slow, reconnects, connect_failures, cancels, events, events_lost;
     rr_counter_t errors[RR_DB_SERVER + 1];
     rr_counter_t latency[RR__DB_BUCKETS], latency_sum_us;
     rr_counter_t open, in_use, waiting, waiting_bytes; /* gauges */
@@ -279,6 +283,8 @@ void rr__db_collect(void *db, rr_metrics_writer_t *writer); /* a rr_metrics_coll
 
 /* One that nobody is told of any more. */
 void rr__db_end_silently(rr__db_request_t *request);
+/* Who waits for one that a driver has is told now, and the request goes on for nobody. Without memory: told at its end. */
+void rr__db_end_early(rr__db_request_t *request, rr_db_error_t error);
 
 /* ---- session.c ---- */
 

@@ -41,6 +41,7 @@ struct rr__db_job {
     uint64_t stream;                /* SUBSCRIBE: the subscription's id, for rr__db_event */
     bool transaction;               /* within one: a driver that was given jobs ahead refuses it (STATE) if there is none any more */
     bool more;                      /* STREAM: set by the driver at the end of a part */
+    bool gather;                    /* others may be sent right behind it in the same iteration of the loop: one message is enough */
     bool sent;                      /* set by the driver as soon as a byte of it may reach the server: from then on an error
                                        means "maybe executed", unless the server itself said that it failed */
     void *driver_data;              /* the driver's, during the job */
@@ -61,18 +62,23 @@ typedef struct rr__db_driver {
     /* Opens the connection: rr__db_opened follows, exactly once, unless the pool closes it before (it watches
      * connect_timeout_ms). rr__db_lost follows at most once after a good one. */
     void (*open)(rr__db_connection_t *connection);
-    /* Runs a job: rr__db_done(job) follows, exactly once. Not multiplexed: one at a time; an open stream counts as one.
+    /* Runs a job: rr__db_done(job) follows, exactly once. Not multiplexed: one at a time (but for follow); an open stream
+     * counts as one.
      * BATCH: all or none, by the driver itself when the connection is not in a transaction yet.
      * SUBSCRIBE: a connection that was given one carries subscriptions only from then on: SUBSCRIBE and CLOSE (job->stream
      * says which); the pool opens one beside its `pool` for that. When it is lost, the pool opens another and executes each
      * SUBSCRIBE anew there, and the next event of each says that some were lost. */
     void (*execute)(rr__db_connection_t *connection, rr__db_job_t *job);
+    /* NULL: it cannot. Sends a short read (QUERY, outside of transactions) behind the short reads that the connection has under
+     * way: true, and rr__db_done follows, in that order, never from inside. False: not now, nothing was done. One that turns
+     * out to be stopped on the server by the cancelling of another ends with CONNECTION and job->sent false. */
+    bool (*follow)(rr__db_connection_t *connection, rr__db_job_t *job);
     /* The next part of the stream that `job` (the same, out emptied) opened: rr__db_done follows. A stream whose last part or an
      * error was told is over: end_stream does not follow. */
     void (*fetch)(rr__db_connection_t *connection, rr__db_job_t *job);
     /* The rest of the stream is not wanted: rr__db_done follows. May cost the connection (rr__db_lost instead of waiting). */
     void (*end_stream)(rr__db_connection_t *connection, rr__db_job_t *job);
-    /* The job's time is over, or nobody wants it: stop it on the server (KILL QUERY, PQcancel, sqlite3_interrupt). Its
+    /* The job's time is over, or nobody wants it; it is not behind another: stop it on the server (KILL QUERY, PQcancel, sqlite3_interrupt). Its
      * rr__db_done follows all the same, soon, with whatever came of it; the pool, which knows why, makes the server's "it was
      * cancelled" TIMEOUT or CANCELLED, and closes the connection when nothing comes within a second. */
     void (*cancel)(rr__db_connection_t *connection, rr__db_job_t *job);

@@ -242,29 +242,50 @@ static void on_grace_over(rr__db_timer_t *timer) {
     rr__db_pump(connection->db);
 }
 
-void rr__db_cancel(rr__db_request_t *request, rr_db_error_t why) {
+static void stop(rr__db_request_t *request) {
     rr__db_t *db = request->db;
-    if (request->giving_up != RR_DB_OK)
-        return;
-    request->giving_up = why;
     rr_count(&db->count.cancels, 1);
     rr__db_timer_set(db, &request->timer, RR__DB_GRACE_MS, on_grace_over);
     db->driver->cancel(request->connection, &request->job);
+}
+
+/* One that was sent behind others cannot be stopped on the server before its time has come; its asker need not wait for that. */
+static bool is_behind(const rr__db_request_t *request) {
+    return !request->db->driver->multiplexed && request != TAILQ_FIRST(&request->connection->running);
+}
+
+void rr__db_cancel(rr__db_request_t *request, rr_db_error_t why) {
+    if (request->giving_up != RR_DB_OK)
+        return;
+    request->giving_up = why;
+    if (!is_behind(request)) {
+        stop(request);
+        return;
+    }
+    rr__db_timer_clear(request->db, &request->timer);
+    rr__db_end_early(request, why);
 }
 
 static void on_time_out(rr__db_timer_t *timer) {
     rr__db_cancel(RR__DB_OF_TIMER(timer, rr__db_request_t, timer), RR_DB_TIMEOUT);
 }
 
+/* A read that has always been short until now. */
+static bool is_brief(const rr__db_request_t *request) {
+    return request->op == RR_DB_QUERY && !request->transaction && request->sql && request->sql->reads &&
+           request->sql->quick_runs >= RR__DB_BRIEF_RUNS;
+}
+
 /* A driver gets it: on its connection's list, with the query's time. */
 static void give(rr__db_request_t *request, rr__db_connection_t *connection) {
     rr__db_t *db = request->db;
+    connection->brief = is_brief(request); /* behind others: as they are */
     bool before = in_use(connection);
     rr__db_wait_over(request);
     request->connection = connection;
     request->place = RR__DB_RUNNING;
     request->giving_up = RR_DB_OK;
-    request->started_ns = rr__db_now(db);
+    request->started_ns = request->first_ns = rr__db_now(db);
     request->job.sent = false;
     TAILQ_INSERT_TAIL(&connection->running, request, link);
     connection->in_flight++;
@@ -276,9 +297,14 @@ static void give(rr__db_request_t *request, rr__db_connection_t *connection) {
     rr__db_timer_set(db, &request->timer, request->timeout_ms ? request->timeout_ms : db->options->query_timeout_ms, on_time_out);
 }
 
+/* With a pool of one all run in order of arrival, also those that are given again. */
+static bool pipelines(const rr__db_t *db) { return db->driver->follow && db->options->pipeline > 1 && db->pool_size > 1; }
+
 void rr__db_start(rr__db_request_t *request, rr__db_connection_t *connection) {
+    rr__db_t *db = request->db;
     give(request, connection);
-    request->db->driver->execute(connection, &request->job);
+    request->job.gather = connection->brief && pipelines(db) && db->ready_count > 0;
+    db->driver->execute(connection, &request->job);
 }
 
 void rr__db_fetch(rr__db_request_t *request, rr__db_connection_t *connection) {
@@ -307,6 +333,42 @@ static rr__db_connection_t *pick(rr__db_t *db) {
     return best;
 }
 
+static bool takes_more(const rr__db_connection_t *connection) {
+    if (connection->link != RR__DB_OPEN || connection->reserved || !connection->brief)
+        return false;
+    const rr__db_request_t *first = TAILQ_FIRST(&connection->running);
+    return first && first->giving_up == RR_DB_OK && rr__db_now(connection->db) - first->first_ns < RR__DB_BRIEF_MS * NS_PER_MS;
+}
+
+static bool send_behind(rr__db_connection_t *connection) {
+    rr__db_t *db = connection->db;
+    rr__db_request_t *request = db->ready[0];
+    if (!db->driver->follow(connection, &request->job))
+        return false;
+    give(rr__db_ready_pop(db), connection);
+    request->job.sent = true;
+    rr_count(&db->count.pipelined, 1);
+    return true;
+}
+
+/* No connection is idle, and none could be opened: a short read that waits goes behind others, where there are fewest. */
+static bool pipeline(rr__db_t *db) {
+    if (!pipelines(db) || db->open < db->pool_size || !is_brief(db->ready[0]))
+        return false;
+    for (unsigned depth = 1; depth < db->options->pipeline; depth++)
+        for (unsigned i = 0; i < db->pool_size; i++)
+            if (db->connections[i].in_flight == depth && takes_more(&db->connections[i]) && send_behind(&db->connections[i]))
+                return true;
+    return false;
+}
+
+static bool start_oldest(rr__db_t *db) {
+    rr__db_connection_t *connection = pick(db);
+    if (connection)
+        rr__db_start(rr__db_ready_pop(db), connection);
+    return connection || pipeline(db);
+}
+
 /* Opens as many as there are requests that wait, one at a time while the server is away; the first one even if nobody waits. */
 static void open_missing(rr__db_t *db) {
     unsigned wanted = db->ready_count ? db->ready_count : db->open == 0;
@@ -321,7 +383,6 @@ static void open_missing(rr__db_t *db) {
 }
 
 void rr__db_pump(rr__db_t *db) {
-    rr__db_connection_t *connection;
     if (db->pumping) {
         db->pump_again = true;
         return;
@@ -331,8 +392,8 @@ void rr__db_pump(rr__db_t *db) {
     db->pumping = true;
     do {
         db->pump_again = false;
-        while (db->ready_count > 0 && (connection = pick(db)))
-            rr__db_start(rr__db_ready_pop(db), connection);
+        while (db->ready_count > 0 && start_oldest(db)) {
+        }
         if (!db->closing)
             open_missing(db);
     } while (db->pump_again);
@@ -361,7 +422,7 @@ void rr__db_connection_free(rr__db_connection_t *connection) {
     }
 }
 
-/* It never went out: another connection may take it, if there is time left. */
+/* It never went out, or the server did not carry it out: another connection may take it, if there is time left. */
 static bool try_again(rr__db_request_t *request, const rr__db_failure_t *failure) {
     rr__db_t *db = request->db;
     uint64_t waited = (rr__db_now(db) - request->arrived_ns) / NS_PER_MS;
@@ -392,6 +453,10 @@ static void settle(rr__db_request_t *request, rr__db_connection_t *connection, c
     rr__db_measure(request);
     if (rr__db_session_done(request, connection, failure))
         return;
+    if (!request->face) { /* its asker has had an answer */
+        rr__db_end_silently(request);
+        return;
+    }
     if (failure->error == RR_DB_OK) {
         rr__db_end_good(request, 0);
         return;
@@ -401,12 +466,34 @@ static void settle(rr__db_request_t *request, rr__db_connection_t *connection, c
     rr__db_end_failed(request, &verdict, executed);
 }
 
+/* How long a read takes, while none is before it. */
+static void learn(const rr__db_request_t *request) {
+    rr__sql_t *sql = request->sql;
+    if (!sql || !sql->reads || request->op != RR_DB_QUERY)
+        return;
+    bool quick = rr__db_now(request->db) - request->first_ns < RR__DB_BRIEF_MS * NS_PER_MS;
+    sql->quick_runs = !quick ? 0 : sql->quick_runs < RR__DB_BRIEF_RUNS ? sql->quick_runs + 1 : RR__DB_BRIEF_RUNS;
+}
+
+/* The server works on the next one now. Was that given up while others were before it: now it can be stopped. */
+static void next_is_first(rr__db_connection_t *connection) {
+    rr__db_request_t *first = TAILQ_FIRST(&connection->running);
+    if (connection->db->driver->multiplexed || !first)
+        return;
+    first->first_ns = rr__db_now(connection->db);
+    if (first->giving_up != RR_DB_OK && connection->link == RR__DB_OPEN)
+        stop(first);
+}
+
 void rr__db_done(rr__db_connection_t *connection, rr__db_job_t *job, const rr__db_failure_t *failure, bool broken) {
     rr__db_request_t *request = (rr__db_request_t *)job;
     rr__db_t *db = connection->db;
     bool before = in_use(connection);
     TAILQ_REMOVE(&connection->running, request, link);
     connection->in_flight--;
+    learn(request);
+    if (!broken)
+        next_is_first(connection);
     count_in_use(db, before, in_use(connection));
     if (!broken || (failure && failure->number != 0))
         proved(connection);

@@ -5,6 +5,21 @@
  * whole. A statement is prepared when it comes for the second time. The server commits at the sync, after it has said how
  * many rows it changed: a job has succeeded when the sync is answered, not before.
  *
+ * Short reads go behind each other. Where no connection is idle, the pool sends a read that has always been short (pool.c) behind
+ * others of its kind, a few at most, each with a sync of its own: the server need not wait for us between two of them, and what
+ * an iteration of the loop has for one connection leaves as one segment. They are answered in order, and fail alone.
+ *   What may go wrong: the first one takes long for once. Those behind it wait for it; they cannot be taken back, nor does it help
+ * them that another connection is idle by now. So nothing is sent behind one that has been at work for 5 ms, or whose statement was
+ * not short 64 times in a row; and an asker whose time is over, or who gives up, is answered at once (MAYBE executed), while
+ * its query stays where it is, keeping its key's place, and is stopped on the server when its turn comes.
+ *   Stopping the first one may hit the next: the server is told to stop what it does, not what we mean. As long as a killer is
+ * under way nothing new is sent. Of those that were, one that answers 57014 though nobody wanted it stopped was not carried
+ * out, says the server: the pool may give it to another connection, the only case in which a query is sent twice.
+ *   A connection that breaks leaves all of them without an answer: each asker hears that its query may have been executed, the
+ * first one with the server's word.
+ *   Never in a pipeline with others: transactions, streams, batches, COPY, whatever is no plain SELECT, and what prepares or
+ * forgets a statement, so that nobody depends on another's success.
+ *
  * Rows come one by one (libpq's single-row mode): a result that is too big is noticed when the limit is reached, and a stream
  * whose reader does not keep up leaves its rows in the socket. */
 #include <stdio.h>
@@ -14,13 +29,15 @@
 
 #include "actors/database/postgres_impl.h"
 
-#define FORGET_MAX 4u /* statements that one job takes off the server */
+#define FORGET_MAX 4u   /* statements that one job takes off the server */
+#define PIPELINE_MAX 16u /* jobs under way; the pool has a limit, too */
 
 typedef enum step_kind { STEP_PREPARE, STEP_EXECUTE, STEP_FORGET, STEP_RENEW, STEP_SYNC } step_kind_t;
 
 typedef struct step { /* a command that was sent; they are answered in order */
     step_kind_t kind;
     rr__pg_statement_t *statement; /* NULL = none */
+    bool last;                     /* of its job */
 } step_t;
 
 typedef struct state {
@@ -29,10 +46,13 @@ typedef struct state {
     rr__pg_statements_t statements;
     rr__pg_parameters_t parameters;
 
-    rr__db_job_t *job; /* NULL = idle */
-    rr__db_failure_t failure;
-    step_t *steps;
+    rr__db_job_t *job; /* the first that is not answered; NULL = idle */
+    rr__db_job_t *behind[PIPELINE_MAX];
+    unsigned behind_count;
+    rr__db_failure_t failure; /* of the first; so is what follows, but for the steps */
+    step_t *steps;            /* of all jobs under way, as they were sent; step: that which is answered next */
     size_t step, step_count, step_capacity;
+    bool plain;          /* the job is one execution and nothing else */
     bool has_columns;    /* of the job's present part */
     bool paused;         /* a stream between two parts */
     bool discarding;     /* the rest of the rows is not wanted */
@@ -41,14 +61,18 @@ typedef struct state {
     bool in_error;       /* and it can only be rolled back */
     bool fresh;          /* the socket has just been read: nothing new can be there */
     bool stale;          /* the server knows none of our statements any more */
+    bool torn;           /* a job went out in part only */
 
     rr__pg_wire_t killer; /* asks the server, on a connection of its own, to stop the job */
     bool killing;         /* it is not gone yet */
+    const rr__db_job_t *aimed, *target; /* whom it is for; whom it should be for */
+    unsigned exposed;     /* jobs under way that it may have hit, the first ones; once it is gone */
     bool held;            /* the job is over, but the killer could still hit the next one */
     bool closing;
 } state_t;
 
 static void advance(state_t *state);
+static void begin_step(state_t *state);
 static void finish(state_t *state, bool broken);
 
 /* ---- Failures ---- */
@@ -125,20 +149,27 @@ static void free_state(state_t *state) {
     rr__db_closed(state->connection);
 }
 
+static void kill_job(state_t *state);
+
 static void on_killer_gone(rr__pg_wire_t *wire) {
     state_t *state = rr__db_state(wire->connection);
     state->killing = false;
+    state->exposed = (state->job != NULL) + state->behind_count;
     if (state->closing)
         free_state(state);
     else if (state->held)
         finish(state, false);
+    else if (state->target && state->target != state->aimed)
+        kill_job(state);
 }
 
 /* libpq's PQcancel would block, for as long as the server does not answer. */
 static void kill_job(state_t *state) {
+    state->target = state->job;
     if (state->killing || state->closing)
         return;
     state->killing = true;
+    state->aimed = state->target;
     state->killer = (rr__pg_wire_t){.on_up = on_killer_up, .on_events = on_killer_events, .on_gone = on_killer_gone};
     rr__pg_dial(&state->killer, state->connection);
 }
@@ -160,13 +191,34 @@ static void drop_stale(state_t *state) {
     state->stale = false;
 }
 
+static void start_job(state_t *state, rr__db_job_t *job) {
+    state->job = job;
+    state->failure = (rr__db_failure_t){0};
+    state->has_columns = state->paused = state->discarding = state->ending = false;
+}
+
+/* The first one was answered: the next is it now. */
+static void next_job(state_t *state) {
+    if (state->exposed > 0)
+        state->exposed--;
+    if (state->step == state->step_count)
+        state->step = state->step_count = 0;
+    if (state->behind_count == 0)
+        return;
+    start_job(state, state->behind[0]);
+    state->behind_count--;
+    memmove(state->behind, state->behind + 1, state->behind_count * sizeof *state->behind);
+    begin_step(state);
+}
+
 static void finish(state_t *state, bool broken) {
-    if (!broken && state->killing) {
+    bool alone = state->behind_count == 0;
+    if (!broken && alone && state->killing) {
         state->held = true;
         return;
     }
     state->held = false;
-    if (!broken && PQpipelineStatus(state->wire.pq) != PQ_PIPELINE_OFF && !PQexitPipelineMode(state->wire.pq)) {
+    if (!broken && alone && PQpipelineStatus(state->wire.pq) != PQ_PIPELINE_OFF && !PQexitPipelineMode(state->wire.pq)) {
         fail_as_told(state, NULL);
         broken = true;
     }
@@ -176,11 +228,16 @@ static void finish(state_t *state, bool broken) {
     }
     if (broken)
         rr__pg_rest(&state->wire); /* close follows */
-    drop_stale(state);
+    if (alone)
+        drop_stale(state);
     rr__db_job_t *job = state->job;
     rr__db_failure_t failure = state->failure;
     bool failed = failure.error != RR_DB_OK && (broken || !state->ending);
     state->job = NULL;
+    if (state->target == job)
+        state->target = NULL;
+    if (!broken)
+        next_job(state);
     rr__db_done(state->connection, job, failed ? &failure : NULL, broken);
 }
 
@@ -248,8 +305,18 @@ static void on_success(state_t *state, PGresult *result) {
         fail(state, RR_DB_STATE, "rolled back: a statement of the transaction had failed");
 }
 
+/* It was stopped in the place of another. */
+static bool is_stray(const state_t *state, const char *code) {
+    return code && strcmp(code, "57014") == 0 && (state->killing || state->exposed > 0) && state->job != state->target;
+}
+
 static void on_error(state_t *state, const step_t *step, const PGresult *result) {
     const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    if (is_stray(state, code)) {
+        state->job->sent = false;
+        fail(state, RR_DB_CONNECTION, "it was stopped on the server in the place of another query");
+        return;
+    }
     if (step->kind == STEP_FORGET)
         return; /* it stays in the table, and is tried again */
     if (step->kind == STEP_PREPARE && step->statement)
@@ -313,12 +380,13 @@ static void end_part(state_t *state) {
 }
 
 /* Takes the step on that a result belonged to. False: libpq has nothing more to say, but not all steps were answered. */
-static bool next_step(state_t *state, const PGresult *result, bool *silent) {
+static bool next_step(state_t *state, const PGresult *result, bool *silent, bool *last) {
     bool sync = state->steps[state->step].kind == STEP_SYNC;
     if (result ? sync && PQresultStatus(result) == PGRES_PIPELINE_SYNC : !sync) {
-        state->step++;
-        begin_step(state);
+        *last = state->steps[state->step++].last;
         *silent = false;
+        if (!*last)
+            begin_step(state);
         return true;
     }
     bool again = *silent;
@@ -327,25 +395,24 @@ static bool next_step(state_t *state, const PGresult *result, bool *silent) {
 }
 
 static void advance(state_t *state) {
-    bool silent = false;
-    while (state->job && !PQisBusy(state->wire.pq)) {
+    bool silent = false, last = false;
+    while (state->job && !state->held && !PQisBusy(state->wire.pq)) {
         PGresult *result = PQgetResult(state->wire.pq);
         bool good = result ? on_result(state, result) : PQstatus(state->wire.pq) == CONNECTION_OK;
-        good = good && next_step(state, result, &silent);
+        good = good && next_step(state, result, &silent, &last);
         PQclear(result);
         if (!good) {
             fail_as_told(state, NULL);
             finish(state, true);
             return;
         }
-        if (state->step == state->step_count) {
-            finish(state, false);
-            return;
-        }
         if (state->paused) {
             end_part(state);
             return;
         }
+        if (last)
+            finish(state, false);
+        last = false;
     }
 }
 
@@ -389,6 +456,11 @@ static void on_events(rr__pg_wire_t *wire) {
 /* ---- Sending ---- */
 
 static bool push(state_t *state, step_kind_t kind, rr__pg_statement_t *statement) {
+    if (state->step_count == state->step_capacity && state->step > 0) {
+        state->step_count -= state->step;
+        memmove(state->steps, state->steps + state->step, state->step_count * sizeof *state->steps);
+        state->step = 0;
+    }
     if (state->step_count == state->step_capacity) {
         size_t capacity = state->step_capacity ? state->step_capacity * 2 : 8;
         step_t *bigger = realloc(state->steps, capacity * sizeof *bigger);
@@ -397,7 +469,7 @@ static bool push(state_t *state, step_kind_t kind, rr__pg_statement_t *statement
         state->steps = bigger;
         state->step_capacity = capacity;
     }
-    state->steps[state->step_count++] = (step_t){kind, statement};
+    state->steps[state->step_count++] = (step_t){.kind = kind, .statement = statement};
     return true;
 }
 
@@ -500,11 +572,13 @@ static int check_parameters(state_t *state, rr__db_job_t *job) {
     return rc;
 }
 
-static void start_job(state_t *state, rr__db_job_t *job) {
-    state->job = job;
-    state->failure = (rr__db_failure_t){0};
-    state->step = state->step_count = 0;
-    state->has_columns = state->paused = state->discarding = state->ending = false;
+static bool send_all(state_t *state, rr__db_job_t *job) {
+    bool good = PQenterPipelineMode(state->wire.pq) && (job->op == RR_DB_BATCH ? send_batch(state, job) : send_one(state, job)) &&
+                send_sync(state) && send_forgets(state);
+    if (good)
+        state->steps[state->step_count - 1].last = true;
+    state->plain = state->step_count == 2;
+    return good;
 }
 
 static void pg_execute(rr__db_connection_t *connection, rr__db_job_t *job) {
@@ -534,8 +608,9 @@ static void pg_execute(rr__db_connection_t *connection, rr__db_job_t *job) {
         return;
     }
     job->sent = true;
-    if (!PQenterPipelineMode(pq) || !(job->op == RR_DB_BATCH ? send_batch(state, job) : send_one(state, job)) ||
-        !send_sync(state) || !send_forgets(state)) {
+    if (job->gather)
+        rr__pg_gather(&state->wire);
+    if (!send_all(state, job)) {
         lose(state);
         return;
     }
@@ -544,6 +619,44 @@ static void pg_execute(rr__db_connection_t *connection, rr__db_job_t *job) {
     begin_step(state);
     int left = PQflush(pq);
     if (left < 0 || rr__pg_wait(&state->wire, UV_READABLE | (left ? UV_WRITABLE : 0)) != RR_OK)
+        lose(state);
+}
+
+/* ---- Behind others ---- */
+
+static bool takes_more(const state_t *state) {
+    return state->job && state->plain && state->behind_count < PIPELINE_MAX && !state->in_transaction && !state->stale &&
+           !state->discarding && !state->killing && !state->torn && !state->closing;
+}
+
+/* What has no prepared statement on this connection waits until it can be the first one. */
+static bool pg_follow(rr__db_connection_t *connection, rr__db_job_t *job) {
+    state_t *state = rr__db_state(connection);
+    rr__pg_parameters_t *p = &state->parameters;
+    rr__db_failure_t why; /* it hears of that as the first one */
+    if (!takes_more(state) || rr__pg_bind(p, job, job->parameters, job->parameter_count, &why) != RR_OK)
+        return false;
+    bool seen;
+    rr__pg_statement_t *statement = statement_for(state, job, &seen);
+    if (!statement || !statement->prepared || statement->outdated)
+        return false;
+    rr__pg_gather(&state->wire);
+    state->behind[state->behind_count++] = job;
+    state->torn = !push(state, STEP_EXECUTE, statement) ||
+                  !PQsendQueryPrepared(state->wire.pq, statement->name, (int)p->count, p->values, p->sizes, p->formats, 0) ||
+                  !send_sync(state);
+    if (!state->torn)
+        state->steps[state->step_count - 1].last = true;
+    return true;
+}
+
+/* Before the loop waits: what libpq still has of it, and what could not be told from inside pg_follow. */
+static void on_gathered(rr__pg_wire_t *wire) {
+    state_t *state = rr__db_state(wire->connection);
+    if (!state->job || state->paused || state->held)
+        return;
+    int left = state->torn ? -1 : PQflush(wire->pq);
+    if (left < 0 || rr__pg_wait(wire, UV_READABLE | (left ? UV_WRITABLE : 0)) != RR_OK)
         lose(state);
 }
 
@@ -588,7 +701,7 @@ static void on_gone(rr__pg_wire_t *wire) {
 static void pg_open(rr__db_connection_t *connection) {
     state_t *state = rr__db_state(connection);
     state->connection = connection;
-    state->wire = (rr__pg_wire_t){.on_up = on_up, .on_events = on_events, .on_gone = on_gone};
+    state->wire = (rr__pg_wire_t){.on_up = on_up, .on_events = on_events, .on_gathered = on_gathered, .on_gone = on_gone};
     rr__pg_dial(&state->wire, connection);
 }
 
@@ -597,13 +710,15 @@ static void pg_close(rr__db_connection_t *connection) {
     if (state->closing)
         return;
     state->closing = true;
+    rr__db_failure_t failure = {.error = RR_DB_CONNECTION, .message = "the connection was closed"};
     rr__db_job_t *job = state->job;
     bool waiting = job && !state->paused; /* between two parts nobody waits for a stream */
     state->job = NULL;
-    if (waiting) {
-        rr__db_failure_t failure = {.error = RR_DB_CONNECTION, .message = "the connection was closed"};
+    if (waiting)
         rr__db_done(connection, job, &failure, true);
-    }
+    for (unsigned i = 0; i < state->behind_count; i++)
+        rr__db_done(connection, state->behind[i], &failure, true);
+    state->behind_count = 0;
     if (state->killing)
         rr__pg_close(&state->killer);
     rr__pg_close(&state->wire);
@@ -638,6 +753,7 @@ const rr__db_driver_t rr__db_postgres = {
     .check = rr__pg_check,
     .open = pg_open,
     .execute = pg_execute,
+    .follow = pg_follow,
     .fetch = pg_fetch,
     .end_stream = pg_end_stream,
     .cancel = pg_cancel,

@@ -20,10 +20,12 @@ typedef struct rr__pg_wire {
     uv_idle_t turn; /* closed when nothing else is */
     unsigned handles; /* of libuv, and requests, that are not gone yet */
     int waits_for;    /* UV_READABLE, UV_WRITABLE */
-    bool resolving, up, closing;
+    uv_prepare_t gatherer; /* has been initialised: gathers */
+    bool resolving, up, closing, gathers, gathering;
 
     void (*on_up)(struct rr__pg_wire *wire, const rr__db_failure_t *failure); /* NULL: it is open */
     void (*on_events)(struct rr__pg_wire *wire); /* once open: the socket is ready, or broken */
+    void (*on_gathered)(struct rr__pg_wire *wire); /* what was gathered is on its way */
     void (*on_gone)(struct rr__pg_wire *wire);   /* closed for good, never from inside rr__pg_close */
 } rr__pg_wire_t;
 
@@ -32,6 +34,8 @@ typedef struct rr__pg_wire {
 void rr__pg_dial(rr__pg_wire_t *wire, rr__db_connection_t *connection);
 /* Calls on_events when the socket is ready for events (UV_READABLE, UV_WRITABLE). RR_EIO, RR_ENOMEM. */
 RR_MUST_CHECK int rr__pg_wait(rr__pg_wire_t *wire, int events);
+/* What libpq sends from now on leaves as one (over TCP), before the loop waits next: on_gathered follows then, unless it is closed. */
+void rr__pg_gather(rr__pg_wire_t *wire);
 /* No more on_events until rr__pg_wait: also for a connection that broke. */
 void rr__pg_rest(rr__pg_wire_t *wire);
 /* on_gone follows, once. Only for one that was dialed. */

@@ -3,6 +3,8 @@
  * libpq closes and opens sockets as it likes while it connects (another address, without TLS), and the next one may have the
  * same number. So while dialing, nobody watches a socket across PQconnectPoll, and a new number gets a new handle. */
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,6 +170,34 @@ int rr__pg_wait(rr__pg_wire_t *wire, int events) {
     return rr_error_from_errno(rc);
 }
 
+/* libpq hands each sync to the kernel by itself; a cork makes one segment of several, and wakes the server once. */
+static void set_cork(const rr__pg_wire_t *wire, int on) {
+    if (rr__db_url(wire->connection)->host[0] != '/') /* a broken socket tells so when it is read */
+        setsockopt(PQsocket(wire->pq), IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+}
+
+static void on_before_wait(uv_prepare_t *handle) {
+    rr__pg_wire_t *wire = handle->data;
+    uv_prepare_stop(handle);
+    wire->gathering = false;
+    set_cork(wire, 0);
+    wire->on_gathered(wire);
+}
+
+void rr__pg_gather(rr__pg_wire_t *wire) {
+    if (wire->gathering)
+        return;
+    wire->gathering = true;
+    if (!wire->gathers) {
+        uv_prepare_init(rr_loop_uv(rr__db_loop(wire->connection)), &wire->gatherer); /* neither this nor its start ever fails */
+        wire->gatherer.data = wire;
+        wire->gathers = true;
+        wire->handles++;
+    }
+    uv_prepare_start(&wire->gatherer, on_before_wait);
+    set_cork(wire, 1);
+}
+
 /* ---- Dialing ---- */
 
 static void dial_on(rr__pg_wire_t *wire) {
@@ -307,7 +337,7 @@ void rr__pg_dial(rr__pg_wire_t *wire, rr__db_connection_t *connection) {
     wire->handles++;
 }
 
-static void on_turn_closed(uv_handle_t *handle) {
+static void on_handle_closed(uv_handle_t *handle) {
     gone(handle->data);
 }
 
@@ -319,13 +349,15 @@ void rr__pg_close(rr__pg_wire_t *wire) {
     if (wire->resolving)
         uv_cancel((uv_req_t *)&wire->resolver); /* if it cannot be: on_resolved sees that we close */
     drop_poll(wire);
+    if (wire->gathers)
+        uv_close((uv_handle_t *)&wire->gatherer, on_handle_closed);
     PQfinish(wire->pq);
     wire->pq = NULL;
     if (!wire->handles) { /* on_gone must not come from inside: a handle that does nothing is closed in the loop's own time */
         uv_idle_init(rr_loop_uv(rr__db_loop(wire->connection)), &wire->turn);
         wire->turn.data = wire;
         wire->handles++;
-        uv_close((uv_handle_t *)&wire->turn, on_turn_closed);
+        uv_close((uv_handle_t *)&wire->turn, on_handle_closed);
     }
 }
 

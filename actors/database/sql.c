@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "net/utf8.h"
 
@@ -196,6 +197,32 @@ static void run(scan_t *scan) {
     }
 }
 
+/* ---- What a statement does ---- */
+
+static bool is_word(const char *at, size_t size, const char *word) {
+    return size == strlen(word) && strncasecmp(at, word, size) == 0;
+}
+
+/* SELECT first, and neither FOR (UPDATE …) nor INTO, wherever they stand. */
+static bool is_read(const scan_t *scan) {
+    bool first = true;
+    for (const char *at = scan->start, *behind; at < scan->end; at = behind) {
+        behind = behind_other(scan, at);
+        if (behind)
+            continue;
+        for (behind = at; behind < scan->end && (is_letter(*behind) || is_digit(*behind)); behind++) {
+        }
+        size_t size = (size_t)(behind - at);
+        if (size == 0)
+            behind++;
+        else if (first ? !is_word(at, size, "select") : is_word(at, size, "for") || is_word(at, size, "into"))
+            return false;
+        else
+            first = false;
+    }
+    return !first;
+}
+
 /* ---- Translating ---- */
 
 static int wrong(char *why, size_t why_size, const char *text) {
@@ -223,6 +250,7 @@ static int translate(rr__sql_t *sql, scan_t *scan, char *why, size_t why_size) {
     sql->text_size = scan->size;
     sql->placeholders = scan->count;
     sql->hash = rr__sql_hash(sql->text, sql->text_size);
+    sql->reads = is_read(scan);
     return RR_OK;
 }
 

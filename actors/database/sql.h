@@ -22,6 +22,8 @@ typedef struct rr__sql {
     uint32_t placeholders; /* values to bind */
     rr__sql_name_t *names; /* named: that of each placeholder; else NULL */
     uint32_t references;   /* for the cache of its owner */
+    bool reads;            /* a SELECT that locks and makes nothing, as far as its text says: a function may do anything */
+    uint32_t quick_runs;   /* for the pool: how often in a row it took next to no time; a longer one begins anew */
 } rr__sql_t;
 
 /* RR_OK; RR_ENOMEM; RR_EINVAL: no UTF-8, a NUL in it, or over 65,535 placeholders (why has one line). *out is the caller's. */

@@ -48,7 +48,7 @@ class DatabaseError(Exception):
     """A query failed; its classes say why, this one itself: the server says so, see code and state.
 
     executed: False: it surely had no effect. True: it may have been executed; the server, or the
-    way to it, was lost too early to know. Queries are never sent twice by the runtime.
+    way to it, was lost too early to know. Queries are never executed twice by the runtime.
     code: the server's number, 0 = none (1062 of MariaDB, 2067 of SQLite).
     state: the SQLSTATE ('23505'), or the driver's word.
     sql: the first line of the statement, without its parameters."""

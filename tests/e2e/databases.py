@@ -100,14 +100,15 @@ class DatabaseCase(Case):
     """One gate, one scene, and databases: NAME -> its options in the graph."""
 
     server: Server
+    port: int  # the gate's
 
     async def begin_scene(self, databases: dict[str, str], first: str = "", **options: str) -> Scene:
         """`first`: more of the script."""
         lines = "\n".join(
             f'  "{name}": {{ role: database, {text} }}' for name, text in databases.items()
         )
-        self.server, port = self.scene(SCENE + first, more=lines, **options)
-        client = await self.client(port, "tester", max_size=64 << 20)
+        self.server, self.port = self.scene(SCENE + first, more=lines, **options)
+        client = await self.client(self.port, "tester", max_size=64 << 20)
         scene = Scene(client)
         self.addAsyncCleanup(scene.close)
         return scene

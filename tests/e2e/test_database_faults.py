@@ -10,7 +10,9 @@ import contextlib
 import functools
 import sqlite3
 import subprocess
+import time
 import unittest
+from typing import Any
 from urllib.parse import quote
 
 import servers
@@ -344,6 +346,133 @@ class Sqlite(Faults):
         ended = await scene.do("end = await ends(db.value(\"SELECT CAST(x'ff41' AS TEXT)\"))\nreturn [end[0], repr(end[1])]")
         self.assertIn(ended, (["DataError", "False"], ["ok", "b'\\xffA'"], ["ok", "'\\ufffdA'"]))
         self.assertEqual(await scene.do("return await db.value('SELECT 1')"), 1)
+
+
+# Short reads that may be made long: `warm` until others are sent behind them, then as many at once as are told, first come
+# first sent: to each of two connections one, then behind them. What each came to, and how long that took.
+READS = """
+READ = "SELECT ?::int / ?, pg_sleep(?)"
+BUSY = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()"
+
+async def warm():
+    for _ in range(24):
+        for wait in [redrabbit.spawn(db.one(READ, [1, 1, 0.0])) for _ in range(8)]:
+            await wait
+
+async def one(number, by, seconds, timeout):
+    began = time.monotonic()
+    end = await ends(db.one(READ, [number, by, seconds], timeout=timeout))
+    return [end[0], end[1][0] if end[0] == "ok" else end[1], time.monotonic() - began]
+
+async def together(reads):
+    return [await task for task in [redrabbit.spawn(one(number, *read)) for number, read in enumerate(reads)]]
+
+async def backends():  # both connections' processes, as soon as both are free
+    end = time.monotonic() + 10
+    while True:
+        tasks = [redrabbit.spawn(db.value("SELECT pg_backend_pid() FROM pg_sleep(0.05)")) for _ in range(2)]
+        pids = sorted({await task for task in tasks})
+        if len(pids) == 2 or time.monotonic() > end:
+            return pids
+"""
+
+
+@main_pass
+class Pipelined(Faults):
+    """PostgreSQL: reads that were sent behind others on one connection."""
+
+    async def reader(self, options: str = "") -> Scene:
+        server = shared("postgres")
+        scene = await self.begin_scene({"db@main": f"{url(server)}, pool: 2{options}", "db@other": url(server)}, READS)
+        await scene.do("""
+            globals()["db"] = await redrabbit.database("db@main")
+            globals()["other"] = await redrabbit.database("db@other")
+            await backends()
+            await warm()""")
+        return scene
+
+    async def pipelined(self) -> float:
+        return (await self.metrics(self.port))['rr_db_pipelined_total{database="db@main"}']
+
+    async def behind(self, scene: Scene, count: int, source: str) -> Any:
+        """What source returns in a run in which so many were sent behind others: on a busy machine a read may have been long by chance."""
+        end = time.monotonic() + 60 * SLOW
+        while True:
+            await scene.do("await warm()")
+            before = await self.pipelined()
+            value = await scene.do(source, 40)
+            if await self.pipelined() >= before + count:
+                return value
+            self.assertLess(time.monotonic(), end, "none was sent behind others")
+
+    async def test_each_has_its_own_answer(self) -> None:
+        scene = await self.reader()
+        ended = await self.behind(scene, 50, "return await together([(n % 7, 0.0, 9) for n in range(200)])")
+        self.assertEqual([end[:2] for end in ended], [["ok", n // (n % 7)] if n % 7 else ["DataError", False] for n in range(200)])
+
+    async def test_not_where_it_is_switched_off(self) -> None:
+        scene = await self.reader(", pipeline: 1")
+        ended = await scene.do("return await together([(1, 0.0, 9) for n in range(200)])")
+        self.assertEqual([end[:2] for end in ended], [["ok", n] for n in range(200)])
+        self.assertEqual(await self.pipelined(), 0)
+
+    async def test_nothing_goes_behind_a_statement_that_took_long(self) -> None:
+        scene = await self.reader()
+        await scene.do("await together([(1, 0.05, 9)])")
+        before = await self.pipelined()
+        ended = await scene.do("return await together([(1, 0.5 if n == 0 else 0.0, 9) for n in range(40)])")
+        self.assertEqual([end[:2] for end in ended], [["ok", n] for n in range(40)])
+        self.assertLess(max(seconds for _, _, seconds in ended[1:]), 0.4 * SLOW, "it waited for the slow one")
+        self.assertEqual(await self.pipelined(), before)
+
+    async def test_time_is_over_behind_a_slow_one(self) -> None:
+        scene = await self.reader()
+        backends = await scene.do("return await backends()")
+        ended = await self.behind(scene, 6, "return await together([(1, 2.0, 9)] * 2 + [(1, 0.0, 0.3)] * 6)")
+        self.assertEqual([end[:2] for end in ended[:2]], [["ok", 0], ["ok", 1]])
+        for kind, executed, seconds in ended[2:]:
+            self.assertEqual((kind, executed), ("DatabaseTimeout", True))
+            self.assertLess(seconds, 1.5 * SLOW, "it waited for the slow one")
+        self.assertEqual(await scene.do("return await backends()"), backends, "a connection was given up")
+
+    async def test_given_up_behind_a_slow_one(self) -> None:
+        scene = await self.reader()
+        backends = await scene.do("return await backends()")
+        self.assertEqual(await self.behind(scene, 6, """
+            slow = [redrabbit.spawn(one(n, 1, 2.5, 9)) for n in range(2)]
+            behind = [redrabbit.spawn(one(n, 1, 30.0, 60)) for n in range(6)]
+            await redrabbit.sleep(0.2)
+            for task in behind:
+                task.cancel()
+            return [(await task)[:2] for task in slow]"""), [["ok", 0], ["ok", 1]])  # fmt: skip
+        # Those behind would sleep for 30 s each: they are stopped when their turn comes.
+        self.assertEqual(await scene.do("return (await together([(1, 0.0, 9)]))[0][:2]"), ["ok", 0])
+        self.assertEqual(await scene.do("return await backends()"), backends, "a connection was given up")
+
+    async def test_stopping_the_first_leaves_the_others(self) -> None:
+        """The first one's time is over when it ends, so that the server is told to stop it when it works on the next one."""
+        scene = await self.reader()
+        for late in range(12):
+            ended = await self.behind(scene, 6, f"return await together([(1, 0.3 + {late} / 1000, 0.3)] * 2 + [(1, 0.05, 9)] * 6)")
+            for kind, what, _ in ended[:2]:
+                self.assertIn(kind, ("ok", "DatabaseTimeout"))
+            self.assertEqual([end[:2] for end in ended[2:]], [["ok", n] for n in range(2, 8)])
+
+    async def test_a_connection_that_breaks(self) -> None:
+        scene = await self.reader()
+        ended = await self.behind(scene, 6, """
+            waits = redrabbit.spawn(together([(1, 20.0, 30)] * 2 + [(1, 0.0, 30)] * 6))
+            end = time.monotonic() + 30
+            while len(busy := await other.query(BUSY)) < 2:
+                assert time.monotonic() < end
+                await redrabbit.sleep(0.02)
+            for backend in busy:
+                await other.query("SELECT pg_terminate_backend(?)", backend)
+            return await waits""")  # fmt: skip
+        for kind, executed, seconds in ended:
+            self.assertEqual((kind, executed), ("DatabaseConnectionError", True))
+            self.assertLess(seconds, 10 * SLOW)
+        await self.until(scene, "together([(1, 0.0, 9)])")
 
 
 class Ends(Faults):

@@ -153,6 +153,28 @@ START_TEST(what_is_left_alone) {
 }
 END_TEST
 
+static bool reads(const char *source) {
+    rr__sql_t *sql;
+    char why[200];
+    ck_assert_int_eq(rr__sql_translate(&dollar, source, strlen(source), false, &sql, why, sizeof why), RR_OK);
+    bool is = sql->reads;
+    rr__sql_free(sql);
+    return is;
+}
+
+START_TEST(what_only_reads) {
+    static const char *const good[] = {"SELECT 1", " \n/* update */ select a FROM t WHERE b = ?", "(SELECT 1) UNION SELECT ?",
+                                       "SELECT 'for', \"into\" FROM t -- for update", "SELECT format(?), fortune, an_into FROM t"};
+    static const char *const bad[] = {"", "-- select", "UPDATE t SET a = 1", "INSERT INTO t SELECT 1", "SELECT 1 INTO t",
+                                      "SELECT a FROM t for share", "SELECT a FROM t\nFOR/**/UPDATE", "WITH x AS (SELECT 1) SELECT 1",
+                                      "selects", "COPY t TO STDOUT", "BEGIN", "select_it"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        ck_assert_msg(reads(good[i]), "%s", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ck_assert_msg(!reads(bad[i]), "%s", bad[i]);
+}
+END_TEST
+
 START_TEST(wrong_statements) {
     rr__sql_t *sql;
     char why[200] = "";
@@ -197,4 +219,4 @@ START_TEST(parameters_of_statements) {
 END_TEST
 
 CHECK_MAIN("database_text", parts_of_addresses, options_of_addresses, wrong_addresses, shown_without_secrets, by_position, by_name,
-           what_is_left_alone, wrong_statements, parameters_of_statements)
+           what_is_left_alone, what_only_reads, wrong_statements, parameters_of_statements)
