@@ -90,8 +90,8 @@ class Drain(Case):
         server, port = self.scene(SCRIPT + "    import time\n    time.sleep(60)\n", top="drain: 2s")
         await self.client(port, "one")
         started = time.monotonic()
-        self.assertEqual(await asyncio.to_thread(server.stop, 20), 3, server.output)
-        self.assertLess(time.monotonic() - started, 2 + 1.5 * SLOW)
+        self.assertEqual(await asyncio.to_thread(server.stop, 30), 3, server.output)
+        self.assertLess(time.monotonic() - started, 2 + 6 * SLOW)  # of the cleanup's 60 s
 
     async def test_second_signal(self) -> None:
         server, port = self.scene(SCRIPT + "    import time\n    time.sleep(60)\n")

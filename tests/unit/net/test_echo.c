@@ -410,7 +410,6 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("echo");
     TCase *tc = tcase_create("echo");
-    tcase_set_timeout(tc, 60);
     tcase_add_test(tc, small_messages_come_back);
     tcase_add_test(tc, pipelined_and_large);
     tcase_add_test(tc, slow_reader_is_bounded);

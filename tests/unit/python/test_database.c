@@ -688,7 +688,6 @@ int main(void) {
     Suite *suite = suite_create("python.database");
     TCase *all = tcase_create("all");
     tcase_add_checked_fixture(all, python_up, python_down);
-    tcase_set_timeout(all, 60);
     tcase_add_test(all, test_parameters);
     tcase_add_test(all, test_wrong_parameters);
     tcase_add_test(all, test_answers);
