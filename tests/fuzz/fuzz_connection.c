@@ -1,5 +1,6 @@
 /* A whole connection on a simulated stream. The first two bytes choose options and how the rest arrives; the owner answers,
- * pauses, resumes and closes as the messages say. Fed in pieces or at once, the messages must be the same. */
+ * pauses, resumes and closes as the messages say. Fed in pieces or at once, the messages must be the same; sent as rows or
+ * one by one, the answers must be the same bytes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,12 +15,50 @@ typedef struct owner {
     unsigned messages, closed;
     uint32_t digest;
     bool lively; /* pauses and closes */
+    bool by_row; /* several messages in answer to one go as rows */
+    rr_shared_row_t *row;
     rr_http_reply_t *reply;
 } owner_t;
 
 static void check(bool ok) {
     if (!ok) {
         abort();
+    }
+}
+
+static void send_row(owner_t *o, rr_connection_t *c) {
+    int rc = rr_connection_send_row(c, o->row);
+    check(o->lively || rc != RR_ELIMIT);
+    rr_shared_row_clear(o->row);
+    check(rr_shared_row_count(o->row) == 0 && rr_shared_row_bytes(o->row) == 0);
+}
+
+/* As a gate does it: what a row does not take waits for it, or goes by itself. */
+static void add_to_row(owner_t *o, rr_connection_t *c, uint16_t cmd, const uint8_t *body, size_t size) {
+    if (rr_shared_row_add(o->row, cmd, body, size, false)) {
+        return;
+    }
+    send_row(o, c);
+    if (!rr_shared_row_add(o->row, cmd, body, size, false)) {
+        check(size > 1024);
+        (void)!rr_connection_send(c, cmd, body, size, false);
+    }
+}
+
+/* The body in pieces, as messages of their own: many and small, or few and large, some of them empty. */
+static void answer_in_pieces(owner_t *o, rr_connection_t *c, uint16_t cmd, const uint8_t *body, size_t size) {
+    size_t count = 1 + (size ? body[0] % 90u : 0), step = size / count + (cmd & 1);
+    for (size_t i = 0, at = 0; i < count; i++) {
+        size_t n = at + step < size ? step : size - at;
+        if (o->by_row) {
+            add_to_row(o, c, (uint16_t)(cmd + i), body + at, n);
+        } else {
+            (void)!rr_connection_send(c, (uint16_t)(cmd + i), body + at, n, false);
+        }
+        at += n;
+    }
+    if (o->by_row) {
+        send_row(o, c);
     }
 }
 
@@ -33,6 +72,9 @@ static void on_message(void *context, rr_connection_t *c, uint16_t cmd, uint16_t
     o->digest = o->digest * 31 + cmd + flag + (uint32_t)size;
     if (rr_connection_send(c, cmd, body, size, false) == RR_ELIMIT) {
         rr_connection_close(c, RR_CLOSE_SLOW_READER);
+    }
+    if (cmd % 3 == 0) {
+        answer_in_pieces(o, c, cmd, body, size);
     }
     if (o->lively && cmd % 5 == 1) {
         rr_connection_pause(c);
@@ -77,9 +119,15 @@ static void go_on(owner_t *o, rr_connection_t *c, fake_stream_t *stream) {
     fake_stream_run(stream);
 }
 
-static uint32_t run(const uint8_t *data, size_t size, unsigned options_byte, size_t step, bool lively) {
+typedef struct outcome {
+    uint32_t messages; /* a digest of what the owner got */
+    uint32_t answers;  /* and of what was written */
+} outcome_t;
+
+static outcome_t run(const uint8_t *data, size_t size, unsigned options_byte, size_t step, bool lively, bool by_row) {
     static const char *const subprotocols[] = {"a", "chat", NULL};
-    owner_t owner = {.lively = lively}, *current = &owner;
+    owner_t owner = {.lively = lively, .by_row = by_row, .row = rr_shared_row_new()}, *current = &owner;
+    check(owner.row);
     rr_http_handler_t http = {.request = on_request, .context = &current};
     rr_connection_options_t options;
     rr_connection_options_init(&options);
@@ -108,12 +156,18 @@ static uint32_t run(const uint8_t *data, size_t size, unsigned options_byte, siz
     if (owner.reply) {
         rr_connection_close(c, RR_CLOSE_DRAIN);
     }
+    outcome_t outcome = {.answers = 0};
+    for (size_t i = 0; i < stream->out_size; i++) {
+        outcome.answers = outcome.answers * 31 + stream->out[i];
+    }
     fake_stream_end(stream, options_byte & 8 ? RR_EIO : RR_OK);
     if (owner.reply) { /* an answer that comes too late */
         rr_http_answer(owner.reply, 500, NULL, NULL, NULL, 0);
     }
     check(owner.closed == 1);
-    return owner.digest * 31 + owner.messages;
+    rr_shared_row_free(owner.row);
+    outcome.messages = owner.digest * 31 + owner.messages;
+    return outcome;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -121,8 +175,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     size_t step = 1 + data[1] % 200;
-    uint32_t whole = run(data + 2, size - 2, data[0], size, false);
-    check(whole == run(data + 2, size - 2, data[0], step, false));
-    (void)run(data + 2, size - 2, data[0], step, true);
+    outcome_t whole = run(data + 2, size - 2, data[0], size, false, false);
+    outcome_t pieces = run(data + 2, size - 2, data[0], step, false, false);
+    outcome_t rows = run(data + 2, size - 2, data[0], step, false, true);
+    check(whole.messages == pieces.messages && rows.messages == pieces.messages && rows.answers == pieces.answers);
+    (void)run(data + 2, size - 2, data[0], step, true, true);
     return 0;
 }

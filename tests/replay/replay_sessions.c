@@ -5,6 +5,8 @@
  *     came for a session behind its end: scenes that have too little time, or whose logic keeps it, say that it ends);
  *   - behind it all nothing is left over: no session, no handler, no message, no connection, at any scene or gate;
  *   - every login has had one offline at its login scene, where no scene crashed;
+ *   - of broadcasts that a scene makes one behind the other, a client hears all or none, in order and with nothing in between, and
+ *     what the scene sends it behind them comes behind them;
  *   - who comes then is served.
  * `--seeds N --first N`; one again: `--seed N`, with what happens: `--log`. */
 #include <stdio.h>
@@ -28,6 +30,8 @@ typedef struct client {
     uint32_t said, handled;      /* numbers of its messages */
     unsigned id;
     bool ended; /* its scene ended first, in time or not: what was on the way to it is lost */
+    uint32_t sets[SCENES];   /* the last set of broadcasts heard of each scene */
+    uint32_t heard, of_them; /* of the last one: how many, of how many */
 } client_t;
 
 static struct world {
@@ -43,7 +47,8 @@ static struct world {
     rr_scene_options_t scenes[SCENES];
     rr_addr_t usher;
     client_t clients[CLIENTS];
-    uint64_t handled, crashes, restarts;
+    uint64_t handled, crashes, restarts, shouts;
+    uint32_t sets; /* of broadcasts, numbered over all scenes */
 } w;
 
 static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -84,10 +89,15 @@ typedef struct logic {
 } logic_t;
 
 /* What clients say: cmd 1, a record in bytes. */
-enum { DO_ECHO, DO_MOVE, DO_WAIT, DO_CLOSE, DO_BYE, DO_CRASH, DO_HAND_OVER, ORDERS };
+enum { DO_ECHO, DO_SHOUT, DO_MOVE, DO_WAIT, DO_CLOSE, DO_BYE, DO_CRASH, DO_HAND_OVER, ORDERS };
 typedef struct order {
     uint32_t client, life, number, what, where, id;
 } order_t;
+
+/* What all are told: cmd 2, and the one who asked for it, behind it, with cmd 3. */
+typedef struct shout {
+    uint32_t scene, set, index, count;
+} shout_t;
 
 static rr_sid_t id_of(unsigned id, char text[16]) {
     snprintf(text, 16, "p%u", id);
@@ -151,6 +161,42 @@ static void check_number(const order_t *order) {
     w.handled++;
 }
 
+/* Up to five broadcasts: rows of the simulated connections hold three. */
+static int shout(rr_scene_t *scene, rr_session_t *session) {
+    shout_t what = {.set = ++w.sets, .count = 1 + draw(5)};
+    while (what.scene < SCENES - 1 && strcmp(name_of(what.scene), rr_scene_name(scene)) != 0)
+        what.scene++;
+    int rc = RR_OK;
+    for (; what.index < what.count && rc == RR_OK; what.index++)
+        rc = rr_scene_broadcast(scene, 2, &what, sizeof what, false);
+    return rc == RR_OK ? rr_scene_send(scene, session, 3, &what, sizeof what, false) : rc;
+}
+
+static void told(void *context, uint16_t cmd, const void *body, size_t size) {
+    client_t *client = context;
+    shout_t what;
+    if (cmd != 2 && client->heard != client->of_them)
+        fail("client %u: cmd %u within a set of broadcasts", (unsigned)(client - w.clients), cmd);
+    if (cmd != 2 && cmd != 3)
+        return;
+    memcpy(&what, body, sizeof what);
+    if (cmd == 3 && client->sets[what.scene] != what.set)
+        fail("client %u: what was sent behind set %u comes behind set %u", (unsigned)(client - w.clients), what.set,
+             client->sets[what.scene]);
+    if (cmd == 3)
+        return;
+    if (what.index == 0 && (client->heard != client->of_them || what.set <= client->sets[what.scene]))
+        fail("client %u: set %u of broadcasts begins within or behind set %u", (unsigned)(client - w.clients), what.set,
+             client->sets[what.scene]);
+    if (what.index != 0 && (client->sets[what.scene] != what.set || client->heard != what.index))
+        fail("client %u: broadcast %u of set %u comes behind %u of set %u", (unsigned)(client - w.clients), what.index, what.set,
+             client->heard, client->sets[what.scene]);
+    client->sets[what.scene] = what.set;
+    client->heard = what.index + 1;
+    client->of_them = what.count;
+    w.shouts++;
+}
+
 static int logic_message(void *state, rr_session_t *session, uint16_t cmd, const void *body, size_t size,
                          rr_buffer_t *owner, uint64_t token) {
     logic_t *my = state;
@@ -165,6 +211,9 @@ static int logic_message(void *state, rr_session_t *session, uint16_t cmd, const
         order.number, order.what, name_of(order.where));
     check_number(&order);
     switch (order.what) {
+    case DO_SHOUT:
+        rc = shout(my->scene, session);
+        break;
     case DO_MOVE:
         rc = rr_scene_change(my->scene, rr_session_id(session), name_of(order.where), "m", 1, 1);
         break;
@@ -362,8 +411,10 @@ static void come(client_t *client) {
     char key[16];
     client->id = draw(IDS);
     rr_sid_t id = id_of(client->id, key);
-    client->connection = sim_connect(sim_listener(), draw(LOOPS), client, NULL);
+    client->connection = sim_connect(sim_listener(), draw(LOOPS), client, told);
     client->life++;
+    memset(client->sets, 0, sizeof client->sets);
+    client->heard = client->of_them = 0;
     client->said = client->handled = 0;
     client->ended = false;
     if (client->connection)
@@ -494,8 +545,8 @@ static uint64_t run(uint64_t seed, bool log, bool print) {
     check_end();
     uint64_t trace = rr_replay_trace(w.system);
     if (print)
-        printf("seed %llu: %llu messages handled, %llu crashes, %llu orderly restarts, trace %016llx\n",
-               (unsigned long long)seed, (unsigned long long)w.handled, (unsigned long long)w.crashes,
+        printf("seed %llu: %llu messages handled, %llu broadcasts heard, %llu crashes, %llu orderly restarts, trace %016llx\n",
+               (unsigned long long)seed, (unsigned long long)w.handled, (unsigned long long)w.shouts, (unsigned long long)w.crashes,
                (unsigned long long)w.restarts, (unsigned long long)trace);
     end();
     return trace;

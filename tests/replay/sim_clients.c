@@ -212,22 +212,31 @@ int rr_connection_send_shared(rr_connection_t *connection, rr_shared_message_t *
 }
 
 struct rr_shared_row {
-    rr_shared_message_t *message; /* a row holds one here: the next waits until it is cleared */
+    unsigned count;
+    size_t bytes;
+    rr_shared_message_t *messages[3]; /* few, so that rows are full, too */
 };
 
 rr_shared_row_t *rr_shared_row_new(void) { return calloc(1, sizeof(rr_shared_row_t)); }
 
 bool rr_shared_row_add(rr_shared_row_t *row, uint16_t cmd, const uint8_t *data, size_t size, bool utf8) {
-    if (row->message) {
+    if (row->count == sizeof row->messages / sizeof *row->messages) {
         return false;
     }
-    row->message = rr_shared_message_new(cmd, NULL, data, size, utf8);
-    return row->message;
+    rr_shared_message_t *message = rr_shared_message_new(cmd, NULL, data, size, utf8);
+    if (!message) {
+        return false;
+    }
+    row->messages[row->count++] = message;
+    row->bytes += size;
+    return true;
 }
 
 void rr_shared_row_clear(rr_shared_row_t *row) {
-    rr_shared_message_free(row->message);
-    row->message = NULL;
+    while (row->count) {
+        rr_shared_message_free(row->messages[--row->count]);
+    }
+    row->bytes = 0;
 }
 
 void rr_shared_row_free(rr_shared_row_t *row) {
@@ -237,11 +246,16 @@ void rr_shared_row_free(rr_shared_row_t *row) {
     }
 }
 
-unsigned rr_shared_row_count(const rr_shared_row_t *row) { return row->message ? 1 : 0; }
-size_t rr_shared_row_bytes(const rr_shared_row_t *row) { return row->message ? row->message->size : 0; }
+unsigned rr_shared_row_count(const rr_shared_row_t *row) { return row->count; }
+size_t rr_shared_row_bytes(const rr_shared_row_t *row) { return row->bytes; }
 
+/* All or none: a client that is closing stays so. */
 int rr_connection_send_row(rr_connection_t *connection, rr_shared_row_t *row) {
-    return rr_connection_send_shared(connection, row->message);
+    int rc = RR_OK;
+    for (unsigned i = 0; i < row->count && rc == RR_OK; i++) {
+        rc = rr_connection_send_shared(connection, row->messages[i]);
+    }
+    return rc;
 }
 
 int rr_connection_ping(rr_connection_t *connection) { return RR_OK; }
