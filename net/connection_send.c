@@ -101,6 +101,22 @@ static int put(rr_stream_t *stream, const uint8_t *head, size_t head_size, const
     return RR_OK;
 }
 
+/* The same with a head that lies in HEAD_MAX bytes: copied as a whole, which costs less than as many as it has. */
+static int put_head(rr_stream_t *stream, const uint8_t head[HEAD_MAX], size_t head_size, const void *body, size_t size) {
+    if (size < HEAD_MAX) {
+        return put(stream, head, head_size, body, size);
+    }
+    int error;
+    uint8_t *room = rr__stream_reserve(stream, head_size + size, &error);
+    if (!room) {
+        return error;
+    }
+    memcpy(room, head, HEAD_MAX); /* what is behind the head is overwritten */
+    memcpy(room + head_size, body, size);
+    rr__stream_commit(stream, head_size + size);
+    return RR_OK;
+}
+
 int rr_connection_send(rr_connection_t *c, uint16_t cmd, const void *body, size_t size, bool utf8) {
     form_t form;
     int rc = form_of(c, size, &form);
@@ -124,7 +140,7 @@ int rr_connection_send(rr_connection_t *c, uint16_t cmd, const void *body, size_
     }
     uint8_t head[HEAD_MAX];
     size_t head_size = make_head(head, form, cmd, size);
-    return put(c->stream, head, head_size, body, size);
+    return put_head(c->stream, head, head_size, body, size);
 }
 
 /* ---- Messages for many ---- */

@@ -10,13 +10,22 @@ static uint64_t load64(const uint8_t *p) {
     return v;
 }
 
-/* Chat and JSON are mostly ASCII: skips it 32 bytes at a time. */
-static const uint8_t *skip_ascii(const uint8_t *p, const uint8_t *end) {
+/* Chat and JSON are mostly ASCII: skips it 32 bytes at a time; fewer than eight are left or the next eight are not all of it. */
+static const uint8_t *skip_blocks(const uint8_t *p, const uint8_t *end) {
     while (end - p >= 32 && !((load64(p) | load64(p + 8) | load64(p + 16) | load64(p + 24)) & HIGH_BITS)) {
         p += 32;
     }
     while (end - p >= 8 && !(load64(p) & HIGH_BITS)) {
         p += 8;
+    }
+    return p;
+}
+
+/* `start` is where the text begins: the last bytes are looked at together with those before them. */
+static const uint8_t *skip_ascii(const uint8_t *p, const uint8_t *start, const uint8_t *end) {
+    p = skip_blocks(p, end);
+    if (end - p < 8 && end - start >= 8 && !(load64(end - 8) & HIGH_BITS)) {
+        return end;
     }
     while (p < end && *p < 0x80) {
         p++;
@@ -48,7 +57,7 @@ static size_t sequence(const uint8_t *p, size_t left) {
 
 bool rr_utf8_valid(const uint8_t *data, size_t size) {
     const uint8_t *p = data, *end = data + size;
-    while ((p = skip_ascii(p, end)) < end) {
+    while ((p = skip_ascii(p, data, end)) < end) {
         while (p < end && *p >= 0x80) { /* stay here through runs of non-ASCII */
             size_t n = sequence(p, (size_t)(end - p));
             if (n == 0) {

@@ -68,8 +68,15 @@ void rr_ws_unmask(uint8_t *data, size_t size, const uint8_t mask[4], uint64_t ph
         word ^= key64;
         memcpy(data + i, &word, 8);
     }
+    uint32_t half;
+    if (size - i >= 4) { /* the key repeats after four */
+        memcpy(&half, data + i, 4);
+        half ^= (uint32_t)key64;
+        memcpy(data + i, &half, 4);
+        i += 4;
+    }
     for (; i < size; i++) {
-        data[i] ^= key[i & 7];
+        data[i] ^= key[i & 3];
     }
 }
 
