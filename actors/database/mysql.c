@@ -60,6 +60,8 @@ typedef struct my_state {
 static my_state_t *state_of(rr__db_connection_t *connection) { return rr__db_state(connection); }
 static my_state_t *owner(my_link_t *link) { return link->owner; }
 
+static unsigned connect_ms(const my_state_t *state) { return rr__db_options(state->connection)->connect_timeout_ms; }
+
 static void fetch_next(my_link_t *link);
 static void result_over(my_link_t *link);
 static void batch_next(my_link_t *link);
@@ -676,7 +678,7 @@ static void killer_open(my_link_t *link) {
 
 static void begin_kill(my_link_t *link) {
     my_state_t *state = owner(link);
-    if (rr__my_connect(link, rr__db_url(state->connection), state->address, killer_open) != RR_OK)
+    if (rr__my_connect(link, rr__db_url(state->connection), state->address, connect_ms(state), killer_open) != RR_OK)
         killer_end(link);
 }
 
@@ -750,14 +752,18 @@ static bool in_transaction(rr__db_connection_t *connection) { return is_in_trans
 /* ---- Opening ---- */
 
 static int check(const rr__db_url_t *url, char *why, size_t why_size) {
-    static const char *const options[] = {"charset", "tls", "socket", NULL};
+    static const char *const options[] = {"charset", "tls", "ca", "socket", NULL};
     const char *charset = rr__db_url_option(url, "charset"), *tls = rr__db_url_option(url, "tls");
     if (charset && strcmp(charset, "utf8mb4") != 0 && strcmp(charset, "utf8") != 0) {
         snprintf(why, why_size, "charset is utf8mb4");
         return RR_EINVAL;
     }
-    if (tls && strcmp(tls, "require") != 0 && strcmp(tls, "off") != 0) {
-        snprintf(why, why_size, "tls is require or off");
+    if (tls && strcmp(tls, "require") != 0 && strcmp(tls, "verify") != 0 && strcmp(tls, "off") != 0) {
+        snprintf(why, why_size, "tls is verify, require or off");
+        return RR_EINVAL;
+    }
+    if (rr__db_url_option(url, "ca") && !rr__my_tls_verify(url)) {
+        snprintf(why, why_size, "ca is for tls=verify");
         return RR_EINVAL;
     }
     return rr__db_url_known(url, options, why, why_size);
@@ -780,7 +786,7 @@ static void opened(my_link_t *link) {
         return;
     }
     if (!rr__my_is_private(link->mysql, rr__db_url(state->connection))) {
-        refuse(state, RR_DB_CONNECTION, "tls=require, but the server has no TLS");
+        refuse(state, RR_DB_CONNECTION, "the URL asks for TLS, which the server does not have");
         rr__db_opened(state->connection, NULL, &state->failure);
         return;
     }
@@ -791,7 +797,7 @@ static void opened(my_link_t *link) {
 
 static void dial(my_link_t *link) {
     my_state_t *state = owner(link);
-    if (rr__my_connect(link, rr__db_url(state->connection), state->address, opened) != RR_OK)
+    if (rr__my_connect(link, rr__db_url(state->connection), state->address, connect_ms(state), opened) != RR_OK)
         opened(link);
 }
 
@@ -854,7 +860,8 @@ static void open_(rr__db_connection_t *connection) {
     state->main.closed = main_closed;
     if (!state->linked) {
         not_opened(state, "out of memory");
-    } else if (inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1 || rr__db_url_option(url, "socket")) {
+    } else if (inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1 || rr__db_url_option(url, "socket") ||
+               rr__my_tls(url)) { /* then the name is looked up where the rest is done */
         snprintf(state->address, sizeof state->address, "%s", host);
         rr__my_go(&state->main, dial);
     } else {

@@ -6,6 +6,7 @@
 #define RR_ACTORS_DATABASE_MYSQL_IMPL_H
 
 #include <mysql.h>
+#include <stdatomic.h>
 
 #include "actors/database/database_impl.h"
 
@@ -28,6 +29,16 @@ struct my_link {
     my_step_fn step;   /* to run now */
     my_step_fn idle;   /* the server said something unasked: it closes */
     my_step_fn closed; /* nothing of it is left */
+    /* Connecting with TLS (mysql_tls.c): */
+    const rr__db_url_t *url;
+    unsigned timeout_ms;
+    uv_thread_t thread;
+    uv_async_t back;
+    bool has_back;    /* back is a handle */
+    bool works;       /* the thread has mysql and opened; waits is not 0 */
+    bool closes;      /* as soon as it is back */
+    atomic_int twin;  /* the thread's: a second descriptor of its socket. Who takes it closes it: the thread, or the loop, to shut it */
+    atomic_bool stop; /* the loop's, for the thread: shut the next twin. Both are sequentially consistent: one of them sees the other */
     /* What the calls bring: */
     MYSQL *opened;
     MYSQL_STMT *statement;
@@ -52,8 +63,11 @@ void rr__my_link_shut(my_link_t *link);
 /* Closes what has no call under way; `closed` follows. */
 void rr__my_link_close(my_link_t *link);
 
-/* Begins to connect to an address in numbers; `after` follows. RR_ENOMEM: nothing does. */
-RR_MUST_CHECK int rr__my_connect(my_link_t *link, const rr__db_url_t *url, const char *address, my_step_fn after);
+/* Begins to connect, to an address in numbers (with TLS: to the URL's host, within timeout_ms); `after` follows. RR_ENOMEM: nothing
+ * does. */
+RR_MUST_CHECK int rr__my_connect(my_link_t *link, const rr__db_url_t *url, const char *address, unsigned timeout_ms, my_step_fn after);
+/* The thread is back. */
+void rr__my_works_no_more(my_link_t *link);
 /* Is a connection that has just been opened encrypted, if the URL requires that? */
 bool rr__my_is_private(MYSQL *mysql, const rr__db_url_t *url);
 /* The error of a MYSQL or statement, classified; whether its connection is of no more use. */
@@ -69,6 +83,17 @@ int rr__my_statement_free_cont(my_link_t *link, int ready);
 int rr__my_next_cont(my_link_t *link, int ready);
 int rr__my_statement_next_cont(my_link_t *link, int ready);
 int rr__my_statement_close_cont(my_link_t *link, int ready);
+
+/* ---- mysql_tls.c ---- */
+
+/* Does the URL ask for TLS; and for a look at the certificate? */
+bool rr__my_tls(const rr__db_url_t *url);
+bool rr__my_tls_verify(const rr__db_url_t *url);
+void rr__my_tls_options(MYSQL *mysql, const rr__db_url_t *url, unsigned timeout_ms);
+/* Connects as link->url says, on a thread: rr__my_works_no_more follows, on the loop. RR_ENOMEM: it does not. */
+RR_MUST_CHECK int rr__my_tls_connect(my_link_t *link);
+/* It is to come back soon, without a connection. */
+void rr__my_tls_stop(my_link_t *link);
 
 /* ---- mysql_value.c ---- */
 

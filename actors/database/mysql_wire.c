@@ -113,23 +113,45 @@ int rr__my_link_init(my_link_t *link, rr_loop_t *loop, void *owner) {
     return RR_OK;
 }
 
-static void set_options(MYSQL *mysql, const rr__db_url_t *url) {
-    const char *tls = rr__db_url_option(url, "tls");
-    my_bool no = 0, yes = 1;
+static void set_options(MYSQL *mysql, const rr__db_url_t *url, unsigned timeout_ms) {
+    my_bool no = 0;
     unsigned off = 0;
     mysql_options(mysql, MYSQL_OPT_NONBLOCK, 0);
     mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
     mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &off); /* a server must not ask for our files */
     mysql_options(mysql, MYSQL_OPT_RECONNECT, &no);
-    mysql_optionsv(mysql, MARIADB_OPT_RESTRICTED_AUTH, PLUGINS);
+    if (!rr__my_tls_verify(url))
+        mysql_optionsv(mysql, MARIADB_OPT_RESTRICTED_AUTH, PLUGINS);
     mysql_options(mysql, MYSQL_INIT_COMMAND, "SET SESSION autocommit = 1");
-    if (tls && strcmp(tls, "require") == 0)
-        mysql_optionsv(mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
+    if (rr__my_tls(url))
+        rr__my_tls_options(mysql, url, timeout_ms);
 }
 
-int rr__my_connect(my_link_t *link, const rr__db_url_t *url, const char *address, my_step_fn after) {
+static int connect_on_thread(my_link_t *link, const rr__db_url_t *url, unsigned timeout_ms, my_step_fn after) {
+    link->url = url;
+    link->timeout_ms = timeout_ms;
+    link->after = after;
+    int rc = rr__my_tls_connect(link);
+    link->works = rc == RR_OK;
+    link->waits = link->works ? MYSQL_WAIT_READ : 0;
+    return rc;
+}
+
+void rr__my_works_no_more(my_link_t *link) {
+    link->works = false;
+    link->waits = 0;
+    if (link->opened && !link->closes)
+        watch(link);
+    rr__my_go(link, link->after);
+    if (link->closes)
+        rr__my_link_close(link);
+}
+
+int rr__my_connect(my_link_t *link, const rr__db_url_t *url, const char *address, unsigned timeout_ms, my_step_fn after) {
     const char *socket = rr__db_url_option(url, "socket");
-    set_options(link->mysql, url);
+    set_options(link->mysql, url, timeout_ms);
+    if (rr__my_tls(url))
+        return connect_on_thread(link, url, timeout_ms, after);
     int waits = mysql_real_connect_start(&link->opened, link->mysql, socket ? NULL : address, url->user, url->password,
                                          url->database[0] ? url->database : NULL, socket ? 0 : url->port ? url->port : 3306, socket, 0);
     rr__my_await(link, waits, connect_cont, after);
@@ -138,8 +160,7 @@ int rr__my_connect(my_link_t *link, const rr__db_url_t *url, const char *address
 
 /* libmariadb enforces nothing as long as it looks at no certificate: from a server without TLS it takes a connection in the clear. */
 bool rr__my_is_private(MYSQL *mysql, const rr__db_url_t *url) {
-    const char *tls = rr__db_url_option(url, "tls");
-    return !tls || strcmp(tls, "require") != 0 || mysql_get_ssl_cipher(mysql);
+    return !rr__my_tls(url) || mysql_get_ssl_cipher(mysql);
 }
 
 static void on_closed(uv_handle_t *handle) {
@@ -156,6 +177,10 @@ void rr__my_pause(my_link_t *link) {
 
 /* A shut socket answers every wait at once. */
 void rr__my_link_shut(my_link_t *link) {
+    if (link->works) {
+        rr__my_tls_stop(link);
+        return;
+    }
     my_socket socket = mysql_get_socket(link->mysql);
     if (socket != (my_socket)-1)
         (void)shutdown(socket, SHUT_RDWR); /* one that is not connected yet fails in its next step all the same */
@@ -169,11 +194,16 @@ void rr__my_link_shut(my_link_t *link) {
 
 void rr__my_link_close(my_link_t *link) {
     link->idle = NULL;
+    link->closes = link->works;
+    if (link->works)
+        return;
     rr__my_pause(link);
+    if (link->polls) /* before its descriptor is closed, which may be another thread's at once */
+        uv_close((uv_handle_t *)&link->poll, on_closed);
     mysql_close(link->mysql);
     link->mysql = NULL;
-    if (link->polls)
-        uv_close((uv_handle_t *)&link->poll, on_closed);
+    if (link->has_back)
+        uv_close((uv_handle_t *)&link->back, on_closed);
     uv_close((uv_handle_t *)&link->timer, on_closed);
 }
 

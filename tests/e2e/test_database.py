@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import shutil
 import subprocess
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import servers
@@ -406,6 +407,64 @@ class Tls(DatabaseCase):
             server.options = tuple(name.format(key=key, certificate=certificate) for name in names)
             server.start()
             yield server
+
+    def authority(self, name: str) -> tuple[pathlib.Path, Callable[[servers.Server, str], tuple[pathlib.Path, pathlib.Path]]]:
+        """A scratch CA's certificate, and what signs a server's for a name: its key and certificate."""
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+        def openssl(*words: str) -> None:
+            subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=self.folder)
+
+        openssl("req", "-x509", *curve, "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+
+        def sign(server: servers.Server, host: str) -> tuple[pathlib.Path, pathlib.Path]:
+            self.write("names", f"subjectAltName={host}")
+            key, certificate = server.folder / "key.pem", server.folder / "certificate.pem"
+            openssl("req", *curve, "-subj", "/CN=a server", "-keyout", str(key), "-out", "request.pem")
+            openssl("x509", "-req", "-in", "request.pem", "-CA", f"{name}.pem", "-CAkey", f"{name}.key", "-CAcreateserial", "-days", "2",
+                    "-extfile", "names", "-out", str(certificate))  # fmt: skip
+            key.chmod(0o600)
+            for file in (key, certificate):
+                servers.own(type(server), file)
+            return key, certificate
+
+        return self.folder / f"{name}.pem", sign
+
+    async def verified(self, kind: type[servers.Server], options: Callable[[pathlib.Path, pathlib.Path], tuple[str, ...]],
+                       verify: Callable[[pathlib.Path], str], slow: str) -> None:  # fmt: skip
+        """The right CA and name; the right CA and another name; another CA; no CA."""
+        ours, sign = self.authority("ours")
+        other, _ = self.authority("other")
+        with servers.serve(kind, start=False) as server:
+            server.options = options(*sign(server, "DNS:localhost"))
+            server.start()
+            named = server.url.replace("127.0.0.1", "localhost")
+            few = ", pool: 2, acquire_timeout: 500ms"
+            scene = await self.begin_scene({
+                "db@good": f'url: "{named}?{verify(ours)}"', "db@name": f'url: "{server.url}?{verify(ours)}"{few}',
+                "db@other": f'url: "{named}?{verify(other)}"{few}', "db@none": f'url: "{named}?{verify(self.folder / "none.pem")}"{few}',
+            })  # fmt: skip
+            self.assertEqual(await scene.do("db = await redrabbit.database('db@good')\nreturn await db.value('SELECT 5')"), 5)
+            for name, word in (("db@name", "host|certificate"), ("db@other", "certificate|verif"), ("db@none", "none.pem|certificate|No such file")):
+                failed = await self.fails(scene, "DatabaseConnectionError", f"db = await redrabbit.database({name!r})\nawait db.query('SELECT 1')")
+                self.assertRegex(failed.text, f"(?i){word}")
+                self.assertFalse(failed.executed)
+            await self.fails(scene, "DatabaseTimeout", f"db = await redrabbit.database('db@good')\nawait db.query({slow!r}, timeout=0.3)")
+            server.kill()
+            server.start()
+            self.assertEqual(await scene.do("""
+                db = await redrabbit.database("db@good")
+                while (await ends(db.value("SELECT 6")))[0] != "ok":
+                    await redrabbit.sleep(0.02)
+                return [await wait for wait in [db.value("SELECT 1 + ?", [n]) for n in range(20)]]"""), list(range(1, 21)))
+
+    async def test_a_certificate_that_is_looked_at_mariadb(self) -> None:
+        await self.verified(servers.Mariadb, lambda key, certificate: (f"--ssl-key={key}", f"--ssl-cert={certificate}"),
+                            lambda ca: f"tls=verify&ca={ca}", "SELECT sleep(10)")  # fmt: skip
+
+    async def test_a_certificate_that_is_looked_at_postgres(self) -> None:
+        await self.verified(servers.Postgres, lambda key, certificate: ("-c", "ssl=on", "-c", f"ssl_key_file={key}", "-c", f"ssl_cert_file={certificate}"),
+                            lambda ca: f"sslmode=verify-full&sslrootcert={ca}", "SELECT pg_sleep(10)")  # fmt: skip
 
     async def value(self, scene: Scene, name: str, sql: str) -> list[Any]:
         return await scene.do(f"db = await redrabbit.database({name!r})\nreturn await ends(db.one({sql!r}))")

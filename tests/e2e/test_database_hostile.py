@@ -92,6 +92,7 @@ class Fake:
 
 class Hostile(DatabaseCase):
     scheme = ""
+    options = ""  # of the URL
     ask = "db.query('SELECT 1', timeout=0.4)"
     path = "/game"
 
@@ -103,7 +104,7 @@ class Hostile(DatabaseCase):
             await fake.start()
             self.addAsyncCleanup(fake.stop)
         return await self.begin_scene({
-            f"db@{name}": f'url: "{self.scheme}://me:{PASSWORD}@127.0.0.1:{fake.port}{self.path}", pool: 2, connect_timeout: 700ms, '
+            f"db@{name}": f'url: "{self.scheme}://me:{PASSWORD}@127.0.0.1:{fake.port}{self.path}{self.options}", pool: 2, connect_timeout: 700ms, '
                           "acquire_timeout: 1s" for name, fake in self.made.items()
         } | {"db@good": 'url: "sqlite://:memory:"'})  # fmt: skip
 
@@ -385,6 +386,32 @@ class Mariadb(Hostile):
             await talk(peer)
 
         return whole
+
+
+class MariadbTls(Hostile):
+    """Its handshake must not hold up the loop that other databases are on."""
+
+    scheme = "mysql"
+    options = "?tls=require"
+
+    @staticmethod
+    def hands(talk: Talk) -> Talk:
+        """It offers TLS, and talks like this when that begins."""
+
+        async def whole(peer: Peer) -> None:
+            peer.say(greeting(flags=0x81FFFFFF))
+            await peer.hear()
+            await talk(peer)
+
+        return whole
+
+    async def test_handshakes(self) -> None:
+        record = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"
+        await self.endure({
+            "silent": self.hands(nothing), "closes": self.hands(closes), "resets": self.hands(resets), "garbage": self.hands(says(GARBAGE)),
+            "drip": self.hands(drips(record)), "half": self.hands(says(record)), "flood": self.hands(floods(record + bytes(16375))),
+            "none": says(greeting()), "stranger": nothing,
+        })  # fmt: skip
 
 
 def message(kind: bytes, data: bytes) -> bytes:

@@ -60,6 +60,9 @@ START_TEST(wrong_addresses) {
     is_wrong("rediss://:secret@h/0", RR_EINVAL);
     is_wrong("sqlite://", RR_EINVAL);
     is_wrong("sqlite://x.db?mode=ro", RR_EINVAL);
+    is_wrong("mysql://me:secret@host/x?tls=yes", RR_EINVAL);
+    is_wrong("mysql://me:secret@host/x?tls=require&ca=/x.pem", RR_EINVAL); /* nobody would look at it */
+    is_wrong("mysql://me:secret@host/x?ca=/x.pem", RR_EINVAL);
     is_wrong("mysql://u:secret@h:0/d", RR_EINVAL);
     is_wrong("mysql://u:secret@h:65536/d", RR_EINVAL);
     is_wrong("mysql://u:secret/x@h/d", RR_EINVAL);
