@@ -144,7 +144,9 @@ static void init_header(rr_actor_t *actor, const rr_spawn_t *spec, rr_executor_t
     actor->state = NULL;
     actor->side = NULL;
     actor->reason = RR_OK;
-    actor->bits = (uint8_t)((spec->guest ? RR__GUEST : 0) | (spec->leased ? RR__LEASED : 0));
+    /* Nobody is a guest where there are several CPUs: then its turns need not be timed. */
+    bool guest = spec->guest && executor->system->cpus == 1;
+    actor->bits = (uint8_t)((guest ? RR__GUEST : 0) | (spec->leased ? RR__LEASED : 0));
     actor->calm = 0;
     atomic_store_explicit(&actor->remote, 0, memory_order_relaxed);
     set_limits(actor, spec);
@@ -1166,7 +1168,8 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
         }
         consumed = actor->bits & RR__CARRY ? 1 : 0;
         actor->bits &= (uint8_t)~RR__CARRY;
-        worker->turn_ns = rr_clock_now(&worker->system->clock);
+        if (actor->bits & RR__GUEST)
+            worker->turn_ns = rr_clock_now(&worker->system->clock);
     }
     if (actor->behavior->turn_begin)
         actor->behavior->turn_begin(actor, actor->state);

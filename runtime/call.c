@@ -8,6 +8,7 @@
 
 #define CALL sizeof(rr__call_t)
 #define TAKEN sizeof(rr__taken_entry_t)
+#define LONG_MS 1000 /* of these RR_CLOCK_SOON_NS are at most a fiftieth */
 
 static void send_to_caller(rr_system_t *system, rr_message_t *reply, rr_addr_t to, uint64_t request, int code,
                            rr_addr_t from) {
@@ -53,6 +54,13 @@ static int arm_deadline(rr_actor_t *self, uint64_t deadline_ns) {
     return RR_OK;
 }
 
+/* Not the turn's coarse time: a handler may have been busy for longer than the timeout before it calls. A look at the clock
+ * is a tenth of a call's cost, so a long timeout, for which some milliseconds more are nothing, has a cheaper one. */
+static uint64_t deadline(const rr_system_t *system, unsigned timeout_ms) {
+    uint64_t now = timeout_ms < LONG_MS ? rr_clock_now(&system->clock) : rr_clock_soon(&system->clock);
+    return now + timeout_ms * RR_NS_PER_MS;
+}
+
 static int begin_call(rr_actor_t *self, rr_message_t *msg, rr_addr_t to, uint32_t type, unsigned timeout_ms,
                       rr_reply_fn fn, void *context, uint64_t *id_out) {
     if (!msg)
@@ -68,8 +76,7 @@ static int begin_call(rr_actor_t *self, rr_message_t *msg, rr_addr_t to, uint32_
     call->context = context;
     call->node = rr_addr_node(to);
     rr__touch_remote(self, to);
-    /* Not the turn's coarse time: a handler may have been busy for longer than the timeout before it calls. */
-    call->deadline_ns = rr_now_ns(self) + (timeout_ms ? timeout_ms : RR_CALL_TIMEOUT_MS) * RR_NS_PER_MS;
+    call->deadline_ns = deadline(system, timeout_ms ? timeout_ms : RR_CALL_TIMEOUT_MS);
     rc = arm_deadline(self, call->deadline_ns);
     if (rc != RR_OK)
         goto remove;

@@ -19,10 +19,17 @@ static uint64_t virtual_time(const rr_clock_t *clock) {
 void rr_clock_init(rr_clock_t *clock, bool is_virtual) {
     clock->is_virtual = is_virtual;
     atomic_init(&clock->virtual_ns, RR_CLOCK_VIRTUAL_START_NS);
+    struct timespec tick = {0};
+    bool known = !is_virtual && clock_getres(CLOCK_MONOTONIC_COARSE, &tick) == 0 && tick.tv_sec == 0;
+    clock->ahead_ns = known && (uint64_t)tick.tv_nsec * 2 <= RR_CLOCK_SOON_NS ? (uint64_t)tick.tv_nsec * 2 : 0;
 }
 
 uint64_t rr_clock_now(const rr_clock_t *clock) {
     return clock->is_virtual ? virtual_time(clock) : machine_time(CLOCK_MONOTONIC);
+}
+
+uint64_t rr_clock_soon(const rr_clock_t *clock) {
+    return clock->ahead_ns ? machine_time(CLOCK_MONOTONIC_COARSE) + clock->ahead_ns : rr_clock_now(clock);
 }
 
 uint64_t rr_clock_wall(const rr_clock_t *clock) {

@@ -19,12 +19,19 @@ typedef struct rr_clock {
     /* Virtual time. Written by the one thread that drives the simulation, read by any. Release/acquire: who sees the
      * time 5 also sees what the driver did before it became 5. */
     _Atomic(uint64_t) virtual_ns;
+    uint64_t ahead_ns; /* of rr_clock_soon: set by rr_clock_init, constant afterwards */
 } rr_clock_t;
 
 void rr_clock_init(rr_clock_t *clock, bool is_virtual);
 
 /* Monotonic nanoseconds; only differences mean anything. Any thread. */
 uint64_t rr_clock_now(const rr_clock_t *clock);
+
+/* A time that is not before now, and at most RR_CLOCK_SOON_NS after it: for deadlines for which that is nothing. It is the
+ * kernel's last tick and two ticks more, for a fourth of rr_clock_now's cost (unless a tick is late by more than a tick, as
+ * in a machine that stands still: then it is as much too early). Any thread. */
+#define RR_CLOCK_SOON_NS (20 * RR_NS_PER_MS)
+uint64_t rr_clock_soon(const rr_clock_t *clock);
 
 /* Nanoseconds of Unix time. A virtual clock counts from RR_CLOCK_VIRTUAL_EPOCH_NS. Any thread. */
 uint64_t rr_clock_wall(const rr_clock_t *clock);

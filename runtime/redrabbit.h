@@ -174,8 +174,8 @@ typedef void (*rr_reply_fn)(rr_actor_t *self, void *state, int status, rr_messag
 #define RR_CALL_TIMEOUT_MS 5000
 
 /* Sends a request and always ends in exactly one fn(…). timeout_ms 0 = RR_CALL_TIMEOUT_MS; there is no call without a
- * deadline. Errors that are known at once (NOROUTE, OVERLOAD …) also come through fn, in a later message, never from
- * inside rr_call. Returns RR_OK, or RR_ENOMEM / RR_EINVAL / RR_ELIMIT (65,536 outstanding), when fn will not run.
+ * deadline (one of a second or more may pass up to 20 ms late). Errors that are known at once (NOROUTE, OVERLOAD …) also
+ * come through fn, in a later message, never from inside rr_call. Returns RR_OK, or RR_ENOMEM / RR_EINVAL / RR_ELIMIT (65,536 outstanding), when fn will not run.
  * *id (may be NULL) is for rr_call_cancel. If the caller dies first, fn does not run: context must be owned by its state. */
 RR_MUST_CHECK int rr_call(rr_actor_t *self, rr_addr_t to, uint32_t type, const void *data, size_t size,
                           unsigned timeout_ms, rr_reply_fn fn, void *context, uint64_t *id);

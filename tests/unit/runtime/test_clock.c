@@ -16,9 +16,24 @@ START_TEST(machine_clock_moves_forward) {
 }
 END_TEST
 
+/* Without the two ticks it would be behind nearly always. In between the thread may lose its CPU, so the first look is the
+ * one that it must not be behind, the last one that it must not be far ahead of. */
+START_TEST(soon_is_not_before_now_and_not_long_after) {
+    rr_clock_t clock;
+    rr_clock_init(&clock, false);
+    for (uint64_t began = rr_clock_now(&clock), now = began; now - began < 30 * RR_NS_PER_MS;) {
+        uint64_t soon = rr_clock_soon(&clock);
+        ck_assert_uint_ge(soon, now);
+        now = rr_clock_now(&clock);
+        ck_assert_uint_le(soon, now + RR_CLOCK_SOON_NS);
+    }
+}
+END_TEST
+
 START_TEST(virtual_clock_obeys) {
     rr_clock_t clock, other;
     rr_clock_init(&clock, true);
+    ck_assert_uint_eq(rr_clock_soon(&clock), RR_CLOCK_VIRTUAL_START_NS);
     rr_clock_init(&other, true);
     ck_assert_uint_eq(rr_clock_now(&clock), RR_CLOCK_VIRTUAL_START_NS);
     rr_clock_advance(&clock, 5);
@@ -32,4 +47,4 @@ START_TEST(virtual_clock_obeys) {
 }
 END_TEST
 
-CHECK_MAIN("clock", machine_clock_moves_forward, virtual_clock_obeys)
+CHECK_MAIN("clock", machine_clock_moves_forward, soon_is_not_before_now_and_not_long_after, virtual_clock_obeys)
