@@ -243,7 +243,9 @@ bench_result_t *actors_execute(const actors_workload_t *workload, const actors_p
             floor_run(limit, &floor_params, &floor_run_result);
             bench_result_add_run(result->floor, &floor_run_result);
         }
+        double issue = floor_issue_now();
         bench_in_child(&run, in_child, &job, 120 + (unsigned)p->duration);
+        bench_metric(&run, BENCH_ISSUE, "G/s", BENCH_INFO, (issue + floor_issue_now()) / 2e9);
         bench_result_add_run(result, &run);
     }
     return result;

@@ -86,8 +86,12 @@ double bench_median(const double *sorted, unsigned count);
 typedef struct bench_output {
     bool json;
     const char *path; /* JSON goes there, and text to stdout; NULL = stdout */
+    bool shown; /* bench_show has printed each result already */
 } bench_output_t;
 int bench_print(const bench_results_t *results, const bench_output_t *output);
+/* In a long row of workloads: prints the newest result's text, and writes all so far to output->path, so that who breaks it
+ * off has something. Without any result yet: whether the path can be written to turns out before the work, not behind it. */
+void bench_show(const bench_results_t *results, const bench_output_t *output);
 
 /* A run's text as soon as it has ended, on stderr, when that is a terminal or verbose was asked for. */
 void bench_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -123,6 +127,8 @@ uint64_t bench_process_rss(int pid);
 /* CPU seconds that the whole machine has spent, all processes. What is left after ours are subtracted is reported as
  * BENCH_OTHERS: a figure taken while others were busy says little. */
 #define BENCH_OTHERS "others_cpu"
+/* What the CPUs issued just before and after a run (floor.h): how much of their cores the host left them. */
+#define BENCH_ISSUE "core_issue"
 double bench_machine_cpu(void);
 static inline double bench_positive(double v) { return v > 0 ? v : 0; }
 double bench_own_cpu(void);

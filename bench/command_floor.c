@@ -26,7 +26,7 @@ void command_floor_help(void) {
     options_help(specs, OPTIONS_COUNT(specs));
 }
 
-static const char *const probes[] = {"mpsc1", "mpsc2", "bounce", "futex", "eventfd", "poll", "poll-busy"};
+static const char *const probes[] = {"mpsc1", "mpsc2", "bounce", "futex", "eventfd", "poll", "poll-busy", "issue"};
 
 static const struct {
     const char *name, *server, *workload;
@@ -107,8 +107,8 @@ int command_floor(int argc, char **argv, int first) {
         if (wanted(argc, argv, first, names, servers[i].name) || wanted(argc, argv, first, names, servers[i].workload))
             bench_results_add(&results, serve(&o, i));
     if (results.count == 0)
-        bench_die("floor: mpsc1, mpsc2, bounce, futex, eventfd, poll, poll-busy, epoll-tcp, libuv-tcp, epoll-ws, echo, broadcast, connect, idle, "
-                  "or nothing for all");
+        bench_die("floor: mpsc1, mpsc2, bounce, futex, eventfd, poll, poll-busy, issue, epoll-tcp, libuv-tcp, epoll-ws, echo, broadcast, "
+                  "connect, idle, or nothing for all");
     bench_output_t output = {.json = o.json || o.out, .path = o.out};
     int status = bench_print(&results, &output);
     bench_results_free(&results);

@@ -184,12 +184,33 @@ static bool too_few(const comparison_t *c, const series_t *s) {
     return least > FAMILY_WISE / c->count;
 }
 
+static void free_series(series_t *s) {
+    free(s->name);
+    free(s);
+}
+
+/* What only one side has is said, and is no test: it must not make the others' proof harder. */
+static void drop_unmatched(comparison_t *c) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < c->count; i++) {
+        series_t *s = c->series[i];
+        if (s->count[0] && s->count[1]) {
+            c->series[kept++] = s;
+            continue;
+        }
+        if (s->count[0] + s->count[1])
+            printf("only in %-3s                            %s\n", s->count[0] ? "OLD" : "NEW", s->name);
+        free_series(s);
+    }
+    c->count = kept;
+    if (kept == 0)
+        bench_die("compare: the two have nothing in common");
+}
+
 static int print_verdicts(const comparison_t *c) {
     unsigned worse = 0, few = 0;
     for (unsigned i = 0; i < c->count; i++) {
         const series_t *s = c->series[i];
-        if (s->count[0] == 0 || s->count[1] == 0)
-            continue;
         const char *verdict = !s->real ? "noise" : is_worse(s) ? "SLOWER" : "faster";
         if (strstr(s->name, "rss") || strstr(s->name, "bytes") || strstr(s->name, ": new") || strstr(s->name, ": used"))
             verdict = !s->real ? "noise" : is_worse(s) ? "BIGGER" : "smaller";
@@ -199,8 +220,6 @@ static int print_verdicts(const comparison_t *c) {
     }
     if (few)
         printf("%u of these have too few runs for any verdict but noise at this many metrics: use more\n", few);
-    if (c->count == 0)
-        bench_die("compare: the two have nothing in common");
     return worse ? 1 : 0;
 }
 
@@ -222,20 +241,27 @@ void command_compare_help(void) {
     puts("  -- ARGS…                   two programs: what each runs (actors pingpong counting ring fanout closed)");
 }
 
+/* Of several the first one decides. */
 static bool is_json(const char *path) {
-    FILE *f = fopen(path, "r");
+    char first[4096];
+    snprintf(first, sizeof first, "%.*s", (int)strcspn(path, ","), path);
+    FILE *f = fopen(first, "r");
     if (!f)
-        bench_die("%s: %s", path, strerror(errno));
+        bench_die("%s: %s", first, strerror(errno));
     int c = fgetc(f);
     fclose(f);
     return c == '{';
 }
 
+/* Each a file, or several with commas between: the runs of a side that were saved in turn with the other's. */
 static void compare_files(comparison_t *c, char *const files[2]) {
     for (unsigned side = 0; side < 2; side++) {
-        json_t *doc = document_load(files[side]);
-        add_document(c, doc, side);
-        json_decref(doc);
+        char *save = NULL;
+        for (char *file = strtok_r(files[side], ",", &save); file; file = strtok_r(NULL, ",", &save)) {
+            json_t *doc = document_load(file);
+            add_document(c, doc, side);
+            json_decref(doc);
+        }
     }
 }
 
@@ -247,7 +273,7 @@ int command_compare(int argc, char **argv, int first) {
     while (end < argc && strcmp(argv[end], "--") != 0)
         end++;
     if (options_parse(specs, OPTIONS_COUNT(specs), end, argv, first) != 2)
-        bench_die("compare OLD NEW: two rr-bench programs or two JSON files");
+        bench_die("compare OLD NEW: two rr-bench programs, or two JSON files (or each several: a.json,b.json)");
     if (o.pairs == 0 || o.pairs > SIDE_MAX)
         bench_die("compare: --pairs 1 to %u", SIDE_MAX);
     comparison_t c = {.threshold = atof(o.threshold)};
@@ -261,14 +287,13 @@ int command_compare(int argc, char **argv, int first) {
         run_pairs(&c, argv + first, argv + end + 1, (unsigned)(argc - end - 1), (unsigned)o.pairs);
     else
         run_pairs(&c, argv + first, default_args, sizeof default_args / sizeof *default_args, (unsigned)o.pairs);
+    drop_unmatched(&c);
     for (unsigned i = 0; i < c.count; i++)
         judge(&c, c.series[i]);
     correct(&c);
     int status = print_verdicts(&c);
-    for (unsigned i = 0; i < c.count; i++) {
-        free(c.series[i]->name);
-        free(c.series[i]);
-    }
+    for (unsigned i = 0; i < c.count; i++)
+        free_series(c.series[i]);
     free(c.series);
     return status;
 }

@@ -13,6 +13,7 @@ static const struct {
     {"eventfd", floor_wake_eventfd},
     {"poll", floor_poll},
     {"poll-busy", floor_poll_busy},
+    {"issue", floor_issue},
 };
 
 typedef struct job {

@@ -25,7 +25,13 @@ void floor_bounce(const floor_params_t *p, bench_run_t *out);
 void floor_poll(const floor_params_t *p, bench_run_t *out);
 void floor_poll_busy(const floor_params_t *p, bench_run_t *out);
 
-/* One of the above by name (mpsc1, mpsc2, bounce, futex, eventfd, poll, poll-busy), once, in a child process. False: no such name. */
+/* What a core issues: independent additions, and multiplications of which each waits for the one before. Metrics
+ * "additions" and "multiplications". */
+void floor_issue(const floor_params_t *p, bench_run_t *out);
+/* Additions a second just now: 1 ms on each CPU that the calling thread may use, their mean. */
+double floor_issue_now(void);
+
+/* One of the above by name (mpsc1, mpsc2, bounce, futex, eventfd, poll, poll-busy, issue), once, in a child process. False: no such name. */
 bool floor_run(const char *name, const floor_params_t *p, bench_run_t *out);
 
 #endif

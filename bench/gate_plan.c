@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "bench/address.h"
+#include "bench/floor.h"
 #include "bench/floor_server.h"
 #include "bench/gate.h"
 
@@ -167,7 +168,9 @@ bench_result_t *gate_execute(const gate_plan_t *plan) {
                        (unsigned long long)plan->runs);
         for (unsigned k = 0; k < kind_count; k++)
             floor_once(plan, floors[k], kinds[k]);
+        double issue = floor_issue_now();
         run_target(plan, &plan->params, &run);
+        bench_metric(&run, BENCH_ISSUE, "G/s", BENCH_INFO, (issue + floor_issue_now()) / 2e9);
         bench_result_add_run(result, &run);
     }
     if (kind_count)

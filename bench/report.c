@@ -50,7 +50,7 @@ static void head(FILE *f) {
           "padding-top:1rem}\ntable{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.88rem}\n"
           "td,th{padding:.15rem .8rem .15rem 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\n"
           "td:first-child,th:first-child{text-align:left}th{color:var(--soft);font-weight:500}\n"
-          ".scroll{overflow-x:auto}svg{width:100%;height:auto;display:block;margin:.4rem 0}svg text{fill:var(--fg);"
+          ".scroll{overflow-x:auto}svg{width:100%;min-width:42rem;height:auto;display:block;margin:.4rem 0}svg text{fill:var(--fg);"
           "font:12px system-ui,sans-serif}.soft{color:var(--soft)}svg .soft{fill:var(--soft)}.grid{stroke:var(--line)}\n"
           ".bad{color:#c8503c;font-weight:600}i.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;"
           "margin-right:.4em}\n</style>\n<h1>RedRabbit benchmarks</h1>\n",
@@ -114,6 +114,15 @@ static double summary(const json_t *result, const char *metric, const char *what
 #define LEFT 130.0
 #define WIDTH 620.0
 
+/* As much of a long name as there is room for: its end, by which such names differ. */
+static const char *tail_of(const char *name) {
+    size_t size = strlen(name), room = 18;
+    const char *tail = size > room ? name + size - room : name;
+    while (tail > name && (*tail & 0xc0) == 0x80) /* not from the middle of a character */
+        tail++;
+    return tail;
+}
+
 static void bar(const report_t *r, const json_t *result, unsigned d, const char *metric, double scale, double y) {
     char text[32];
     size_t i;
@@ -121,7 +130,7 @@ static void bar(const report_t *r, const json_t *result, unsigned d, const char 
     double median = summary(result, metric, "median");
     human(text, sizeof text, median);
     fprintf(r->f, "<text x=\"%g\" y=\"%g\" text-anchor=\"end\">", LEFT - 8, y + 16);
-    escape(r->f, r->names[d]);
+    escape(r->f, tail_of(r->names[d]));
     fprintf(r->f, "</text><rect x=\"%g\" y=\"%g\" width=\"%.1f\" height=\"18\" rx=\"2\" fill=\"%s\" fill-opacity=\".75\"/>",
             LEFT, y + 3, median * scale, colours[d % COLOURS]);
     json_array_foreach(json_object_get(result, "runs"), i, run) {
@@ -148,7 +157,7 @@ static void bars(const report_t *r, const char *key, const char *metric, const c
     }
     if (top <= 0)
         return;
-    fprintf(r->f, "<svg viewBox=\"0 0 860 %u\" role=img><text x=\"%g\" y=\"14\" class=soft>", rows * 26 + 22, LEFT);
+    fprintf(r->f, "<div class=scroll><svg viewBox=\"0 0 860 %u\" role=img><text x=\"%g\" y=\"14\" class=soft>", rows * 26 + 22, LEFT);
     escape(r->f, metric);
     fputs(", ", r->f);
     escape(r->f, unit);
@@ -159,7 +168,7 @@ static void bars(const report_t *r, const char *key, const char *metric, const c
             bar(r, find(r, d, key), d, metric, WIDTH / top, y);
             y += 26;
         }
-    fputs("</svg>\n", r->f);
+    fputs("</svg></div>\n", r->f);
 }
 
 /* ---- Latency curves ------------------------------------------------------------------------------------------------------ */
@@ -240,7 +249,7 @@ static void curves(const report_t *r, const char *key) {
         return;
     s.low = floor(s.low);
     s.high = fmax(ceil(s.high), s.low + 1);
-    fprintf(r->f, "<svg viewBox=\"0 0 860 %g\" role=img>\n", HEIGHT + 40);
+    fprintf(r->f, "<div class=scroll><svg viewBox=\"0 0 860 %g\" role=img>\n", HEIGHT + 40);
     axes(r, &s);
     for (unsigned d = 0; d < r->count; d++) {
         json_t *result = find(r, d, key);
@@ -249,7 +258,7 @@ static void curves(const report_t *r, const char *key) {
         curve(r, &s, result, colours[d % COLOURS], false);
         curve(r, &s, json_object_get(result, "floor"), colours[d % COLOURS], true);
     }
-    fputs("</svg>\n", r->f);
+    fputs("</svg></div>\n", r->f);
 }
 
 /* ---- Tables -------------------------------------------------------------------------------------------------------------- */

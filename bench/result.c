@@ -110,7 +110,9 @@ double bench_median(const double *sorted, unsigned count) {
 
 static void print_number(FILE *f, double v) {
     double a = fabs(v);
-    if (a >= 1e6)
+    if (a >= 1e9)
+        fprintf(f, "%9.2f G", v / 1e9);
+    else if (a >= 1e6)
         fprintf(f, "%9.2f M", v / 1e6);
     else if (a >= 1e4)
         fprintf(f, "%9.1f k", v / 1e3);
@@ -148,6 +150,25 @@ static double median_of(const bench_result_t *r, const char *metric, double *low
     return median;
 }
 
+static double value_of(const bench_run_t *run, const char *metric) {
+    for (unsigned m = 0; m < run->metric_count; m++)
+        if (strcmp(run->metrics[m].name, metric) == 0)
+            return run->metrics[m].value;
+    return 0;
+}
+
+/* And whether the machine was worse in that run, too. */
+static void print_uneven(FILE *f, const bench_result_t *r, const char *metric, double share) {
+    const bench_run_t *worst = NULL;
+    for (unsigned i = 0; i < r->run_count; i++)
+        if (!r->runs[i].failure[0] && (!worst || value_of(&r->runs[i], metric) < value_of(worst, metric)))
+            worst = &r->runs[i];
+    double issue = median_of(r, BENCH_ISSUE, NULL, NULL);
+    fprintf(f, "  UNEVEN: worst run %.2f x median", share);
+    if (worst && issue > 0)
+        fprintf(f, ", its cores %.2f x", value_of(worst, BENCH_ISSUE) / issue);
+}
+
 static void print_metric(FILE *f, const bench_result_t *r, const bench_metric_t *m) {
     double low, high, median = median_of(r, m->name, &low, &high);
     fprintf(f, "  %-22s", m->name);
@@ -166,7 +187,7 @@ static void print_metric(FILE *f, const bench_result_t *r, const bench_metric_t 
     }
     double worst = m->better == BENCH_HIGHER ? (median > 0 ? low / median : 1) : 1;
     if (worst < 0.7)
-        fprintf(f, "  UNEVEN: worst run %.2f x median", worst);
+        print_uneven(f, r, m->name, worst);
     if (strcmp(m->name, BENCH_OTHERS) == 0 && median > 0.15)
         fprintf(f, "  NOISY: other processes were busy");
     fputc('\n', f);
@@ -329,10 +350,20 @@ static void print_json(const bench_results_t *all, const char *path) {
     json_decref(doc);
 }
 
+void bench_show(const bench_results_t *all, const bench_output_t *output) {
+    bench_progress_done();
+    if (all->count && (!output->json || output->path)) {
+        print_result(stdout, all->items[all->count - 1]);
+        fflush(stdout);
+    }
+    if (output->path)
+        print_json(all, output->path);
+}
+
 int bench_print(const bench_results_t *all, const bench_output_t *output) {
     int status = 0;
     bench_progress_done();
-    if (!output->json || output->path)
+    if (!output->shown && (!output->json || output->path))
         for (unsigned i = 0; i < all->count; i++)
             print_result(stdout, all->items[i]);
     if (output->json)

@@ -9,7 +9,8 @@
 
 typedef struct suite_options {
     bool full, json;
-    const char *part, *server, *gate, *out;
+    const char *part, *server, *gate, *lists, *lists_gate, *out;
+    bench_output_t output;
 } suite_options_t;
 
 #define SUITE_SPECS(o)                                                                                                 \
@@ -17,6 +18,8 @@ typedef struct suite_options {
         {"part", OPTION_TEXT, &(o)->part, "only actors, gate, or the workload of that name"},                          \
         {"server", OPTION_TEXT, &(o)->server, "shell command of the gate's process; none: only actors"},               \
         {"gate", OPTION_TEXT, &(o)->gate, "its addresses: tcp://HOST:PORT,ws://HOST:PORT"},                            \
+        {"lists", OPTION_TEXT, &(o)->lists, "the same of a server that sends to lists: multicast, with --full"},       \
+        {"lists-gate", OPTION_TEXT, &(o)->lists_gate, "its addresses"},                                                \
         {"json", OPTION_FLAG, &(o)->json, "print JSON"},                                                               \
         {"out", OPTION_TEXT, &(o)->out, "write JSON there, text to standard output"},
 
@@ -80,49 +83,57 @@ static bench_result_t *run_actor_step(const suite_options_t *o, const actors_ste
     return actors_execute(actors_find(s->workload), &p, o->full ? 10 : 3, true);
 }
 
+static void add(const suite_options_t *o, bench_results_t *results, bench_result_t *result) {
+    bench_results_add(results, result);
+    bench_show(results, &o->output);
+}
+
 static void run_actors(const suite_options_t *o, bench_results_t *results) {
     for (unsigned i = 0; i < sizeof actors_steps / sizeof *actors_steps; i++)
         if (chosen(o, "actors", actors_steps[i].workload, actors_steps[i].only_full))
-            bench_results_add(results, run_actor_step(o, &actors_steps[i]));
+            add(o, results, run_actor_step(o, &actors_steps[i]));
 }
 
-static const struct {
+typedef struct gate_step {
     const char *workload;
     unsigned connections, outstanding;
-    bool only_full;
-} gate_steps[] = {
-    {"echo", 50, 1, false},        {"echo", 50, 16, false},    {"echo", 1000, 16, false}, {"broadcast", 1000, 16, false},
-    {"connect", 50, 1, false},     {"idle", 1000, 1, false},   {"echo", 1, 1, true},      {"idle", 10000, 1, true},
-    {"broadcast", 1000, 64, true}, {"chat", 1000, 1, true},
+    bool only_full, lists;
+} gate_step_t;
+
+static const gate_step_t gate_steps[] = {
+    {"echo", 50, 1, false, false},      {"echo", 50, 16, false, false},       {"echo", 1000, 16, false, false},
+    {"connect", 50, 1, false, false},   {"broadcast", 1000, 16, false, false}, {"idle", 1000, 1, false, false},
+    {"echo", 1, 1, true, false},        {"broadcast", 1000, 64, true, false}, {"idle", 10000, 1, true, false},
+    {"multicast", 1000, 16, true, true}, {"chat", 1000, 1, true, false},
 };
 
-static void run_gate(const suite_options_t *o, bench_results_t *results, const char *to) {
-    for (unsigned i = 0; i < sizeof gate_steps / sizeof *gate_steps; i++) {
-        gate_plan_t plan;
-        if (!chosen(o, "gate", gate_steps[i].workload, gate_steps[i].only_full))
-            continue;
-        gate_plan_init(&plan);
-        plan.workload = gate_find(gate_steps[i].workload);
-        plan.runs = o->full ? 5 : 1;
-        plan.server = o->server;
-        plan.server_cpu = bench_cpus() > 1 ? 0 : -1;
-        plan.floor = true;
-        plan.params.to = to;
-        plan.params.cpu = bench_cpus() > 1 ? 1 : -1;
-        plan.params.duration = o->full ? 3 : 1;
-        plan.params.warmup = 0.3;
-        plan.params.connections = gate_steps[i].connections;
-        plan.params.outstanding = gate_steps[i].outstanding;
-        bench_results_add(results, gate_execute(&plan));
-    }
+static bench_result_t *run_gate_step(const suite_options_t *o, const gate_step_t *s, const char *to) {
+    gate_plan_t plan;
+    gate_plan_init(&plan);
+    plan.workload = gate_find(s->workload);
+    plan.runs = o->full ? 3 : 1;
+    plan.server = s->lists ? o->lists : o->server;
+    plan.server_cpu = bench_cpus() > 1 ? 0 : -1;
+    plan.floor = true;
+    plan.params.to = to;
+    plan.params.cpu = bench_cpus() > 1 ? 1 : -1;
+    plan.params.duration = o->full ? 2 : 1;
+    plan.params.warmup = 0.3;
+    plan.params.connections = s->connections;
+    plan.params.outstanding = s->outstanding;
+    return gate_execute(&plan);
 }
 
-static void run_gates(const suite_options_t *o, bench_results_t *results) {
-    char *list = strdup(o->gate), *save = NULL;
+static void run_gates(const suite_options_t *o, bench_results_t *results, const char *addresses, bool lists) {
+    char *list = strdup(addresses ? addresses : ""), *save = NULL;
     if (!list)
         bench_die("out of memory");
     for (char *to = strtok_r(list, ",", &save); to; to = strtok_r(NULL, ",", &save))
-        run_gate(o, results, to);
+        for (unsigned i = 0; i < sizeof gate_steps / sizeof *gate_steps; i++) {
+            const gate_step_t *s = &gate_steps[i];
+            if (s->lists == lists && chosen(o, "gate", s->workload, s->only_full))
+                add(o, results, run_gate_step(o, s, to));
+        }
     free(list);
 }
 
@@ -132,13 +143,15 @@ int command_suite(int argc, char **argv, int first) {
     bench_results_t results = {0};
     if (options_parse(specs, OPTIONS_COUNT(specs), argc, argv, first) > 0)
         bench_die("suite takes no workloads: use rr-bench actors or rr-bench gate");
+    o.output = (bench_output_t){.json = o.json || o.out, .path = o.out, .shown = true};
+    bench_show(&results, &o.output);
     run_actors(&o, &results);
-    if (o.gate)
-        run_gates(&o, &results);
+    run_gates(&o, &results, o.gate, false);
+    run_gates(&o, &results, o.lists_gate, true);
     if (results.count == 0)
-        bench_die("suite: no such part '%s' (gate workloads need --gate)", o.part);
-    bench_output_t output = {.json = o.json || o.out, .path = o.out};
-    int status = bench_print(&results, &output);
+        bench_die("suite: no such part '%s' (gate workloads need --gate, multicast --lists-gate; some are only in --full)",
+                  o.part ? o.part : "");
+    int status = bench_print(&results, &o.output);
     bench_results_free(&results);
     return status;
 }

@@ -236,10 +236,9 @@ class Databases(unittest.TestCase):
 
 class Tools(unittest.TestCase):
     def test_floor(self) -> None:
-        found = results(
-            "floor", "mpsc1", "mpsc2", "futex", "eventfd", "--runs", "1", "--duration", "50ms"
-        )
-        self.assertEqual([r["workload"] for r in found], ["mpsc1", "mpsc2", "futex", "eventfd"])
+        probes = ["mpsc1", "mpsc2", "futex", "eventfd", "issue"]
+        found = results("floor", *probes, "--runs", "1", "--duration", "50ms")
+        self.assertEqual([r["workload"] for r in found], probes)
 
     def test_a_part_of_the_suite(self) -> None:
         found = results("suite", "--part", "ring")
@@ -285,6 +284,36 @@ class Tools(unittest.TestCase):
             self.assertEqual(worse.returncode, 1)
             self.assertIn("SLOWER", worse.stdout)
             self.assertIn("faster", run("compare", str(new), str(old)).stdout)
+
+    def test_compare_several_files_and_what_one_side_has_alone(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [str(pathlib.Path(folder, name)) for name in ("a1", "a2", "b1", "b2", "c")]
+            for file in files:
+                what = "ring" if file.endswith("c") else "pingpong"
+                run("actors", what, "ring", *SHORT, "--runs", "2", "--out", file)
+            both = run("compare", ",".join(files[:2]), ",".join(files[2:4])).stdout
+            self.assertIn("n 4/4", both)
+            alone = run("compare", files[0], files[4]).stdout
+            self.assertRegex(alone, r"only in OLD .*pingpong")
+            self.assertRegex(alone, r"noise .*ring")
+            run("actors", "fanout", *SHORT, "--out", files[4])
+            nothing = run("compare", files[0], files[4], ok=False)
+            self.assertEqual(nothing.returncode, 2)
+
+    def test_a_suite_shows_and_saves_as_it_goes(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "out.json")
+            command = [BENCH, "suite", "--part", "ring", "--out", str(path)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout
+                self.assertIn("actors ring actors=100 ", process.stdout.readline())
+                process.kill()  # the second is under way
+                rest = process.stdout.read()
+            self.assertIn("core_issue", rest)
+            self.assertNotIn("actors=10000", rest)
+            run("report", str(path), "-o", str(path.with_suffix(".html")))
+        bad = run("suite", "--part", "ring", "--out", str(path), ok=False)
+        self.assertEqual((bad.returncode, bad.stdout), (2, ""))
 
     def test_compare_programs(self) -> None:
         one = ["--pairs", "2", "--", "actors", "ring", "--duration", "20ms", "--warmup", "10ms"]
