@@ -928,13 +928,7 @@ static inline rr_message_t *unpack(rr_worker_t *worker, const rr_envelope_t *env
     rr_message_t *msg = rr__message_new(worker->pool, env->size);
     if (!msg)
         return NULL;
-    msg->to = env->to;
-    msg->from = env->from;
-    msg->request = env->request;
-    msg->type = env->type;
-    msg->weight = env->weight;
-    msg->kind = env->kind;
-    msg->flags = env->flags & RR__UNSHEDDABLE;
+    rr__message_address(msg, env);
     if (env->size <= RR__PACKED_SMALL)
         rr_copy_small(msg->payload.data, env->data, env->size);
     else

@@ -150,6 +150,17 @@ static inline void rr__message_init(rr_message_t *msg, unsigned origin, unsigned
     msg->size_class = (uint8_t)size_class;
 }
 
+/* What an envelope says but the body, into a new message. */
+static inline void rr__message_address(rr_message_t *msg, const rr_envelope_t *env) {
+    msg->to = env->to;
+    msg->from = env->from;
+    msg->request = env->request;
+    msg->type = env->type;
+    msg->weight = env->weight;
+    msg->kind = env->kind;
+    msg->flags |= env->flags & RR__UNSHEDDABLE;
+}
+
 /* 8 to 16 bytes, as two overlapping eights. */
 static inline void rr__copy_few(void *to, const void *from, size_t size) {
     memcpy(to, from, 8);

@@ -185,13 +185,7 @@ rr_message_t *rr__message_of(rr_system_t *system, const rr_envelope_t *env) {
                                     : rr__message_copy(rr__my_pool(system), env->data, env->size);
     if (!msg)
         return NULL;
-    msg->to = env->to;
-    msg->from = env->from;
-    msg->request = env->request;
-    msg->type = env->type;
-    msg->weight = env->weight;
-    msg->kind = env->kind;
-    msg->flags |= env->flags & RR__UNSHEDDABLE;
+    rr__message_address(msg, env);
     return msg;
 }
 

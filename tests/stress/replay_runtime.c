@@ -1,38 +1,25 @@
 /* replay_runtime.c: thousands of small random worlds (world.h), each run on one thread from its seed under virtual time.
  * The same seed must give the same run: equal hashes of the trace. A failure names its seed; --seed N plays it again.
- *     replay_runtime [--seeds N] [--first N] [--seed N] */
-#include <signal.h>
+ *     replay_runtime [--seeds N] [--first N] [--seed N [--log]] */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "runtime/alloc.h"
 #include "runtime/replay.h"
+#include "tests/replay/seeds.h"
 #include "tests/stress/world.h"
-
-#define SEED_SECONDS 120 /* one world takes milliseconds */
-
-static char last_words[96]; /* made before each run: a handler may only write */
-
-static void on_failure(int sig) {
-    if (write(STDERR_FILENO, last_words, strlen(last_words)) < 0)
-        _exit(3);
-    signal(sig, SIG_DFL);
-    raise(sig);
-}
 
 static void fail(uint64_t seed, const char *why) {
     fprintf(stderr, "seed %llu: %s\n", (unsigned long long)seed, why);
     exit(EXIT_FAILURE);
 }
 
-static rr_system_t *start(uint64_t seed) {
+static rr_system_t *start(uint64_t seed, bool log) {
     rr_options_t options;
     rr_options_init(&options);
     options.replay = true;
     options.seed = seed;
-    options.log_screen = false;
+    options.log_screen = log;
     options.max_actors = 100000;
     rr_system_t *system = NULL;
     if (rr_system_create(&system, &options) != RR_OK || rr_system_start(system) != RR_OK)
@@ -82,10 +69,8 @@ static void end(world_t *world) {
     world_check_sums(world);
 }
 
-static uint64_t run(uint64_t seed, bool print) {
-    snprintf(last_words, sizeof last_words, "failed; play it again with --seed %llu\n", (unsigned long long)seed);
-    alarm(SEED_SECONDS);
-    rr_system_t *system = start(seed);
+static uint64_t run(uint64_t seed, bool log, bool print) {
+    rr_system_t *system = start(seed, log);
     static world_t world;
     world_init(&world, system, seed);
     rr_pool_options_t second = {.name = "second"};
@@ -98,6 +83,8 @@ static uint64_t run(uint64_t seed, bool print) {
     if (print)
         world_print(&world);
     uint64_t trace = rr_replay_trace(system);
+    if (print)
+        printf("seed %llu: trace %016llx\n", (unsigned long long)seed, (unsigned long long)trace);
     rr_system_destroy(system);
     world_free(&world);
 #ifndef NDEBUG
@@ -107,41 +94,4 @@ static uint64_t run(uint64_t seed, bool print) {
     return trace;
 }
 
-static void run_twice(uint64_t seed, bool print) {
-    uint64_t first = run(seed, print), second = run(seed, false);
-    if (first != second)
-        fail(seed, "two runs differ");
-    if (print)
-        printf("seed %llu: trace %016llx\n", (unsigned long long)seed, (unsigned long long)first);
-}
-
-int main(int argc, char **argv) {
-    uint64_t seeds = 300, first = 1;
-    bool one = false;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        uint64_t value = strtoull(argv[i + 1], NULL, 10);
-        if (strcmp(argv[i], "--seeds") == 0)
-            seeds = value;
-        else if (strcmp(argv[i], "--first") == 0 || strcmp(argv[i], "--seed") == 0)
-            first = value;
-        if (strcmp(argv[i], "--seed") == 0)
-            seeds = one = true;
-    }
-    signal(SIGABRT, on_failure);
-    signal(SIGALRM, on_failure);
-    signal(SIGSEGV, on_failure);
-    uint64_t different = 0, last = 0;
-    for (uint64_t seed = first; seed < first + seeds; seed++) {
-        if (one || seed % 10 == 0) {
-            run_twice(seed, one);
-            continue;
-        }
-        uint64_t trace = run(seed, false);
-        different += trace != last;
-        last = trace;
-    }
-    if (!one && different < seeds / 2)
-        fail(first, "different seeds give equal runs");
-    printf("%llu seeds\n", (unsigned long long)seeds);
-    return EXIT_SUCCESS;
-}
+int main(int argc, char **argv) { return seeds_main(argc, argv, run, "worlds"); }
