@@ -90,15 +90,19 @@ static bool has_left(const tool_t *tool, int status) {
 
 static void on_answer(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
     tool_t *tool = context;
-    char why[RR_REG_WHY];
+    char why[sizeof tool->why];
     if (status == RR_OK && tool->drain) {
         on_drained(self, tool, msg);
     } else if (status == RR_OK) {
         on_queried(self, tool, msg);
     } else if (has_left(tool, status)) {
         finish(tool, RR_OK, "");
+    } else if (tool->node) {
+        snprintf(why, sizeof why, "node %s was told to drain, but the master of group %s does not answer any more: %s", tool->drain,
+                 tool->self.group, rr_strerror(status));
+        finish(tool, status, why);
     } else {
-        snprintf(why, sizeof why, "the master of group %.63s does not answer: %s", tool->self.group, rr_strerror(status));
+        snprintf(why, sizeof why, "the master of group %s does not answer: %s", tool->self.group, rr_strerror(status));
         finish(tool, status, why);
     }
 }

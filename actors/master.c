@@ -765,6 +765,8 @@ static void on_drain_order(rr_actor_t *self, rr_master_t *master, rr_message_t *
         return;
     }
     int rc = only_ask ? RR_OK : rr_send(self, node->agent, RR_REG_DRAIN, NULL, 0);
+    if (!only_ask && rc == RR_OK)
+        rr_log(master->system, RR_INFO, "BROKER", "node %s (number %u) is told to drain", text, node->identity.node);
     snprintf(why, sizeof why, "node %.64s cannot be told: %s", text, rr_strerror(rc));
     answer_drain(self, msg, rc == RR_OK ? RR_REG_OK : RR_REG_STALE, rc == RR_OK ? "" : why, node->identity.node);
 }

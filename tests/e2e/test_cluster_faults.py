@@ -3,13 +3,14 @@ result, no name ever has two owners, and what lives goes on."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pathlib
 import signal
 import time
 import unittest
 
-from harness import SLOW, Case, Client, free_port
+from harness import SLOW, Case, Client, Server, free_port, run
 from trio import DOWN, LEASE, MARGIN, Trio
 
 LOBBY = """
@@ -148,6 +149,26 @@ class Faults(Trio):
         self.begin("g.yaml", "--node", "center").ready()
         self.front.wait_line("the lease is renewed", 20)
 
+    async def test_a_broker_killed_while_a_node_drains(self) -> None:
+        """Who asked for the drain hears what is known: that the node was told."""
+        client = await self.client(self.gate, "anna")
+        await self.works(client, 1, 5)
+        os.kill(self.back.pid, signal.SIGSTOP)
+        try:
+            drain = asyncio.create_task(asyncio.to_thread(run, "drain", "back", "g.yaml", cwd=self.folder))
+            await asyncio.to_thread(self.center.wait_line, r"INFO  BROKER node back \(number \d+\) is told to drain")
+            await asyncio.to_thread(run, "ps", "g.yaml", cwd=self.folder)  # answered behind the one who asked for the drain
+            self.kill(self.center)
+        finally:
+            os.kill(self.back.pid, signal.SIGCONT)
+        result = await drain
+        self.assertNotEqual(result.status, 0, result)
+        self.assertIn("node back was told to drain, but the master of group world does not answer any more", result.err)
+        self.over(self.back)
+        self.begin("g.yaml", "--node", "center").ready()
+        self.front.wait_line("the lease is renewed", 20)
+        self.assertEqual(self.front.stop(), 0, self.front.output)  # before its master
+
     async def test_stopped_for_a_moment(self) -> None:
         """Nobody is called silent by who could not hear."""
         client = await self.client(self.gate, "anna")
@@ -174,16 +195,21 @@ class Faults(Trio):
         finally:
             os.kill(self.back.pid, signal.SIGCONT)
         await self.works(client, 3, 5)
-        status = self.back.process.wait(20 * SLOW)
-        self.assertNotEqual(status, 0, self.back.output)
-        self.back._reader.join(5)
+        self.assertNotEqual(self.over(self.back), 0, self.back.output)
         _, _, behind = self.back.output.partition("this process stood still for ")
         self.assertIn("FATAL", behind)
         for wrong in ("all that is known goes on", "cannot be claimed"):  # its lease is over, and it is no member
             self.assertNotIn(wrong, behind)
-        self.back.process.stdout.close()
         await self.works(client, 4, 5)
         self.no_double_owner()
+
+    def over(self, server: Server) -> int:
+        """The exit status of a process that ends by itself."""
+        status = server.process.wait(20 * SLOW)
+        server._reader.join(5)
+        assert server.process.stdout
+        server.process.stdout.close()
+        return status
 
     def diary(self) -> list[tuple[int, int, int]]:
         path: pathlib.Path = self.folder / "diary"
