@@ -191,7 +191,8 @@ static void rest(acceptor_t *acceptor) {
     if (listener->logged_ns == 0 || now - listener->logged_ns > LOG_EVERY_NS) {
         listener->logged_ns = now;
         rr_log(rr_loop_system(listener->loops[0]), RR_WARN, "NET",
-               "%s: out of file descriptors, new clients wait; raise the limit (ulimit -n) or lower max_connections",
+               "%s: out of file descriptors, new connections wait; raise the limit (ulimit -n), or let gates have fewer clients "
+               "(max_connections)",
                listener->address);
     }
 }
