@@ -30,6 +30,7 @@ import tempfile
 import time
 import unittest
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 from ports import free_port
@@ -400,6 +401,18 @@ def serve(kind: type[Server], *options: str, start: bool = True) -> Iterator[Ser
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Served:
+    """A suite whose tests share one server."""
+
+    kind = ""  # of KINDS; "" = none
+    database: Server
+
+    @classmethod
+    def setUpClass(cls: Any) -> None:
+        if cls.kind:
+            cls.database = cls.enterClassContext(serve(KINDS[cls.kind]))
 
 
 def mariadb(*options: str, start: bool = True) -> contextlib.AbstractContextManager[Server]:

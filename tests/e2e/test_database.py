@@ -23,27 +23,14 @@ VALUES = [
 ]  # fmt: skip
 
 
-class Sql:
-    """What holds for every SQL database."""
+class Sql(servers.Served):
+    """What holds for every SQL database; without a kind: SQLite."""
 
-    kind = ""  # of servers.py; "" = SQLite
     types: dict[str, str] = {}
     slow = ""  # takes 10 s
-    server: servers.Server
-    _stack: contextlib.ExitStack
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls._stack = contextlib.ExitStack()
-        if cls.kind:
-            cls.server = cls._stack.enter_context(servers.serve(servers.KINDS[cls.kind]))
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls._stack.close()
 
     async def scene_with(self: DatabaseCase, options: str = "") -> Scene:
-        where = url(self.__class__.server) if self.kind else 'url: "sqlite://./test.db"'
+        where = url(self.database) if self.kind else 'url: "sqlite://./test.db"'
         scene = await self.begin_scene({"db@main": where + options})
         await scene.do("kept['db'] = await redrabbit.database('db@main')\nglobals()['db'] = kept['db']")
         return scene
@@ -496,18 +483,11 @@ class Tls(DatabaseCase):
                 await self.fails(scene, "DatabaseConnectionError", f"db = await redrabbit.database({name!r})\nawait db.query('SELECT 1')")
 
 
-class RedisTest(DatabaseCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls._stack = contextlib.ExitStack()
-        cls.redis = cls._stack.enter_context(servers.redis())
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls._stack.close()
+class RedisTest(servers.Served, DatabaseCase):
+    kind = "redis"
 
     async def scene_with(self, options: str = "") -> Scene:
-        scene = await self.begin_scene({"redis@0": url(self.redis) + options})
+        scene = await self.begin_scene({"redis@0": url(self.database) + options})
         await scene.do("globals()['r'] = await redrabbit.redis('redis@0')")
         return scene
 
@@ -556,8 +536,8 @@ class RedisTest(DatabaseCase):
         await scene.do("""
             kept["heard"] = []
             kept["news"] = await r.subscribe("news", lambda channel, message: kept["heard"].append(message))""")
-        self.redis.kill()
-        self.redis.start()
+        self.database.kill()
+        self.database.start()
         self.assertTrue(await scene.do("""
             for n in range(1000):
                 try:

@@ -3,51 +3,24 @@ name's next owner, subscriptions that begin anew."""
 
 from __future__ import annotations
 
-import signal
 import unittest
 
 import servers
 from databases import SCENE, DatabaseCase, Scene
-from harness import SLOW, Server, free_port
+from harness import SLOW
+from trio import DOWN, LEASE, MARGIN, Trio
 
-LEASE, MARGIN, DOWN = 2, 0.5, 1.5
 
-
-class Nodes(DatabaseCase):
+class Nodes(Trio, DatabaseCase):
     async def start_nodes(self, url: str) -> Scene:
-        """`front` has broker, gate and scene, `back` the database."""
-        gate = free_port()
+        """`front` has gate and scene, `back` the database."""
         self.write("scene.py", SCENE)
-        self.write(
-            "g.yaml",
-            f"""group: world
-cluster: {{ lease: {LEASE}s, margin: {int(MARGIN * 1000)}ms, heartbeat: 100ms, suspect: 500ms, link_down: {int(DOWN * 1000)}ms }}
-nodes:
-  front: {{ address: "tcp://127.0.0.1:{free_port()}" }}
-  back: {{ address: "tcp://127.0.0.1:{free_port()}" }}
-actors:
-  broker@0: {{ role: broker, node: front }}
-  gate@0: {{ role: gate, node: front, listen: "tcp://127.0.0.1:{gate}" }}
-  scene@0: {{ role: scene, node: front, script: scene.py }}
-  db@main: {{ role: database, node: back, url: "{url}" }}
-""",
-        )
-        self.front = self.begin("g.yaml", "--node", "front")
-        self.back = self.begin("g.yaml", "--node", "back")
-        for server in (self.front, self.back):
-            server.ready()
-        client = await self.client(gate, "tester", max_size=64 << 20)
+        self.launch(f'  scene@0: {{ role: scene, node: front, script: scene.py }}\n  db@main: {{ role: database, node: back, url: "{url}" }}')
+        client = await self.client(self.gate, "tester", max_size=64 << 20)
         scene = Scene(client)
         self.addAsyncCleanup(scene.close)
         await scene.do("globals()['db'] = await redrabbit.database('db@main')")
         return scene
-
-    def kill(self, server: Server) -> None:
-        server.process.send_signal(signal.SIGKILL)
-        server.process.wait()
-        server._reader.join(5)
-        assert server.process.stdout
-        server.process.stdout.close()
 
     async def test_as_on_one_node(self) -> None:
         scene = await self.start_nodes("sqlite://./x.db")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import shutil
@@ -17,22 +16,8 @@ from harness import ROOT, SLOW, Case, Client, Closed, free_port, main_pass
 SCORE, TOP, ERROR = 1, 2, 3
 
 
-class Leaderboard:
-    """The same play on every database; only the graph's url differs."""
-
-    kind = ""  # of servers.py; "" = SQLite
-    server: servers.Server
-    _stack: contextlib.ExitStack
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls._stack = contextlib.ExitStack()
-        if cls.kind:
-            cls.server = cls._stack.enter_context(servers.serve(servers.KINDS[cls.kind]))
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls._stack.close()
+class Leaderboard(servers.Served):
+    """The same play on every database; only the graph's url differs. Without a kind: SQLite."""
 
     def play(self: Any) -> None:
         """Starts the example, in a copy of its folder, on a port of its own."""
@@ -41,7 +26,7 @@ class Leaderboard:
         self.port = free_port()
         text = graph.read_text(encoding="utf-8").replace("127.0.0.1:10242", f"127.0.0.1:{self.port}")
         if self.kind:
-            text = text.replace("sqlite://./leaderboard.db", self.server.url)
+            text = text.replace("sqlite://./leaderboard.db", self.database.url)
         graph.write_text(text, encoding="utf-8")
         self.program = self.start(str(graph))
 

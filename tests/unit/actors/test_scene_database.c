@@ -136,7 +136,8 @@ static rr_system_t *sys;
 static rr_addr_t db, scene;
 static rr_scene_options_t options;
 
-static void up(const char *const *texts) {
+/* A database, and a scene with that logic. */
+static void up_with(const rr_scene_logic_t *logic, const void *arg) {
     rr_options_t settings;
     rr_options_init(&settings);
     settings.log_screen = false;
@@ -145,10 +146,14 @@ static void up(const char *const *texts) {
     ck_assert_int_eq(rr_system_spawn(sys, &spec, &db), RR_OK);
     rr_scene_options_init(&options);
     options.name = "scene@0";
-    options.logic = &client_logic;
-    options.logic_arg = texts;
+    options.logic = logic;
+    options.logic_arg = arg;
     ck_assert_int_eq(rr_scene_spawn(sys, &options, &scene), RR_OK);
     ck_assert_int_eq(rr_system_start(sys), RR_OK);
+}
+
+static void up(const char *const *texts) {
+    up_with(&client_logic, texts);
 }
 
 static void down(void) {
@@ -223,17 +228,7 @@ static int waiter_load(void *state, rr_scene_t *waiter, const void *arg, uint64_
 static const rr_scene_logic_t waiter_logic = {.name = "waiter", .state_size = sizeof(asker_t), .load = waiter_load};
 
 START_TEST(a_database_that_never_answers) {
-    rr_options_t settings;
-    rr_options_init(&settings);
-    settings.log_screen = false;
-    ck_assert_int_eq(rr_system_create(&sys, &settings), RR_OK);
-    rr_spawn_t spec = {.behavior = &db_behavior, .name = "db@main"};
-    ck_assert_int_eq(rr_system_spawn(sys, &spec, &db), RR_OK);
-    rr_scene_options_init(&options);
-    options.name = "scene@0";
-    options.logic = &waiter_logic;
-    ck_assert_int_eq(rr_scene_spawn(sys, &options, &scene), RR_OK);
-    ck_assert_int_eq(rr_system_start(sys), RR_OK);
+    up_with(&waiter_logic, NULL);
     await_line("waited TIMEOUT");
     down();
 }

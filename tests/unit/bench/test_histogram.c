@@ -1,8 +1,6 @@
 /* The histogram's layout, its precision, and what it answers. */
-#include <check.h>
-#include <stdlib.h>
-
 #include "bench/histogram.h"
+#include "tests/unit/check_main.h"
 
 START_TEST(test_slots_cover_everything_in_order) {
     uint64_t before = 0;
@@ -81,18 +79,5 @@ START_TEST(test_adding_is_recording_both) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("histogram");
-    TCase *tc = tcase_create("histogram");
-    tcase_add_test(tc, test_slots_cover_everything_in_order);
-    tcase_add_test(tc, test_three_significant_digits);
-    tcase_add_test(tc, test_percentiles_of_known_values);
-    tcase_add_test(tc, test_large_values_keep_their_maximum);
-    tcase_add_test(tc, test_adding_is_recording_both);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+CHECK_MAIN("histogram", test_slots_cover_everything_in_order, test_three_significant_digits,
+           test_percentiles_of_known_values, test_large_values_keep_their_maximum, test_adding_is_recording_both)

@@ -1,8 +1,6 @@
 /* The rank tests against values known from published tables and by counting by hand. */
-#include <check.h>
-#include <stdlib.h>
-
 #include "bench/statistics.h"
+#include "tests/unit/check_main.h"
 
 START_TEST(test_signed_rank_extremes) {
     double all_up[8] = {1, 2, 3, 4, 5, 6, 7, 8};
@@ -38,17 +36,4 @@ START_TEST(test_shifts) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("statistics");
-    TCase *tc = tcase_create("statistics");
-    tcase_add_test(tc, test_signed_rank_extremes);
-    tcase_add_test(tc, test_signed_rank_known);
-    tcase_add_test(tc, test_rank_sum_known);
-    tcase_add_test(tc, test_shifts);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+CHECK_MAIN("statistics", test_signed_rank_extremes, test_signed_rank_known, test_rank_sum_known, test_shifts)

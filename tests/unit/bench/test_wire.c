@@ -1,9 +1,9 @@
 /* The generator's own framing, against the bytes of net/PROTOCOL.md. */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/wire.h"
+#include "tests/unit/check_main.h"
 
 static void check_put(wire_kind_t kind, uint16_t cmd, const char *body, uint32_t mask, const void *bytes, size_t size) {
     uint8_t out[128];
@@ -68,17 +68,4 @@ START_TEST(test_accept_key) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("wire");
-    TCase *tc = tcase_create("wire");
-    tcase_add_test(tc, test_bytes_of_the_protocol);
-    tcase_add_test(tc, test_round_trips);
-    tcase_add_test(tc, test_malformed);
-    tcase_add_test(tc, test_accept_key);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+CHECK_MAIN("wire", test_bytes_of_the_protocol, test_round_trips, test_malformed, test_accept_key)
