@@ -21,6 +21,7 @@ typedef struct gate_options {
         {"body", OPTION_TEXT, &(o)->body, "raw or json"},                                                              \
         {"binary", OPTION_FLAG, &(o)->plan.params.binary, "WebSocket: binary frames, not text"},                       \
         {"rate", OPTION_COUNT, &(o)->rate_count, "messages a second in all, paced; 0 = closed loop"},                  \
+        {"sleep", OPTION_FLAG, &(o)->plan.params.sleeps, "paced: sleep until a message is due (waking up counts, too)"}, \
         {"duration", OPTION_SECONDS, &(o)->plan.params.duration, "measured time of a run"},                            \
         {"warmup", OPTION_SECONDS, &(o)->plan.params.warmup, "before it, not counted"},                                \
         {"runs", OPTION_COUNT, &(o)->plan.runs, "the median is reported"},                                             \
@@ -69,6 +70,8 @@ static void check(gate_options_t *o) {
         bench_die("gate: --to tcp://HOST:PORT or ws://HOST:PORT is missing");
     if (p->connections == 0 || p->outstanding == 0 || p->connections > 60000 || o->plan.runs == 0)
         bench_die("gate: connections (at most 60000), outstanding and runs must not be 0");
+    if (p->sleeps && o->rate_count == 0)
+        bench_die("gate: --sleep goes with --rate");
     if (p->cmd > 65535 || p->reply_cmd > 65535 || p->broadcast_cmd > 65535 || p->multicast_cmd > 65535)
         bench_die("gate: a cmd is 0-65535");
     if (strcmp(o->body, "json") != 0 && strcmp(o->body, "raw") != 0)

@@ -1,6 +1,7 @@
 #include "bench/gate.h"
 
 #include <string.h>
+#include <sys/prctl.h>
 
 static generator_options_t generator_options(const gate_params_t *p) {
     generator_options_t o = {.to = p->to, .binary = p->binary, .login = p->login, .cmd = (uint16_t)p->cmd,
@@ -20,6 +21,8 @@ bool gate_begin(gate_run_t *run, const gate_params_t *p, bench_run_t *out, const
     bench_pin(p->cpu);
     if (p->rate > 0)
         (void)bench_short_slice(); /* or what it waits for a CPU that others use, too, counts as the server's latency */
+    if (p->sleeps)
+        (void)prctl(PR_SET_TIMERSLACK, 1ul, 0, 0, 0); /* else the kernel may wake it 50 us late */
     run->p = p;
     run->out = out;
     run->latency = histogram_new();
@@ -65,7 +68,10 @@ static void start_measuring(gate_run_t *run) {
 static void run_until(gate_run_t *run, uint64_t until, void (*step)(gate_run_t *run)) {
     uint64_t shown = bench_now_ns(), now;
     while ((now = bench_now_ns()) < until && !run->out->failure[0]) {
-        generator_poll(run->g, run->p->rate > 0 ? 0 : 2000000);
+        if (run->p->sleeps && run->due_at > now)
+            generator_sleep(run->g, run->due_at - now);
+        else
+            generator_poll(run->g, run->p->rate > 0 ? 0 : 2000000);
         if (step)
             step(run);
         if (now - shown > 500000000) {

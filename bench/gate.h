@@ -8,6 +8,7 @@ typedef struct gate_params {
     const char *to;
     uint64_t connections, outstanding, size;
     double rate;  /* messages/s in all, from a schedule; 0 = as fast as answers come */
+    bool sleeps;  /* paced: between two messages that are due; else it polls all the time */
     double duration, warmup;
     bool binary, json_body;
     uint64_t cmd, reply_cmd, broadcast_cmd, multicast_cmd;
@@ -24,6 +25,7 @@ typedef struct gate_run {
     generator_t *g;
     void *state; /* the workload's own */
     bool measuring, stopping;
+    uint64_t due_at; /* paced: when the next message is */
     uint64_t began_at, ended_at;
     uint64_t counted; /* what the workload counts, while measuring */
     histogram_t *latency;

@@ -59,6 +59,7 @@ static void send_due(gate_run_t *run) {
             return;
         send_one(run, c, e->next_due);
     }
+    run->due_at = e->next_due;
 }
 
 static bool all_back(gate_run_t *run) {

@@ -106,6 +106,8 @@ json_t *gate_params_json(const gate_plan_t *plan) {
         json_object_set_new(o, "rate", json_real(p->rate));
     else
         json_object_set_new(o, "outstanding", json_integer((json_int_t)p->outstanding));
+    if (p->sleeps)
+        json_object_set_new(o, "sleep", json_true());
     if (p->json_body)
         json_object_set_new(o, "body", json_string("json"));
     return o;

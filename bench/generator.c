@@ -404,6 +404,16 @@ static void on_event(generator_t *g, conn_t *c, uint32_t events) {
         flush(g, c);
 }
 
+static void on_events(generator_t *g, struct epoll_event *events, int n, uint64_t now) {
+    if (n > 0)
+        g->last_event = now;
+    g->now = now;
+    for (int i = 0; i < n; i++)
+        on_event(g, events[i].data.ptr, events[i].events);
+    dial_waiting(g);
+    flush_dirty(g);
+}
+
 void generator_poll(generator_t *g, uint64_t wait_ns) {
     struct epoll_event events[EVENTS];
     dial_waiting(g);
@@ -412,13 +422,16 @@ void generator_poll(generator_t *g, uint64_t wait_ns) {
     uint64_t now = bench_now_ns();
     if (n == 0 && wait_ns >= 1000000 && now - g->last_event > SPIN_NS)
         n = epoll_wait(g->epoll, events, EVENTS, (int)(wait_ns / 1000000));
-    if (n > 0)
-        g->last_event = now;
-    g->now = now;
-    for (int i = 0; i < n; i++)
-        on_event(g, events[i].data.ptr, events[i].events);
+    on_events(g, events, n, now);
+}
+
+void generator_sleep(generator_t *g, uint64_t wait_ns) {
+    struct epoll_event events[EVENTS];
+    struct timespec wait = {.tv_sec = (time_t)(wait_ns / 1000000000), .tv_nsec = (long)(wait_ns % 1000000000)};
     dial_waiting(g);
     flush_dirty(g);
+    int n = epoll_pwait2(g->epoll, events, EVENTS, &wait, NULL);
+    on_events(g, events, n, bench_now_ns());
 }
 
 bool generator_login_all(generator_t *g, unsigned count, double timeout_s, bench_run_t *run) {

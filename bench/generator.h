@@ -63,6 +63,8 @@ static inline size_t generator_unsent(const conn_t *c) { return c->out_size - c-
 
 /* Handles what is there, waiting at most wait_ns for it (0 = only look), then flushes. */
 void generator_poll(generator_t *g, uint64_t wait_ns);
+/* The same, but gives the CPU away at once, until something comes or wait_ns are over. */
+void generator_sleep(generator_t *g, uint64_t wait_ns);
 
 /* Connects the first `count` connections and waits until all have logged in. False: some did not within timeout_s
  * (the reason is in run). */
