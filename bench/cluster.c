@@ -153,7 +153,8 @@ static void once(bench_result_t *result, void (*run)(const cluster_params_t *p, 
 }
 
 static json_t *params_json(const cluster_params_t *p, bool call) {
-    json_t *json = json_pack("{s:I s:b s:b}", "size", (json_int_t)p->size, "relay", p->relay, "pinned", p->pinned);
+    json_t *json = json_pack("{s:I s:b s:b s:b}", "size", (json_int_t)p->size, "relay", p->relay, "pinned", p->pinned,
+                             "guest", p->guest);
     if (call)
         json_object_set_new(json, "outstanding", json_integer((json_int_t)p->outstanding));
     return json;

@@ -10,6 +10,7 @@ typedef struct cluster_params {
     uint64_t size;        /* of a body */
     uint64_t outstanding; /* call: in flight */
     bool relay;           /* the two nodes reach each other through a third only */
+    bool guest;           /* the links' loops may run the actors where they share a CPU with them (executor.h) */
     bool pinned;          /* actors live on the loops of their nodes' links, not on core workers */
 } cluster_params_t;
 

@@ -130,19 +130,26 @@ static void server_data(rr_actor_t *self, server_t *s, const rr_message_t *msg) 
         bench_fail(s->node->out, "an acknowledgement was refused");
 }
 
+/* The client's node stays until it has heard this: an acknowledgement that came later would be refused. */
+static void server_quit(rr_actor_t *self, server_t *s, const rr_message_t *msg) {
+    if (s->over)
+        bench_fail(s->node->out, "the end came twice");
+    s->over = true;
+    atomic_fetch_add(&s->node->shared->counted, s->counted);
+    if (rr_send(self, rr_message_from(msg), QUIT, NULL, 0) != RR_OK || rr_send(self, rr_self(self), GO, NULL, 0) != RR_OK)
+        bench_fail(s->node->out, "the answer to the end was refused");
+}
+
 static void server_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
     server_t *s = state;
     if (rr_message_kind(msg) == RR_CALL)
         rr_reply(self, msg, rr_message_data(msg), rr_message_size(msg));
     else if (rr_message_type(msg) == DATA)
         server_data(self, s, msg);
-    else if (rr_message_type(msg) == QUIT && s->over)
-        bench_fail(s->node->out, "the end came twice");
-    else if (rr_message_type(msg) == QUIT) {
-        s->over = true;
-        atomic_fetch_add(&s->node->shared->counted, s->counted);
+    else if (rr_message_type(msg) == QUIT)
+        server_quit(self, s, msg);
+    else /* GO: its answer is out of its hands, and its node may leave */
         atomic_store_explicit(&s->node->over, 1, memory_order_release);
-    }
 }
 static const rr_behavior_t server_behavior = {
     .name = "server", .state_size = sizeof(server_t), .start = server_start, .receive = server_receive};
@@ -186,23 +193,30 @@ static void client_over(rr_actor_t *self, client_t *c) {
     atomic_fetch_add(&c->node->shared->counted, c->counted);
     if (rc != RR_OK)
         bench_fail(c->node->out, "the last message was refused");
-    again(self, c);
 }
 
-/* Something came behind the end: the last message is out of the actor's hands, and its node may leave. */
-static bool client_is_over(client_t *c) {
-    if (c->over)
+/* The end has come back: nothing of ours is on its way any more, and its node may leave. */
+static bool client_is_over(client_t *c, const rr_message_t *msg) {
+    if (c->over && rr_message_type(msg) == QUIT)
         atomic_store_explicit(&c->node->over, 1, memory_order_release);
     return c->over;
+}
+
+/* The way is there: the orchestrator may go on. */
+static void client_ready(client_t *c) {
+    if (!c->ready)
+        atomic_fetch_add_explicit(&c->node->shared->ready, 1, memory_order_release);
+    c->ready = true;
 }
 
 /* At most a thousand a turn, and no more than the window on their way. */
 static void client_oneway(rr_actor_t *self, void *state, rr_message_t *msg) {
     client_t *c = state;
-    if (client_is_over(c))
+    if (client_is_over(c, msg))
         return;
     if (rr_message_type(msg) == ACK) {
         c->acked += CLUSTER_ACK;
+        client_ready(c);
         if (!c->waiting)
             return;
     }
@@ -239,10 +253,7 @@ static void on_answer(rr_actor_t *self, void *state, int status, rr_message_t *m
         histogram_record(c->latency, bench_now_ns() - sent_at);
         c->counted++;
     }
-    if (!c->ready) { /* the way is there: the orchestrator may go on */
-        c->ready = true;
-        atomic_fetch_add_explicit(&c->node->shared->ready, 1, memory_order_release);
-    }
+    client_ready(c);
     if (phase < CLUSTER_STOP && status == RR_OK)
         call_once(self, c);
     else if (c->in_flight == 0)
@@ -259,7 +270,7 @@ static void call_once(rr_actor_t *self, client_t *c) {
 
 static void client_call(rr_actor_t *self, void *state, rr_message_t *msg) {
     client_t *c = state;
-    if (client_is_over(c))
+    if (client_is_over(c, msg))
         return;
     for (uint64_t i = 0; i < c->node->p->outstanding; i++)
         call_once(self, c);
@@ -287,7 +298,7 @@ static const rr_behavior_t call_behavior = {.name = "client",
 static rr_addr_t spawn(node_t *node, const rr_behavior_t *behavior) {
     rr_addr_t addr;
     rr_spawn_t spec = {
-        .behavior = behavior, .arg = &node, .arg_size = sizeof node, .executor = executor(node)};
+        .behavior = behavior, .arg = &node, .arg_size = sizeof node, .executor = executor(node), .guest = node->p->guest};
     must(node, rr_system_spawn(node->system, &spec, &addr), "spawn");
     return addr;
 }
@@ -300,8 +311,6 @@ static void await_over(node_t *node) {
 static void run_client(node_t *node, const rr_behavior_t *behavior) {
     while (!atomic_load_explicit(&node->shared->target, memory_order_acquire))
         bench_sleep_until_ns(bench_now_ns() + 1000000);
-    if (behavior == &oneway_behavior)
-        atomic_fetch_add_explicit(&node->shared->ready, 1, memory_order_release);
     must(node, rr_system_send(node->system, spawn(node, behavior), GO, NULL, 0), "send");
     await_over(node);
 }
