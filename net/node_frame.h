@@ -299,4 +299,31 @@ static inline const uint8_t *rr_record_get(const uint8_t *in, const uint8_t *end
     return (size_t)(end - in) >= r->piece ? in : NULL;
 }
 
+/* The first four bytes of a record that differs from the one before in nothing but its payload and request; 0: it has no such. */
+static inline uint32_t rr_record_again(const rr_record_t *r) {
+    unsigned kept = r->flags & (RR_RECORD_UNSHEDDABLE | RR_RECORD_REQUEST);
+    bool plain = r->kind <= RR_REPLY && r->weight == 1 && (r->flags & ~RR_RECORD_SAME) == kept;
+    return plain ? r->kind | (RR_RECORD_SAME | kept) << 8 | 1u << 16 : 0;
+}
+
+/* Reads the record at `in` if it begins so: where its payload begins, its size and request. NULL: it is another one, or malformed. */
+static inline const uint8_t *rr_record_get_again(const uint8_t *in, const uint8_t *end, uint32_t again, uint32_t *size,
+                                                 uint64_t *request) {
+    if (end - in < 16) { /* also of one without payload: rr_record_get reads that */
+        return NULL;
+    }
+    uint64_t head = rr__get64(in);
+    if ((uint32_t)head != again) {
+        return NULL;
+    }
+    in += 8;
+    *size = (uint32_t)(head >> 32);
+    *request = 0;
+    if (again & RR_RECORD_REQUEST << 8) {
+        *request = rr__get64(in);
+        in += 8;
+    }
+    return (size_t)(end - in) >= *size ? in : NULL;
+}
+
 #endif

@@ -437,6 +437,37 @@ int rr_delivery_add(rr_delivery_t *d, const rr_envelope_t *env, bool *filling) {
     return RR_OK;
 }
 
+/* How much more of a limit may be used before a mailbox counts as filling, see rr_delivery_add. */
+static uint64_t before_filling(uint64_t used, uint32_t limit) {
+    return 2 * used < limit ? (limit - 2 * used - 1) / 2 : 0;
+}
+
+bool rr_delivery_row(rr_delivery_t *d, const rr_envelope_t *before, rr_row_t *row) {
+    rr_message_t *pack = d->last;
+    if (!d->first || d->to != before->to || pack->kind != RR__PACK || pack->size_class != RR__BIG_CLASS ||
+        d->count >= DELIVERY_MAX || rr__fence_any(d->system->fence))
+        return false;
+    uint64_t word = atomic_load_explicit(&d->actor->word, memory_order_relaxed) + d->add;
+    uint64_t left = before_filling(rr__word_count(word), atomic_load_explicit(&d->actor->limit_count, memory_order_relaxed));
+    *row = (rr_row_t){.at = rr__pack_bytes(pack) + pack->size,
+                      .end = rr__pack_bytes(pack) + RR__BIG_MAX,
+                      .left = left < DELIVERY_MAX - d->count ? (unsigned)left : DELIVERY_MAX - d->count,
+                      .units = before_filling(rr__word_units(word),
+                                              atomic_load_explicit(&d->actor->limit_units, memory_order_relaxed)),
+                      .head = {.from = before->from,
+                               .type = before->type,
+                               .weight = 1,
+                               .kind = before->kind,
+                               .flags = before->flags}};
+    return true;
+}
+
+void rr_delivery_row_end(rr_delivery_t *d, rr_row_t *row) {
+    d->last->size = (uint32_t)(row->at - rr__pack_bytes(d->last));
+    d->count += row->count;
+    d->add += row->count + row->used * RR__UNIT;
+}
+
 static void delivery_failed(rr_delivery_t *d, rr_message_t *msg) {
     for (rr_message_t *next; msg; msg = next) {
         next = atomic_load_explicit(&msg->next, memory_order_relaxed);
@@ -925,7 +956,7 @@ static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, 
 static inline rr_message_t *unpack(rr_worker_t *worker, const rr_envelope_t *env) {
     if (env->size > RR__INLINE_MAX)
         return rr__message_of(worker->system, env);
-    rr_message_t *msg = rr__message_new(worker->pool, env->size);
+    rr_message_t *msg = rr__message_new_fast(worker->pool, env->size);
     if (!msg)
         return NULL;
     rr__message_address(msg, env);

@@ -10,13 +10,6 @@
 
 static const uint16_t class_size[RR__CLASSES] = {64, 128, 256, 512, 1024, 8192};
 
-static unsigned class_of(size_t payload) {
-    size_t need = payload + offsetof(struct rr_message, payload);
-    if (need <= 64)
-        return 0;
-    return 64 - (unsigned)__builtin_clzll((unsigned long long)(need - 1)) - 6;
-}
-
 rr__pool_t *rr__pool_new(unsigned number) {
     rr__pool_t *pool = rr__aligned_alloc(64, (sizeof *pool + 63) & ~(size_t)63);
     if (!pool)
@@ -152,7 +145,7 @@ static inline rr_message_t *new_of_class(rr__pool_t *pool, size_t size, unsigned
 }
 
 static inline rr_message_t *message_new(rr__pool_t *pool, size_t size) {
-    return new_of_class(pool, size, class_of(size));
+    return new_of_class(pool, size, rr__message_class(size));
 }
 
 rr_message_t *rr__message_new(rr__pool_t *pool, size_t size) { return message_new(pool, size); }

@@ -114,6 +114,7 @@ void rr__pool_flush(rr_system_t *system, rr__pool_t *pool);
 /* A message with room for `size` inline bytes (<= RR__INLINE_MAX), header fields zero but size and origin. pool may be NULL.
  * NULL when out of memory. */
 rr_message_t *rr__message_new(rr__pool_t *pool, size_t size);
+static inline rr_message_t *rr__message_new_fast(rr__pool_t *pool, size_t size); /* without a call if one is at hand */
 rr_message_t *rr__message_new_big(rr__pool_t *pool); /* RR__BIG_MAX inline bytes */
 /* A message with a copy of data: inline, or as a buffer of its own above RR__INLINE_MAX. */
 rr_message_t *rr__message_copy(rr__pool_t *pool, const void *data, size_t size);
@@ -159,6 +160,20 @@ static inline void rr__message_address(rr_message_t *msg, const rr_envelope_t *e
     msg->weight = env->weight;
     msg->kind = env->kind;
     msg->flags |= env->flags & RR__UNSHEDDABLE;
+}
+
+static inline unsigned rr__message_class(size_t payload) {
+    size_t need = payload + offsetof(struct rr_message, payload);
+    return need <= 64 ? 0 : 64 - (unsigned)__builtin_clzll((unsigned long long)(need - 1)) - 6;
+}
+
+static inline rr_message_t *rr__message_new_fast(rr__pool_t *pool, size_t size) {
+    unsigned size_class = rr__message_class(size);
+    if (!RR__POOLS || !pool || !pool->free[size_class].count)
+        return rr__message_new(pool, size);
+    rr_message_t *msg = pool->free[size_class].at_hand[--pool->free[size_class].count];
+    rr__message_init(msg, pool->number + 1u, size_class, size);
+    return msg;
 }
 
 /* 8 to 16 bytes, as two overlapping eights. */

@@ -15,7 +15,7 @@
 /* The first pack of a row is small and takes small ones only, so that a few messages here and there cost no memory; those behind
  * it, and whatever is larger in a row that is no short one, go to big packs. */
 #define RR__PACKED_SMALL 256u
-#define RR__PACKED_MAX 2000u /* larger ones are messages of their own */
+#define RR__PACKED_MAX RR_ROW_MAX /* larger ones are messages of their own */
 #define RR__PACKED_ROW 4u    /* as many before a larger one is packed */
 
 /* rr_packed_t stands in front of each payload. `to` is the pack's. */

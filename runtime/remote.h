@@ -120,6 +120,41 @@ typedef struct rr_delivery {
 RR_MUST_CHECK int rr_delivery_add(rr_delivery_t *delivery, const rr_envelope_t *env, bool *filling);
 void rr_delivery_flush(rr_delivery_t *delivery);
 
+/* A row of messages behind the one that was added last, of its kind, `from`, `to`, `type` and flags: written in place, without a call for each.
+ * Begun by rr_delivery_row (false: add the next one by rr_delivery_add), filled by
+ * rr_row_put, ended by rr_delivery_row_end before anything else is done with the delivery. A worker's thread (loops). */
+typedef struct rr_row {
+    uint8_t *at, *end; /* room for messages */
+    unsigned left;     /* so many messages at most, none of which makes the mailbox fill */
+    uint64_t units;    /* and so much of its room in bytes, in units of 64 */
+    unsigned count;    /* written so far */
+    uint64_t used;     /* units of these */
+    rr_packed_t head;  /* what they have in common */
+} rr_row_t;
+/* `before`: a plain message (RR_SEND, RR_CALL, RR_REPLY) of weight 1, added right before with whatever result. */
+bool rr_delivery_row(rr_delivery_t *delivery, const rr_envelope_t *before, rr_row_t *row);
+void rr_delivery_row_end(rr_delivery_t *delivery, rr_row_t *row);
+
+/* One more, of at most RR_ROW_MAX bytes. False: there is no room for it in the row. */
+#define RR_ROW_MAX 2000u
+static inline bool rr_row_put(rr_row_t *row, uint64_t request, const uint8_t *data, uint32_t size) {
+    uint32_t room = (uint32_t)sizeof(rr_packed_t) + ((size + 7) & ~7u), units = (size >> 6) + 1;
+    if (room > (size_t)(row->end - row->at) || row->count == row->left || row->used + units > row->units)
+        return false;
+    rr_packed_t *item = (rr_packed_t *)(void *)row->at;
+    *item = row->head;
+    item->request = request;
+    item->size = size;
+    if (size <= 256)
+        rr_copy_small((uint8_t *)(item + 1), data, size);
+    else
+        memcpy(item + 1, data, size);
+    row->at += room;
+    row->count++;
+    row->used += units;
+    return true;
+}
+
 /* Ends a message that cannot be delivered, as the runtime does: a call is answered with `reason`, a monitor gets RR_DOWN, a
  * send is counted as a dead letter and told to the subscriber. Any thread. */
 void rr_envelope_refuse(rr_system_t *system, const rr_envelope_t *env, int reason);

@@ -201,6 +201,99 @@ START_TEST(nobody_is_there_any_more) {
 }
 END_TEST
 
+/* ---- In place ---- */
+
+enum { ROW_TYPE = 7, ROW_SIZES = 1500, ROW_LONG = 5000 };
+
+static unsigned row_size(unsigned number) { return number * 37 % ROW_SIZES; }
+
+static void row_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    unsigned number = taker.seen++, size = row_size(number);
+    const uint8_t *data = rr_message_data(msg);
+    taker.wrong |= rr_message_size(msg) != size || rr_message_type(msg) != ROW_TYPE || rr_message_from(msg) != them;
+    for (unsigned at = 0; !taker.wrong && at < size; at++)
+        taker.wrong = data[at] != byte_of(number, at);
+    if (rr_message_kind(msg) == RR_CALL)
+        rr_reply(self, msg, NULL, 0);
+}
+static const rr_behavior_t row_behavior = {.name = "row", .receive = row_receive};
+
+/* All of one actor and type, by rows where there is one. Returns how many were taken in; *in_rows: how many of them so. */
+static unsigned deliver_rows(rr_addr_t to, rr_kind_t kind, unsigned count, unsigned *in_rows) {
+    rr_delivery_t delivery = {.system = system_, .undelivered = undelivered};
+    unsigned taken = 0, number = 0;
+    *in_rows = 0;
+    while (number < count) {
+        uint8_t data[ROW_SIZES];
+        rr_row_t row = {.count = 0};
+        bool filling, more = true;
+        rr_envelope_t env = {.to = to, .from = them, .type = ROW_TYPE, .weight = 1, .kind = (uint8_t)kind, .data = data};
+        for (unsigned n = 0; more && number < count; n++, number += more) {
+            env.size = row_size(number);
+            env.request = number + 1;
+            for (unsigned at = 0; at < env.size; at++)
+                data[at] = byte_of(number, at);
+            if (n == 0) {
+                taken += rr_delivery_add(&delivery, &env, &filling) == RR_OK;
+                more = rr_delivery_row(&delivery, &env, &row);
+                number += !more;
+            } else {
+                more = rr_row_put(&row, env.request, data, env.size);
+            }
+        }
+        if (row.at)
+            rr_delivery_row_end(&delivery, &row);
+        *in_rows += row.count;
+    }
+    rr_delivery_flush(&delivery);
+    return taken + *in_rows;
+}
+
+static rr_addr_t spawn_row(uint32_t mailbox) {
+    rr_addr_t addr;
+    rr_spawn_t spec = {.behavior = &row_behavior, .mailbox_messages = mailbox};
+    taker = (taker_t){.seen = 0};
+    ck_assert_int_eq(rr_system_spawn(system_, &spec, &addr), RR_OK);
+    rr_replay_run(system_, 0);
+    return addr;
+}
+
+START_TEST(a_row_is_written_in_place) {
+    begin();
+    unsigned in_rows;
+    rr_addr_t to = spawn_row(0);
+    for (int kind = RR_SEND; kind <= RR_CALL; kind++) {
+        taker.seen = 0;
+        ck_assert_uint_eq(deliver_rows(to, kind, ROW_LONG, &in_rows), ROW_LONG);
+        ck_assert_uint_gt(in_rows, ROW_LONG / 2);
+        rr_replay_run(system_, 0);
+        ck_assert_uint_eq(taker.seen, ROW_LONG);
+        ck_assert(!taker.wrong);
+    }
+    ck_assert_uint_eq(replies, ROW_LONG);
+    ck_assert_uint_eq(refused, 0);
+    finish();
+}
+END_TEST
+
+/* A row ends where somebody is to be told that the mailbox fills; and it counts as its messages do. */
+START_TEST(a_row_keeps_to_the_limits) {
+    begin();
+    unsigned in_rows;
+    rr_addr_t to = spawn_row(1000);
+    for (int round = 0; round < 3; round++) {
+        taker.seen = 0;
+        ck_assert_uint_eq(deliver_rows(to, RR_SEND, 400, &in_rows), 400);
+        ck_assert_uint_gt(in_rows, 0);
+        ck_assert_uint_gt(deliver_rows(to, RR_SEND, 1000, &in_rows), 0);
+        ck_assert_uint_lt(in_rows, 100); /* 500 of 1,000 is half */
+        rr_replay_run(system_, 0);
+        ck_assert_uint_eq(taker.seen, 1000);
+    }
+    finish();
+}
+END_TEST
+
 /* ---- The other way: a turn's messages to another node ---- */
 
 static unsigned forwarded, forwarded_wrong;
@@ -302,5 +395,5 @@ START_TEST(a_proxy_refuses_at_eight_times_its_limit) {
 END_TEST
 
 CHECK_MAIN("pack", each_is_whole_and_in_order, each_can_be_taken_and_answered, each_counts_in_the_mailbox,
-           an_end_between_two_of_them, nobody_is_there_any_more, what_a_turn_sends_away,
-           a_proxy_takes_what_comes_together, a_proxy_refuses_at_eight_times_its_limit)
+           an_end_between_two_of_them, nobody_is_there_any_more, a_row_is_written_in_place, a_row_keeps_to_the_limits,
+           what_a_turn_sends_away, a_proxy_takes_what_comes_together, a_proxy_refuses_at_eight_times_its_limit)
