@@ -693,6 +693,26 @@ static void grant(rr_system_t *system, rr_actor_t *actor, uint64_t epoch) {
     actor->bits |= RR__GRANTED;
 }
 
+/* Without a lease it may not hear of it now: then the next turn does. */
+static void call_due(rr_system_t *system, rr_actor_t *actor) {
+    if (actor->phase != RR__PHASE_LIVE)
+        return;
+    if (may_run(system, actor)) {
+        rr__on_call_timer(actor, rr__current);
+        return;
+    }
+    rr_message_t *msg = rr__message_new(rr__my_pool(system), 0);
+    if (!msg) {
+        rr_log(system, RR_ERROR, "RUNTIME", "no memory to end an actor's calls at their deadline");
+        return;
+    }
+    msg->kind = RR__CALL_TIMER;
+    msg->flags |= RR__UNSHEDDABLE;
+    msg->to = msg->from = actor->addr;
+    if (rr__deliver(system, NULL, msg) != RR_OK)
+        return; /* it is ending: its calls end with it */
+}
+
 static void control(rr_system_t *system, rr_actor_t *actor, const rr__control_t *item) {
     switch (item->op) {
     case RR__KILL:
@@ -709,6 +729,9 @@ static void control(rr_system_t *system, rr_actor_t *actor, const rr__control_t 
         break;
     case RR__GRANT:
         grant(system, actor, item->from);
+        break;
+    case RR__CALL_DUE:
+        call_due(system, actor);
         break;
     default: /* RR__NODE_DOWN */
         if (actor->side) {
@@ -768,11 +791,16 @@ static bool mute(rr_system_t *system, rr_actor_t *actor, uint64_t consumed, bool
     if (!to || !over_limit(to, atomic_load_explicit(&to->word, memory_order_relaxed), 1) ||
         over_limit(actor, word - consumed, 1) || actor->side->muted.count || !rr__word_count(consumed))
         return false;
+    uint64_t deadline_ns = actor->side->call_timer_ns;
     actor->bits |= RR__CARRY;
     atomic_fetch_sub_explicit(&actor->word, consumed - 1, memory_order_acq_rel);
     atomic_store(&actor->muted, 1);
     bool waits = rr__control_send(system, target, self, RR__WAIT_ROOM, 0);
-    *runnable = (!waits || atomic_load(&actor->control)) && atomic_exchange(&actor->muted, 0);
+    /* Looked at behind `muted`: a timer that fired before that is in the mailbox, one that fires later finds it set. */
+    bool due = deadline_ns <= rr_clock_now(&system->clock);
+    *runnable = (!waits || due || atomic_load(&actor->control)) && atomic_exchange(&actor->muted, 0);
+    if (due && *runnable)
+        (void)rr__control_send(system, self, RR_NOBODY, RR__CALL_DUE, 0); /* no memory: with what is in the mailbox */
     return true;
 }
 

@@ -33,6 +33,7 @@ enum rr__control_op {
     RR__NOTICE_ROOM, /* from somebody who wants a message when there is room */
     RR__GRANT,       /* of its name: `from` is the epoch */
     RR__NODE_DOWN,   /* `reason` is the node */
+    RR__CALL_DUE,    /* a deadline of its calls is over, and it is paused */
 };
 
 /* The second lane: kill, drain, requests of muted senders, news of nodes. Rare, so allocated one by one. */
@@ -203,6 +204,7 @@ RR_MUST_CHECK int rr__spawn(rr_system_t *system, rr_actor_t *parent, const rr_sp
 /* Parts of a turn, each in the file of its concept. */
 void rr__on_reply(rr_actor_t *self, rr_message_t *msg);               /* call.c */
 void rr__on_call_timer(rr_actor_t *self, rr_worker_t *worker);        /* call.c */
+int rr__call_timer_fired(rr_system_t *system, rr_message_t *msg);     /* call.c: as rr__deliver */
 bool rr__on_timer(rr_actor_t *self, rr_worker_t *worker, uint64_t id); /* timer.c: false = cancelled; else re-armed or over */
 bool rr__on_relation(rr_actor_t *self, rr_message_t *msg);            /* monitor.c: true = receive() gets it */
 void rr__relations_end(rr_actor_t *self, int reason);                 /* monitor.c */

@@ -4,7 +4,8 @@
 #include <string.h>
 
 /* Deadlines: a caller has one timer, for its earliest deadline. It is armed when a call needs an earlier one than it is
- * armed for, and looked after when it fires: a call that ends in time costs the wheel nothing. */
+ * armed for, and looked after when it fires: a call that ends in time costs the wheel nothing. A caller that is paused, because
+ * it has sent to somebody who is full, is told of it by the control lane. */
 
 #define CALL sizeof(rr__call_t)
 #define TAKEN sizeof(rr__taken_entry_t)
@@ -148,6 +149,17 @@ void rr__on_call_timer(rr_actor_t *self, rr_worker_t *worker) {
     }
     if (earliest != UINT64_MAX && arm_deadline(self, earliest) != RR_OK)
         rr_log(worker->system, RR_ERROR, "RUNTIME", "no memory for a call timer"); /* it exists: cannot happen */
+}
+
+/* Into its mailbox, behind the replies that came in time; but who is paused reads that only when it goes on. mute() looks after one
+ * that is paused behind this look. */
+int rr__call_timer_fired(rr_system_t *system, rr_message_t *msg) {
+    rr_actor_t *actor = rr__directory_find(&system->directory, msg->to);
+    if (actor && atomic_load(&actor->muted) && rr__control_send(system, msg->to, RR_NOBODY, RR__CALL_DUE, 0)) {
+        rr__message_free(system, rr__my_pool(system), msg);
+        return RR_OK;
+    }
+    return rr__deliver(system, NULL, msg);
 }
 
 void rr__calls_node_down(rr_actor_t *self, unsigned node) {

@@ -106,7 +106,8 @@ typedef enum rr_policy { /* what happens when a mailbox is over its limit */
     RR_POLICY_FAIL = 0,     /* the send returns RR_EFULL, a call ends OVERLOAD */
     RR_POLICY_DROP_NEWEST,  /* dropped and counted; the send returns RR_OK; a call ends OVERLOAD */
     RR_POLICY_DROP_OLDEST,  /* the consumer sheds its oldest; producers are refused at twice the limit */
-    RR_POLICY_PAUSE_SOURCE, /* a local core actor is muted when its turn ends, resumed at half; others as FAIL at 2x (a proxy: 8x its messages) */
+    RR_POLICY_PAUSE_SOURCE, /* a local core actor is muted when its turn ends, resumed at half (only its calls' deadlines reach it
+                               meanwhile); others as FAIL at 2x (a proxy: 8x its messages) */
 } rr_policy_t;
 
 #define RR_MAILBOX_MESSAGES 65536u

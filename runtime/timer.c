@@ -66,7 +66,9 @@ static uint64_t expire(rr_worker_t *worker, uint64_t now_ns) {
     for (rr_message_t *msg = fired.first, *following; msg; msg = following) {
         following = atomic_load_explicit(&msg->next, memory_order_relaxed);
         atomic_store_explicit(&msg->next, NULL, memory_order_relaxed);
-        if (rr__deliver(worker->system, NULL, msg) != RR_OK)
+        int rc = msg->kind == RR__CALL_TIMER ? rr__call_timer_fired(worker->system, msg)
+                                             : rr__deliver(worker->system, NULL, msg);
+        if (rc != RR_OK)
             continue; /* its actor ended meanwhile */
     }
     return next;

@@ -287,5 +287,70 @@ START_TEST(stop_with_muted_senders) {
 }
 END_TEST
 
+/* ---- A paused caller ---- */
+
+enum { CALLER_BEGINS = 1, CALLER_POURS, CALLER_LIMIT = 10, CALLER_LATER_MS = 200 };
+static latch_t timed_out = LATCH_INIT;
+
+static void on_timed_out(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    MUST(status == RR_TIMEOUT);
+    latch_add(&timed_out, 1);
+}
+
+/* Fills the sink's mailbox behind two calls, and has more to say. */
+static void call_and_pour(rr_actor_t *self, void *state, rr_message_t *msg) {
+    if (rr_message_type(msg) == CALLER_BEGINS) {
+        MUST(rr_call(self, sink, 7, NULL, 0, 20, on_timed_out, NULL, NULL) == RR_OK);
+        MUST(rr_call(self, sink, 7, NULL, 0, CALLER_LATER_MS, on_timed_out, NULL, NULL) == RR_OK);
+        for (int i = 0; i < 100; i++)
+            MUST(rr_send(self, rr_self(self), CALLER_POURS, NULL, 0) == RR_OK);
+    } else {
+        MUST(rr_send(self, sink, 7, NULL, 0) == RR_OK);
+        atomic_fetch_add(&sent_count, 1);
+    }
+}
+static const rr_behavior_t pouring_caller = {.name = "caller", .receive = call_and_pour};
+
+/* Its calls end at their deadlines, in front of what it has not read; and it stays paused. */
+START_TEST(a_paused_caller_hears_its_deadlines) {
+    rr_system_t *system = rig_start(2);
+    sink = held(system, RR_POLICY_PAUSE_SOURCE, CALLER_LIMIT);
+    rig_send(system, rig_spawn_behavior(system, &pouring_caller), CALLER_BEGINS);
+    latch_wait(&timed_out, 2);
+    ck_assert_uint_lt(atomic_load(&sent_count), 2 * CALLER_LIMIT);
+    latch_add(&gate, 1);
+    latch_wait(&got, 2 + 100);
+    rig_end(system);
+}
+END_TEST
+
+/* The deadline passes in the very turn that is paused at its end: then its timer is in the mailbox already. */
+static void call_and_dawdle(rr_actor_t *self, void *state, rr_message_t *msg) {
+    if (rr_message_type(msg) == CALLER_BEGINS) {
+        MUST(rr_call(self, sink, 7, NULL, 0, 1, on_timed_out, NULL, NULL) == RR_OK);
+        for (int i = 0; i < 100; i++)
+            MUST(rr_send(self, rr_self(self), CALLER_POURS, NULL, 0) == RR_OK);
+        for (uint64_t until = rr_now_ns(self) + 60 * 1000000ull; rr_now_ns(self) < until;)
+            sched_yield();
+        for (int i = 0; i < CALLER_LIMIT; i++)
+            MUST(rr_send(self, sink, 7, NULL, 0) == RR_OK);
+    } else {
+        MUST(rr_send(self, sink, 7, NULL, 0) == RR_OK);
+    }
+}
+static const rr_behavior_t dawdler = {.name = "dawdler", .receive = call_and_dawdle};
+
+START_TEST(a_deadline_passes_as_its_caller_is_paused) {
+    rr_system_t *system = rig_start(2);
+    sink = held(system, RR_POLICY_PAUSE_SOURCE, CALLER_LIMIT);
+    rig_send(system, rig_spawn_behavior(system, &dawdler), CALLER_BEGINS);
+    latch_wait(&timed_out, 1);
+    latch_add(&gate, 1);
+    latch_wait(&got, 1 + CALLER_LIMIT + 100);
+    rig_end(system);
+}
+END_TEST
+
 CHECK_MAIN("policy", drop_newest, drop_oldest, pause_source, flood_slows_only_the_flooder, outsiders_are_refused,
-           cycles_do_not_deadlock, cycles_with_one_place, muted_sender_can_be_killed, death_frees_the_muted, stop_with_muted_senders)
+           cycles_do_not_deadlock, cycles_with_one_place, muted_sender_can_be_killed, death_frees_the_muted, stop_with_muted_senders,
+           a_paused_caller_hears_its_deadlines, a_deadline_passes_as_its_caller_is_paused)
