@@ -361,10 +361,15 @@ static PyMethodDef task_methods[] = {
     {"_finished", task_finished, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
+/* `for row in db.query(…)`, without await, would take one None after the other for ever. */
+static PyObject *future_iter(PyObject *object) {
+    return PyErr_Format(PyExc_TypeError, "this is no list yet, but a %s: write `await` before it", Py_TYPE(object)->tp_name);
+}
+
 static PyType_Slot future_slots[] = {
     {Py_tp_new, future_create},       {Py_tp_traverse, future_traverse}, {Py_tp_clear, future_clear},
     {Py_tp_dealloc, future_dealloc},  {Py_tp_repr, future_repr},         {Py_tp_methods, future_methods},
-    {Py_tp_iter, PyObject_SelfIter},  {Py_tp_iternext, future_next},     {Py_am_await, PyObject_SelfIter},
+    {Py_tp_iter, future_iter},  {Py_tp_iternext, future_next},     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, future_send},        {Py_tp_doc, (void *)PyDoc_STR("A value that comes later: await it.")},
     {0, NULL},
 };
@@ -410,7 +415,7 @@ static void task_dealloc(PyObject *object) {
 
 static PyType_Slot task_slots[] = {
     {Py_tp_traverse, task_traverse},  {Py_tp_clear, task_clear},       {Py_tp_dealloc, task_dealloc},
-    {Py_tp_repr, future_repr},        {Py_tp_methods, task_methods},   {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_repr, future_repr},        {Py_tp_methods, task_methods},   {Py_tp_iter, future_iter},
     {Py_tp_iternext, future_next},    {Py_am_await, PyObject_SelfIter}, {Py_am_send, future_send},
     {Py_tp_doc, (void *)PyDoc_STR("A coroutine that runs by itself: await it for its result.")},
     {0, NULL},

@@ -641,6 +641,26 @@ static rr_buffer_t *texts(void) {
     return finish(&writer);
 }
 
+START_TEST(test_await_is_forgotten) {
+    fake_t fake;
+    begin_script(&fake,
+                 "async def init():\n"
+                 "    db = await redrabbit.database('db@main')\n"
+                 "    try:\n"
+                 "        for row in db.query('SELECT 1'):\n"
+                 "            pass\n"
+                 "    except TypeError as error:\n"
+                 "        print(error)\n"
+                 "    print(await db.value('SELECT 2'))\n",
+                 "sqlite", NULL);
+    EXPECT(&fake, "print this is no list yet, but a _redrabbit.Future: write `await` before it\n");
+    answer_query(&fake, RR_OK, numbers((answer_t){0}, 1, 1));
+    answer_query(&fake, RR_OK, numbers((answer_t){0}, 1, 1));
+    turn_until(&fake, "print 1\n");
+    fake_end(&fake);
+}
+END_TEST
+
 START_TEST(test_ffdb) {
     fake_t fake;
     fake_init(&fake, "import ffext\n"
@@ -701,6 +721,7 @@ int main(void) {
     tcase_add_test(all, test_stream);
     tcase_add_test(all, test_redis);
     tcase_add_loop_test(all, test_subscription, 0, 2);
+    tcase_add_test(all, test_await_is_forgotten);
     tcase_add_loop_test(all, test_ffdb, 0, 2);
     suite_add_tcase(suite, all);
     return run_suite(suite);
