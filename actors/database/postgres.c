@@ -419,7 +419,7 @@ static void advance(state_t *state) {
 static void on_idle_events(state_t *state, bool good) {
     PGconn *pq = state->wire.pq;
     bool busy = PQisBusy(pq); /* reads notices, and the server's good-bye */
-    if (good && !busy && PQstatus(pq) == CONNECTION_OK)
+    if (good && !busy && PQstatus(pq) == CONNECTION_OK && rr__pg_wait(&state->wire, UV_READABLE) == RR_OK)
         return;
     rr__db_failure_t failure;
     rr__pg_failure(pq, NULL, &failure);

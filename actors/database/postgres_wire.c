@@ -125,6 +125,8 @@ static void drop_poll(rr__pg_wire_t *wire) {
 
 static void on_ready(uv_poll_t *handle, int status, int events) {
     rr__pg_poll_t *poll = handle->data;
+    if (status != 0)
+        poll->wire->waits_for = 0; /* libuv watches a socket that was reset no more, although there may be something left to read */
     if (poll->wire->up)
         poll->wire->on_events(poll->wire); /* a broken socket too: reading it tells how */
     else

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import struct
 import unittest
 from collections.abc import Awaitable, Callable
 
+import servers
 from databases import DatabaseCase, Scene
 from harness import SLOW
 
@@ -125,6 +128,33 @@ class Hostile(DatabaseCase):
                 await task
                 assert await good.value("SELECT 5") == 5
             return all""", 60)  # fmt: skip
+
+    def last_words(self, words: bytes) -> Talk:
+        """These and a reset: both are there when its socket is looked at."""
+
+        async def talk(peer: Peer) -> None:
+            os.kill(self.server.pid, signal.SIGSTOP)
+            try:
+                while servers.state(self.server.pid) != "T":
+                    await asyncio.sleep(0.001)
+                peer.say(words)
+                peer.reset()
+                with contextlib.suppress(OSError):
+                    await peer.writer.wait_closed()
+            finally:
+                os.kill(self.server.pid, signal.SIGCONT)
+
+        return talk
+
+    async def noticed(self, talk: Talk) -> None:
+        """A query ends when its connection does, not by its time-out."""
+        scene = await self.fakes({"ends": talk})
+        ended, seconds = await scene.do("""
+            db = await redrabbit.database("db@ends")
+            began = time.monotonic()
+            return [await ends(db.query("SELECT 1", timeout=30)), time.monotonic() - began]""", 60)  # fmt: skip
+        self.assertEqual(ended, ["DatabaseConnectionError", True])
+        self.assertLess(seconds, 20)
 
     async def endure(self, talks: dict[str, Talk]) -> dict[str, list[list[object]]]:
         scene = await self.fakes(talks)
@@ -476,6 +506,10 @@ class Postgres(Hostile):
             "closes": self.behind_hello(self.IN, closes), "resets": self.behind_hello(self.IN, resets),
             "admin": self.behind_hello(self.IN + message(b"E", b"SFATAL\0VFATAL\0C57P01\0Mgo away\0\0"), closes),
         })  # fmt: skip
+
+    async def test_last_words_and_a_reset_at_once(self) -> None:
+        words = message(b"E", b"SFATAL\0VFATAL\0C57P01\0Mgo away\0\0")
+        await self.noticed(self.answers(b"", self.last_words(words)))
 
 
 if __name__ == "__main__":
