@@ -176,10 +176,10 @@ void rr_cluster_ticket_drop(rr_cluster_ticket_t *ticket) { rr_state_file_close(&
 /* ---- Looking for a master that was started anew (loop thread) ---- */
 
 /* Its successor has another number and incarnation: nobody knows them but who asks at its address. Whoever answers there
- * instead of the seeker is shown to on_unknown. */
+ * instead of the seeker (a RR_NODE_VISITOR by its name) is shown to on_unknown. */
 static void seek_now(void *context) {
     rr_cluster_t *cluster = context;
-    rr_node_identity_t nobody = {.node = SEEKER, .incarnation = SEEKER_INCARNATION, .name = {RR_NODE_VISITOR, 0}};
+    rr_node_identity_t nobody = {.node = SEEKER, .incarnation = SEEKER_INCARNATION, .name = "?master"};
     if (cluster->seek == cluster->seeking)
         return;
     cluster->seeking = cluster->seek;
@@ -247,7 +247,7 @@ static int on_unknown(void *context, const rr_node_identity_t *who, char *why, s
 
 static void on_refused(void *context, unsigned node, int code, const char *why) {
     rr_cluster_t *cluster = context;
-    if (!cluster->master && node == cluster->current.node && code == RR_ESTATE)
+    if (!cluster->master && (node == cluster->current.node || node == SEEKER) && code == RR_ESTATE)
         rr_member_given_up(cluster->member, why);
 }
 

@@ -237,7 +237,7 @@ static bool take_hello(rr__wire_t *wire, const uint8_t *body, size_t size) {
     } else if (theirs->who.node == self->node && theirs->who.incarnation == self->incarnation) {
         refuse(wire, RR_EREFUSED, "a node dialled itself");
     } else if (theirs->who.node == self->node) {
-        refuse(wire, RR_EREFUSED, "both claim to be node %u of the group", self->node);
+        refuse(wire, RR_ESTATE, "both claim to be node %u of the group: one of them has to be started anew", self->node);
     } else {
         return true;
     }

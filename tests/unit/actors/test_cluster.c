@@ -256,6 +256,35 @@ START_TEST(the_master_is_started_anew) {
 }
 END_TEST
 
+/* The state file was lost, and the number that its successor drew is a living member's: that member has to be started anew. */
+START_TEST(the_new_master_has_a_members_number) {
+    node_t m, a;
+    probe_t one = {0};
+    char address[64];
+    set_up();
+    start(&m, "front", NULL);
+    start(&a, "back", &m);
+    strcpy(address, m.address);
+    spawn(&a, "scene@0", &one);
+    until(one.started);
+    end(&m); /* as by kill -9 */
+    FILE *state = fopen(state_path, "w");
+    ck_assert_ptr_nonnull(state);
+    fprintf(state, "redrabbit-group-state 1\nterm 1\nnext-id %u\nclean 0\n", rr_system_node(a.system));
+    ck_assert_int_eq(fclose(state), 0);
+    start_at(&m, "front", address, NULL, false);
+    ck_assert_uint_eq(rr_system_node(m.system), rr_system_node(a.system));
+    until(a.losses && one.ended); /* once its lease is over */
+    ck_assert_int_eq(one.reason, RR_STALE);
+    end(&a);
+    start(&a, "back", &m);
+    until(count_nodes(&m) == 2);
+    leave(&a);
+    leave(&m);
+    clean_up();
+}
+END_TEST
+
 START_TEST(a_node_dies_and_another_takes_over) {
     node_t m, a, b;
     probe_t one = {0}, two = {0};
@@ -477,6 +506,6 @@ START_TEST(tools_ask_and_drain) {
 }
 END_TEST
 
-CHECK_MAIN("cluster", names_are_seen_everywhere, the_master_is_started_anew, a_node_dies_and_another_takes_over, a_restart_in_its_place_takes_over_at_once,
-           a_stopped_process_comes_back, a_killed_process_is_replaced,
+CHECK_MAIN("cluster", names_are_seen_everywhere, the_master_is_started_anew, the_new_master_has_a_members_number,
+           a_node_dies_and_another_takes_over, a_restart_in_its_place_takes_over_at_once, a_stopped_process_comes_back, a_killed_process_is_replaced,
            who_may_not_join, a_name_of_somebody_alive_is_refused, tools_ask_and_drain)
