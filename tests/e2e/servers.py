@@ -132,7 +132,7 @@ class Server:
         """Starts it on its port and its data, whatever happened before, and waits until it is ready."""
         assert self.process is None or self.process.poll() is not None
         if not self.data.exists():
-            shutil.copytree(template(type(self)), self.data)
+            copy_template(type(self), self.data)
             own(type(self), self.data)
         end = time.monotonic() + seconds
         while True:
@@ -363,25 +363,29 @@ def own(kind: type[Server], path: pathlib.Path) -> None:
         os.chown(item, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
 
-def template(kind: type[Server]) -> pathlib.Path:
-    """A fresh data folder to copy: made by whoever needs it first, for each version of the server and of this file."""
+def copy_template(kind: type[Server], data: pathlib.Path) -> None:
+    """A fresh data folder: copied from one that whoever needs it first makes, for each version of the server and of this file."""
     # Not below the build folder: other users could not get there.
     base = pathlib.Path(tempfile.gettempdir()) / f"redrabbit-servers-{os.geteuid()}"
     base.mkdir(mode=0o711, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.geteuid():
         raise AssertionError(f"{base} belongs to somebody else")
     sign = hashlib.sha256(kind.version().encode() + pathlib.Path(__file__).read_bytes()).hexdigest()[:12]
+    done = base / f"{kind.kind}-{sign}"
     with (base / f"{kind.kind}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = base / f"{kind.kind}-{sign}"
-        if not done.exists():
-            for old in base.glob(f"{kind.kind}-*"):
-                shutil.rmtree(old)
-            raw = base / f"{kind.kind}-new"
-            raw.mkdir(mode=0o700)
-            kind.fill(raw)
-            raw.rename(done)
-        return done
+        while not data.exists():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                for old in base.glob(f"{kind.kind}-*"):
+                    shutil.rmtree(old)
+                raw = base / f"{kind.kind}-new"
+                raw.mkdir(mode=0o700)
+                kind.fill(raw)
+                raw.rename(done)
+            # Several may copy at once. A clone of another version may have taken it away before we have this lock.
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if done.exists():
+                shutil.copytree(done, data)
 
 
 @contextlib.contextmanager
