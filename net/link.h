@@ -96,7 +96,7 @@ struct rr__link {
     uint64_t acked, written, sealed;
     uint64_t headed; /* up to here they have their header: their bytes stay as they are, for an earlier copy may still be queued */
     size_t bytes;       /* of sealed ones */
-    size_t shaky_bytes; /* a path was lost, and so many bytes were not acknowledged since: segments stay small */
+    size_t shaky_bytes; /* a path was lost, and so many bytes were not acknowledged since: segments of what is copied stay small */
     rr_buffer_t *chunk;
     uint8_t *start, *at, *limit, *chunk_end; /* the open segment: [start, at); NULL = none */
     uint32_t open_messages;

@@ -12,6 +12,7 @@
  * them that another connection is idle by now. So nothing is sent behind one that has been at work for 5 ms, or whose statement was
  * not short 64 times in a row; and an asker whose time is over, or who gives up, is answered at once (MAYBE executed), while
  * its query stays where it is, keeping its key's place, and is stopped on the server when its turn comes.
+ * An asker that holds a lock by a transaction and reads outside of it can so wait, until its time-out, for one that waits for that lock.
  *   Stopping the first one may hit the next: the server is told to stop what it does, not what we mean. As long as a killer is
  * under way nothing new is sent. Of those that were, one that answers 57014 though nobody wanted it stopped was not carried
  * out, says the server: the pool may give it to another connection, the only case in which a query is sent twice.
