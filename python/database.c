@@ -123,16 +123,20 @@ static int blame_at(Py_ssize_t at) {
     return -1;
 }
 
+#define PARAMETERS_WANTED "parameters are a list or tuple, or a dict for :name"
+#define BATCH_WANTED "a batch wants a list of lists (or dicts) of parameters, such as [[1, 'a'], [2, 'b']]"
+
 static PyObject *fast_list(PyObject *values, const char *what) {
-    if (PyUnicode_Check(values) || PyBytes_Check(values) || PyByteArray_Check(values) || PyAnySet_Check(values)) {
+    if (PyUnicode_Check(values) || PyBytes_Check(values) || PyByteArray_Check(values) || PyAnySet_Check(values) ||
+        !(Py_TYPE(values)->tp_iter || PySequence_Check(values))) {
         PyErr_Format(PyExc_TypeError, "%s, not %.100s", what, Py_TYPE(values)->tp_name);
         return NULL;
     }
     return PySequence_Fast(values, what);
 }
 
-static int put_positions(rr__state_t *state, rr_datum_writer_t *writer, PyObject *values) {
-    PyObject *list = fast_list(values, "parameters are a list or tuple, or a dict for :name");
+static int put_positions(rr__state_t *state, rr_datum_writer_t *writer, PyObject *values, const char *what) {
+    PyObject *list = fast_list(values, what);
     if (!list)
         return -1;
     rr_datum_put_list(writer, (uint32_t)PySequence_Fast_GET_SIZE(list));
@@ -162,14 +166,14 @@ static int put_named(rr__state_t *state, rr_datum_writer_t *writer, PyObject *va
 }
 
 /* One execution's. *named is set by the first; the others must be the same. */
-static int put_set(rr__state_t *state, rr_datum_writer_t *writer, PyObject *values, int *named) {
+static int put_set(rr__state_t *state, rr_datum_writer_t *writer, PyObject *values, const char *what, int *named) {
     int is_dict = PyDict_Check(values);
     if (*named >= 0 && *named != is_dict) {
         PyErr_SetString(PyExc_TypeError, "parameters are all by position, or all by name");
         return -1;
     }
     *named = is_dict;
-    return is_dict ? put_named(state, writer, values) : put_positions(state, writer, values);
+    return is_dict ? put_named(state, writer, values) : put_positions(state, writer, values, what);
 }
 
 static int put_word(rr__state_t *state, rr_datum_writer_t *writer, PyObject *word) {
@@ -196,14 +200,14 @@ static int put_words(rr__state_t *state, rr_datum_writer_t *writer, PyObject *wo
 
 /* BATCH, COMMANDS: a list of them. */
 static int put_sets(rr__state_t *state, rr_datum_writer_t *writer, rr_db_op_t op, PyObject *sets, int *named) {
-    PyObject *list = fast_list(sets, op == RR_DB_BATCH ? "a batch wants a list of parameters" : "commands are a list");
+    PyObject *list = fast_list(sets, op == RR_DB_BATCH ? BATCH_WANTED : "commands are a list");
     if (!list)
         return -1;
     int rc = 0;
     rr_datum_put_list(writer, (uint32_t)PySequence_Fast_GET_SIZE(list));
     for (Py_ssize_t i = 0; rc == 0 && i < PySequence_Fast_GET_SIZE(list); i++) {
         PyObject *set = PySequence_Fast_GET_ITEM(list, i);
-        rc = op == RR_DB_BATCH ? put_set(state, writer, set, named) : put_words(state, writer, set);
+        rc = op == RR_DB_BATCH ? put_set(state, writer, set, BATCH_WANTED, named) : put_words(state, writer, set);
     }
     Py_DECREF(list);
     return rc;
@@ -217,7 +221,7 @@ static int put_parameters(rr__state_t *state, rr_datum_writer_t *writer, rr_db_o
     }
     if (op == RR_DB_BATCH || op == RR_DB_COMMANDS)
         return put_sets(state, writer, op, values, named);
-    return op == RR_DB_SUBSCRIBE ? put_words(state, writer, values) : put_set(state, writer, values, named);
+    return op == RR_DB_SUBSCRIBE ? put_words(state, writer, values) : put_set(state, writer, values, PARAMETERS_WANTED, named);
 }
 
 static bool by_name(rr_db_op_t op, PyObject *values) {

@@ -195,11 +195,54 @@ def key_text(key: str | int | None) -> str | None:
     return key if key is None or isinstance(key, str) else str(key)
 
 
+def _dicts(rows: Any) -> int:
+    if rows is dict:
+        return DICTS
+    if rows is tuple:
+        return 0
+    raise ValueError(f"rows is tuple or dict, not {rows!r}")
+
+
+# What other libraries call it, and what it is here.
+_BEGIN, _SAVEPOINT = "write `async with db.transaction() as tx:`", "write `async with tx.savepoint():`"
+_QUERY, _ONE = "write `await db.query(sql, params)`", "write `await db.one(sql, params)`"
+_ELSEWHERE = {
+    "begin": _BEGIN,
+    "close": "none is needed, all scenes of a process share its connections",
+    "cursor": _QUERY,
+    "execute": _QUERY,
+    "executemany": "write `await db.batch(sql, rows)`",
+    "fetch": _QUERY,
+    "fetchall": _QUERY,
+    "fetchone": _ONE,
+    "fetchrow": _ONE,
+    "fetchval": "write `await db.value(sql, params)`",
+}
+
+
+class _Async:
+    """Says what to write to who forgets `async`, or awaits what is no query. Type checkers say it themselves."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+        _written = ""
+
+        def __enter__(self):
+            raise TypeError(f"write `{self._written}`")
+
+        __exit__ = __iter__ = __enter__
+
+        def __await__(self):
+            raise TypeError(f"this is not awaited: write `{self._written}`")
+
+
 class Queries:
     """What can be asked of a database and, in the same words, within a transaction.
 
     sql has one statement with its parameters as `?` (a sequence) or `:name` (a dict), whatever the
-    database; PostgreSQL takes `$1`, too; `??` is a question mark. The parameters are sent beside
+    database; PostgreSQL takes `$1`, too; `??` is a question mark. BEGIN and COMMIT are refused:
+    Database.transaction() keeps a connection for what stands in it. The parameters are sent beside
     it, never pasted in: None, bool, int (64 bits), float, Decimal, str, bytes, date, time, datetime,
     timedelta, UUID; dict and list go as JSON.
 
@@ -212,6 +255,16 @@ class Queries:
     def _id(self) -> int:
         """The transaction to ask within, 0 = none."""
         return 0
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            hint = self._elsewhere().get(name)
+            text = f"a {type(self).__name__} has no {name!r}"
+            raise AttributeError(f"{text}: {hint}" if hint else text, name=name, obj=self)
+
+        def _elsewhere(self):
+            return _ELSEWHERE
 
     @overload
     def query(
@@ -257,7 +310,7 @@ class Queries:
             QUERY,
             sql,
             params,
-            DICTS if rows is dict else ROWS,
+            ROWS if rows is tuple else _dicts(rows),
             0 if timeout is None else milliseconds(timeout),
             0,
             key_text(key),
@@ -302,7 +355,7 @@ class Queries:
             QUERY,
             sql,
             params,
-            ONE | DICTS if rows is dict else ONE,
+            ONE if rows is tuple else ONE | _dicts(rows),
             milliseconds(timeout),
             0,
             key_text(key),
@@ -387,13 +440,19 @@ class Queries:
 
         It begins with the loop, fetches one part ahead, and is closed when the loop is left. It
         keeps a connection for itself meanwhile. timeout: for each part."""
-        return Stream(self, sql, params, milliseconds(timeout), DICTS if rows is dict else 0)
+        return Stream(self, sql, params, milliseconds(timeout), _dicts(rows))
 
 
 class Database(Queries):
     """A database, as `await redrabbit.database(…)` gives it. Everybody may use it at once."""
 
     __slots__ = ("driver", "version")
+
+    if not TYPE_CHECKING:
+
+        def _elsewhere(self):
+            savepoint = _SAVEPOINT + " within a transaction `tx`"
+            return _ELSEWHERE | {"commit": _BEGIN, "rollback": _BEGIN, "savepoint": savepoint}
 
     def __init__(self, name: str, driver: str, version: str | None) -> None:
         self._name = name
@@ -428,7 +487,7 @@ class Database(Queries):
 # ---- Transactions ----
 
 
-class Transaction(Queries):
+class Transaction(Queries, _Async):
     """One transaction; made by Database.transaction()."""
 
     __slots__ = ("_flags", "_number", "_points", "_state", "_timeout")
@@ -449,6 +508,13 @@ class Transaction(Queries):
         self._number = 0
         self._points = 0
         self._state = "has not begun: use `async with`"
+
+    if not TYPE_CHECKING:
+        _written = "async with db.transaction() as tx:"
+
+        def _elsewhere(self):
+            close = "write `await tx.commit()` or `await tx.rollback()`"
+            return _ELSEWHERE | {"begin": _SAVEPOINT, "transaction": _SAVEPOINT, "close": close}
 
     def _id(self) -> int:
         if not self._number:
@@ -500,10 +566,13 @@ class Transaction(Queries):
         return Savepoint(self, f"redrabbit_{self._points}")
 
 
-class Savepoint:
+class Savepoint(_Async):
     """A part of a transaction that can be undone alone; made by Transaction.savepoint()."""
 
     __slots__ = ("_transaction", "name")
+
+    if not TYPE_CHECKING:
+        _written = "async with tx.savepoint():"
 
     def __init__(self, transaction: Transaction, name: str) -> None:
         self._transaction = transaction
@@ -543,10 +612,13 @@ async def _undo(rollback: Awaitable[None], error: BaseException) -> None:
 # ---- Streams ----
 
 
-class Stream(Generic[R]):
+class Stream(_Async, Generic[R]):
     """The rows of a big result; made by Database.stream()."""
 
     __slots__ = ("_asked", "_columns", "_flags", "_id", "_next", "_params", "_rows", "_timeout", "_within")
+
+    if not TYPE_CHECKING:
+        _written = "async for row in db.stream(sql):"
 
     def __init__(
         self, within: Queries, sql: str, params: Params, timeout: int, flags: int
@@ -660,6 +732,12 @@ async def _describe(name: str, timeout: float) -> tuple[str, str | None]:
         pause = min(pause * 2, 0.25)
 
 
+def _is_file(name: str) -> bool:
+    if "@" in name or "://" in name:
+        return False
+    return "/" in name or name == ":memory:" or name.endswith((".db", ".db3", ".sqlite", ".sqlite3"))
+
+
 async def _open(
     name_or_url: str, pool: int | None, timeout: float
 ) -> tuple[str, str, str | None]:
@@ -670,6 +748,9 @@ async def _open(
         raise ValueError(f"pool is 1 to 1024 connections, not {pool}")
     if "://" in name_or_url:
         name = _redrabbit.database_open(name_or_url, pool or 0)
+    elif _is_file(name):
+        url = f"sqlite://{name if name[0] in '/.:' else './' + name}"
+        raise ValueError(f"{name!r} is a file: a database is opened by its URL, {url!r}")
     elif pool is not None:
         raise ValueError("the pool of a database with a name is set in the graph")
     driver, version = await _describe(name, timeout)

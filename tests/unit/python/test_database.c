@@ -141,6 +141,64 @@ START_TEST(test_wrong_parameters) {
 }
 END_TEST
 
+/* The error says what to write instead. */
+START_TEST(test_what_new_users_write) {
+    fake_t fake;
+    begin_script(&fake,
+
+                 "def told(number, call):\n"
+                 "    try:\n"
+                 "        call()\n"
+                 "    except Exception as error:\n"
+                 "        print(number, type(error).__name__, error)\n"
+                 "def enter(it):\n"
+                 "    with it: pass\n"
+                 "async def wait(it):\n"
+                 "    await it\n"
+                 "async def init():\n"
+                 "    db = await redrabbit.database('db@main')\n"
+                 "    tx = db.transaction()\n"
+                 "    told(1, lambda: enter(tx))\n"
+                 "    told(2, lambda: wait(tx).send(None))\n"
+                 "    told(3, lambda: list(db.stream('x')))\n"
+                 "    told(4, lambda: wait(db.stream('x')).send(None))\n"
+                 "    told(5, lambda: enter(tx.savepoint()))\n"
+                 "    told(6, lambda: tx.transaction())\n"
+                 "    told(7, lambda: db.close())\n"
+                 "    told(8, lambda: db.commit())\n"
+                 "    told(9, lambda: db.fetchone)\n"
+                 "    told(10, lambda: db.whatever)\n"
+                 "    told(11, lambda: db.batch('x', [1, 2]))\n"
+                 "    told(12, lambda: db.batch('x', ['ab']))\n"
+                 "    for call in db.query, db.one, db.stream:\n"
+                 "        told(13, lambda: call('x', rows=list))\n"
+                 "    for name in 'game.db', '/var/game', ':memory:':\n"
+                 "        told(14, lambda: wait(redrabbit.database(name)).send(None))\n"
+                 "    print(hasattr(db, 'cursor'), getattr(db, 'close', None))\n",
+                 "sqlite", NULL);
+    EXPECT(&fake, "print 1 TypeError write `async with db.transaction() as tx:`\n");
+    EXPECT(&fake, "print 2 TypeError this is not awaited: write `async with db.transaction() as tx:`\n");
+    EXPECT(&fake, "print 3 TypeError write `async for row in db.stream(sql):`\n");
+    EXPECT(&fake, "print 4 TypeError this is not awaited: write `async for row in db.stream(sql):`\n");
+    EXPECT(&fake, "print 5 TypeError write `async with tx.savepoint():`\n");
+    EXPECT(&fake, "print 6 AttributeError a Transaction has no 'transaction': write `async with tx.savepoint():`\n");
+    EXPECT(&fake, "print 7 AttributeError a Database has no 'close': none is needed, all scenes of a process share its connections\n");
+    EXPECT(&fake, "print 8 AttributeError a Database has no 'commit': write `async with db.transaction() as tx:`\n");
+    EXPECT(&fake, "print 9 AttributeError a Database has no 'fetchone': write `await db.one(sql, params)`\n");
+    EXPECT(&fake, "print 10 AttributeError a Database has no 'whatever'\n");
+    EXPECT(&fake, "print 11 TypeError a batch wants a list of lists (or dicts) of parameters, such as [[1, 'a'], [2, 'b']], not int\n");
+    EXPECT(&fake, "print 12 TypeError a batch wants a list of lists (or dicts) of parameters, such as [[1, 'a'], [2, 'b']], not str\n");
+    EXPECT(&fake, "print 13 ValueError rows is tuple or dict, not <class 'list'>\nprint 13 ValueError rows is tuple or dict, not <class "
+                  "'list'>\nprint 13 ValueError");
+    EXPECT(&fake, "print 14 ValueError 'game.db' is a file: a database is opened by its URL, 'sqlite://./game.db'\n");
+    EXPECT(&fake, "print 14 ValueError '/var/game' is a file: a database is opened by its URL, 'sqlite:///var/game'\n");
+    EXPECT(&fake, "print 14 ValueError ':memory:' is a file: a database is opened by its URL, 'sqlite://:memory:'\n");
+    EXPECT(&fake, "print False None\n");
+    EXPECT_NOT(&fake, "query db@main op=1");
+    fake_end(&fake);
+}
+END_TEST
+
 /* ---- Answers ---- */
 
 static rr_buffer_t *everything(void) {
@@ -710,6 +768,7 @@ int main(void) {
     tcase_add_checked_fixture(all, python_up, python_down);
     tcase_add_test(all, test_parameters);
     tcase_add_test(all, test_wrong_parameters);
+    tcase_add_test(all, test_what_new_users_write);
     tcase_add_test(all, test_answers);
     tcase_add_test(all, test_errors);
     tcase_add_test(all, test_name_comes_later);
