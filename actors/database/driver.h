@@ -108,6 +108,7 @@ typedef struct rr__db_failure {
     int64_t number;
     char state[16];
     char message[512];
+    bool lasting; /* of opening: until somebody changes something; who waits learns it at once. AUTH always is */
 } rr__db_failure_t;
 
 /* version: the server's, copied; failure NULL or its error RR_DB_OK = open. */

@@ -61,7 +61,7 @@ static void say_failure(rr__db_t *db, const char *what) {
            db->last_failure.message, db->failures);
 }
 
-/* A wrong password or database stays wrong for a while: those who wait learn it at once. */
+/* A wrong password, database or file stays wrong for a while: those who wait learn it at once. */
 static void fail_waiting(rr__db_t *db) {
     while (db->ready_count > 0)
         rr__db_end_failed(rr__db_ready_pop(db), &db->last_failure, RR_EXECUTED_NO);
@@ -86,7 +86,7 @@ static void put_off(rr__db_t *db, const rr__db_failure_t *failure, const char *w
 
 static void open_failed(rr__db_t *db, const rr__db_failure_t *failure) {
     put_off(db, failure, "cannot connect to");
-    if (failure->error == RR_DB_AUTH && db->open == 0)
+    if ((failure->error == RR_DB_AUTH || failure->lasting) && db->open == 0)
         fail_waiting(db);
 }
 

@@ -178,6 +178,9 @@ static bool prepare_sql(rr__db_request_t *request, const rr_query_t *query) {
     int rc = statement(request->db, query, &request->sql, why, sizeof why);
     if (rc != RR_OK)
         return fail(request, rc == RR_ENOMEM ? RR_DB_BUSY : RR_DB_DATA, why);
+    if (request->sql->transacts && !(query->flags & RR_QUERY_TEXTS))
+        return fail(request, RR_DB_STATE, "a transaction begins and ends by `async with db.transaction() as tx:`, not by statements: "
+                                          "others could go to its connection, and the next one to another");
     rr__db_job_t *job = &request->job;
     job->sql = request->sql;
     job->text = request->sql->text;
@@ -356,6 +359,11 @@ void rr__db_enqueue(rr__db_request_t *request, const rr_query_t *query) {
 
 /* ---- Waiting ---- */
 
+/* Perhaps: a scene's handlers are one asker. */
+static bool waits_for_itself(const rr__db_request_t *request) {
+    return !request->transaction && request->asker && !TAILQ_EMPTY(&request->asker->transactions);
+}
+
 static bool server_is_away(const rr__db_t *db) { return db->failures > 0 && db->open == 0; }
 
 static void on_wait_over(rr__db_timer_t *timer) {
@@ -367,8 +375,10 @@ static void on_wait_over(rr__db_timer_t *timer) {
     else if (server_is_away(db))
         rr__db_end_failed(request, &db->last_failure, RR_EXECUTED_NO);
     else
-        rr__db_end_error(request, RR_DB_BUSY, RR_EXECUTED_NO, "no connection became free within %u ms; %u of %u are in use",
-                         db->options->acquire_timeout_ms, (unsigned)rr_counted(&db->count.in_use), db->pool_size);
+        rr__db_end_error(request, RR_DB_BUSY, RR_EXECUTED_NO, "no connection became free within %u ms; %u of %u are in use%s",
+                         db->options->acquire_timeout_ms, (unsigned)rr_counted(&db->count.in_use), db->pool_size,
+                         waits_for_itself(request) ? "; the same scene has a transaction open: ask that one (tx.query), and for a part "
+                                                     "of it take tx.savepoint()" : "");
 }
 
 void rr__db_wait(rr__db_request_t *request, unsigned ms) {

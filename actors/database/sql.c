@@ -203,24 +203,49 @@ static bool is_word(const char *at, size_t size, const char *word) {
     return size == strlen(word) && strncasecmp(at, word, size) == 0;
 }
 
-/* SELECT first, and neither FOR (UPDATE …) nor INTO, wherever they stand. */
-static bool is_read(const scan_t *scan) {
-    bool first = true;
-    for (const char *at = scan->start, *behind; at < scan->end; at = behind) {
+/* The first word at `at` or behind it that is in no string, name or comment, and its size; the end and 0: there is none. */
+static const char *word_from(const scan_t *scan, const char *at, size_t *size) {
+    for (const char *behind; at < scan->end; at = behind) {
         behind = behind_other(scan, at);
         if (behind)
             continue;
         for (behind = at; behind < scan->end && (is_letter(*behind) || is_digit(*behind)); behind++) {
         }
-        size_t size = (size_t)(behind - at);
-        if (size == 0)
-            behind++;
-        else if (first ? !is_word(at, size, "select") : is_word(at, size, "for") || is_word(at, size, "into"))
-            return false;
-        else
-            first = false;
+        *size = (size_t)(behind - at);
+        if (*size > 0)
+            return at;
+        behind++;
     }
-    return !first;
+    *size = 0;
+    return scan->end;
+}
+
+/* SELECT first, and neither FOR (UPDATE …) nor INTO, wherever they stand. */
+static bool is_read(const scan_t *scan) {
+    size_t size;
+    const char *at = word_from(scan, scan->start, &size);
+    bool reads = is_word(at, size, "select");
+    while (reads && size > 0) {
+        at = word_from(scan, at + size, &size);
+        reads = !is_word(at, size, "for") && !is_word(at, size, "into");
+    }
+    return reads;
+}
+
+/* Not MariaDB's block (BEGIN NOT ATOMIC), replication (START REPLICA), nor what a savepoint or a prepared transaction is told. */
+static bool is_transacting(const scan_t *scan) {
+    size_t size, next_size;
+    const char *at = word_from(scan, scan->start, &size), *next = word_from(scan, at + size, &next_size);
+    if (is_word(at, size, "begin"))
+        return !is_word(next, next_size, "not");
+    if (is_word(at, size, "start"))
+        return is_word(next, next_size, "transaction");
+    if (is_word(at, size, "rollback")) {
+        while (next_size > 0 && !is_word(next, next_size, "to") && !is_word(next, next_size, "prepared"))
+            next = word_from(scan, next + next_size, &next_size);
+        return next_size == 0;
+    }
+    return (is_word(at, size, "commit") && !is_word(next, next_size, "prepared")) || is_word(at, size, "end") || is_word(at, size, "abort");
 }
 
 /* ---- Translating ---- */
@@ -251,6 +276,7 @@ static int translate(rr__sql_t *sql, scan_t *scan, char *why, size_t why_size) {
     sql->placeholders = scan->count;
     sql->hash = rr__sql_hash(sql->text, sql->text_size);
     sql->reads = is_read(scan);
+    sql->transacts = is_transacting(scan);
     return RR_OK;
 }
 
@@ -263,7 +289,7 @@ int rr__sql_translate(const rr__db_driver_t *driver, const char *source, size_t 
     rr__sql_t *sql = calloc(1, sizeof *sql);
     if (!sql)
         return RR_ENOMEM;
-    *sql = (rr__sql_t){.source = malloc(size + 1), .source_size = size, .named = named, .references = 1};
+    *sql = (rr__sql_t){.driver = driver, .source = malloc(size + 1), .source_size = size, .named = named, .references = 1};
     int rc = RR_ENOMEM;
     if (sql->source) {
         memcpy(sql->source, source, size);
@@ -289,11 +315,46 @@ void rr__sql_free(rr__sql_t *sql) {
 
 /* ---- Parameters ---- */
 
-static int fit_values(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size) {
-    if (count != sql->placeholders) {
-        snprintf(why, why_size, "the statement takes %u parameters, %u were given", sql->placeholders, count);
-        return RR_EINVAL;
+static bool is_foreign(const scan_t *scan, const char *at) {
+    char next = at + 1 < scan->end ? at[1] : '\0';
+    bool apart = at == scan->start || !(is_letter(at[-1]) || is_digit(at[-1]));
+    return (*at == '%' && (next == 's' || next == 'd' || next == '(')) || (*at == '$' && is_digit(next) && apart) ||
+           (*at == ':' && is_letter(next)) || (*at == '?' && next != '?');
+}
+
+/* What stands where a placeholder was meant, of another library or for parameters of the other kind: `%s`, `$1`, `:name`, `?`. For
+ * texts of errors only: `a %d` may be a remainder, too. Its size; 0 = nothing does. */
+static int foreign(const rr__sql_t *sql, const char **out) {
+    const scan_t scan = {.driver = sql->driver, .start = sql->source, .end = sql->source + sql->source_size};
+    for (const char *at = scan.start, *behind; at < scan.end; at = behind) {
+        behind = behind_other(&scan, at);
+        if (behind)
+            continue;
+        behind = at + (at[0] == '?' && at + 1 < scan.end && at[1] == '?' ? 2 : 1);
+        if (!is_foreign(&scan, at))
+            continue;
+        const char *end = at + 1 + (*at != '?');
+        while (*at != '?' && *at != '%' && end < scan.end && (is_letter(*end) || is_digit(*end)))
+            end++;
+        *out = at;
+        return (int)(end - at) < 40 ? (int)(end - at) : 40;
     }
+    return 0;
+}
+
+static int wrong_count(const rr__sql_t *sql, uint32_t count, char *why, size_t why_size) {
+    const char *what;
+    int size = count > 0 && sql->placeholders == 0 ? foreign(sql, &what) : 0;
+    int used = snprintf(why, why_size, "the statement takes %u parameters, %u were given", sql->placeholders, count);
+    if (size > 0 && used > 0 && (size_t)used < why_size)
+        snprintf(why + used, why_size - (size_t)used, *what == ':' ? ": `%.*s` takes a dict's, a list's go where ? stands"
+                                                                   : ": a list's go where ? stands, not `%.*s`", size, what);
+    return RR_EINVAL;
+}
+
+static int fit_values(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size) {
+    if (count != sql->placeholders)
+        return wrong_count(sql, count, why, why_size);
     for (uint32_t i = 0; i < count; i++) {
         rr_datum_t datum;
         if (rr_datum_get(&values, &datum) != RR_OK || datum.kind == RR_DATUM_LIST || datum.kind == RR_DATUM_ERROR)
@@ -331,6 +392,13 @@ static int find_value(pairs_t *pairs, const rr__sql_name_t *name, rr_datum_t *ou
 static int fit_names(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size) {
     rr_datum_t value;
     pairs_t pairs = pairs_of(values, count);
+    const char *what;
+    int size = count > 0 && sql->placeholders == 0 ? foreign(sql, &what) : 0;
+    if (size > 0) {
+        snprintf(why, why_size, "the parameters have names, and the statement has no :name%s `%.*s`",
+                 *what == '?' ? ": a list goes with" : " but", size, what);
+        return RR_EINVAL;
+    }
     for (uint32_t i = 0; i < sql->placeholders; i++) {
         int rc = find_value(&pairs, &sql->names[i], &value);
         if (rc == RR_EINVAL)

@@ -13,6 +13,7 @@ typedef struct rr__sql_name {
 } rr__sql_name_t;
 
 typedef struct rr__sql {
+    const rr__db_driver_t *driver;
     char *source; /* as given, NUL-terminated */
     size_t source_size;
     bool named;
@@ -23,6 +24,7 @@ typedef struct rr__sql {
     rr__sql_name_t *names; /* named: that of each placeholder; else NULL */
     uint32_t references;   /* for the cache of its owner */
     bool reads;            /* a SELECT that locks and makes nothing, as far as its text says: a function may do anything */
+    bool transacts;        /* begins or ends a transaction: BEGIN, START TRANSACTION, COMMIT, END, ABORT, ROLLBACK without TO */
     uint32_t quick_runs;   /* for the pool: how often in a row it took next to no time; a longer one begins anew */
 } rr__sql_t;
 
@@ -33,7 +35,7 @@ void rr__sql_free(rr__sql_t *sql);
 /* 64 bits of a text, for caches. */
 uint64_t rr__sql_hash(const void *data, size_t size);
 
-/* Do these parameters fit: RR_OK, or RR_EINVAL with one line in why. values: behind the LIST's head of `count` datums. */
+/* Do these parameters fit: RR_OK, or RR_EINVAL with one line in why, which names placeholders of other libraries (%s, $1). values: behind the LIST's head of `count` datums. */
 RR_MUST_CHECK int rr__sql_fit(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size);
 
 #endif

@@ -265,7 +265,7 @@ static bool bind_all(sqlite_file_t *file, task_t *task, statement_t *statement, 
     rr_datum_t small[16], *datums = small;
     uint32_t n = task->job->placeholders;
     if (n != (uint32_t)sqlite3_bind_parameter_count(statement->handle))
-        return refuse(task, RR_DB_DATA, "the statement has placeholders of SQLite's own: write ? or :name only");
+        return refuse(task, RR_DB_DATA, "placeholders are all ? (with a list), or all :name (with a dict); the statement has others");
     if (n > sizeof small / sizeof *small && !(datums = malloc(n * sizeof *datums)))
         return refuse(task, RR_DB_SERVER, "out of memory");
     int code = rr__db_arrange(task->job, values, count, datums) == RR_OK ? SQLITE_OK : SQLITE_RANGE;
@@ -546,9 +546,9 @@ static bool open_file(sqlite_file_t *file) {
         return true;
     }
     fail(file, &task, code);
-    file->open_failure = task.failure;
-    if (task.failure.error == RR_DB_DEADLOCK) /* locked: another try may do */
-        file->open_failure.error = RR_DB_CONNECTION;
+    rr__db_failure_t *failure = &file->open_failure;
+    *failure = (rr__db_failure_t){.error = RR_DB_CONNECTION, .number = task.failure.number, .lasting = task.failure.error == RR_DB_AUTH};
+    snprintf(failure->message, sizeof failure->message, "cannot open the file %.200s: %.200s", file->path, task.failure.message);
     return false;
 }
 

@@ -244,7 +244,8 @@ class Queries:
     database; PostgreSQL takes `$1`, too; `??` is a question mark. BEGIN and COMMIT are refused:
     Database.transaction() keeps a connection for what stands in it. The parameters are sent beside
     it, never pasted in: None, bool, int (64 bits), float, Decimal, str, bytes, date, time, datetime,
-    timedelta, UUID; dict and list go as JSON.
+    timedelta, UUID; dict and list go as JSON. actors/database/VALUES.md tells what each database
+    brings back of them.
 
     timeout in seconds; by default the database's (10 s). When it is over, the query is cancelled on
     the server. So it is when the handler that awaits it is cancelled."""

@@ -127,6 +127,16 @@ static void fails_text(world_t *world, const char *text, rr_db_error_t error) {
     fails(world, &(rr_query_t){.op = RR_DB_QUERY, .text = text, .text_size = strlen(text)}, error, RR_EXECUTED_NO);
 }
 
+/* The text names what to do about it. */
+static void fails_saying(world_t *world, const char *text, rr_db_error_t error, const char *word) {
+    asked_t asked = ask(world, RR_DB_QUERY, text, 0, NULL);
+    ck_assert_int_eq(asked.answer.error, error);
+    ck_assert_int_eq(asked.answer.executed, RR_EXECUTED_NO);
+    ck_assert_msg(memmem(asked.answer.message, asked.answer.message_size, word, strlen(word)) != NULL, "%s: %.*s", word,
+                  (int)asked.answer.message_size, asked.answer.message);
+    asked_end(&asked);
+}
+
 #define TEXT(s) {.kind = RR_DATUM_TEXT, .text = {s, sizeof(s) - 1}}
 #define INT(n) {.kind = RR_DATUM_INT, .number = n}
 
@@ -312,6 +322,19 @@ START_TEST(named_parameters_and_texts) {
     query.text_size = strlen(query.text);
     fails(&world, &query, RR_DB_DATA, RR_EXECUTED_NO);
     rr_buffer_unref(parameters);
+    world_end(&world);
+}
+END_TEST
+
+/* What SQLite itself would take for a placeholder, and nobody gives a value for. */
+START_TEST(placeholders_of_both_kinds) {
+    world_t world;
+    rr_datum_t one = INT(1);
+    world_start(&world);
+    fails_saying(&world, "SELECT :a", RR_DB_DATA, "placeholders are all ? (with a list), or all :name");
+    asked_t asked = ask(&world, RR_DB_QUERY, "SELECT ?, :a", 1, &one);
+    ck_assert_int_eq(asked.answer.error, RR_DB_DATA);
+    asked_end(&asked);
     world_end(&world);
 }
 END_TEST
@@ -700,6 +723,49 @@ START_TEST(a_full_queue) {
 }
 END_TEST
 
+/* By hand, nothing would hold the connection for what follows. */
+START_TEST(transactions_by_hand) {
+    world_t world;
+    session_t session;
+    world_start(&world);
+    session_open(&session, &world);
+    fails_saying(&world, "BEGIN", RR_DB_STATE, "`async with db.transaction() as tx:`");
+    fails_text(&world, "/* now */ commit;", RR_DB_STATE);
+    uint64_t id = session_does(&session, RR_DB_BEGIN, 0, NULL);
+    session_fails(&session, RR_DB_QUERY, id, 0, "ROLLBACK", RR_DB_STATE);
+    session_does(&session, RR_DB_QUERY, id, "SAVEPOINT a");
+    session_does(&session, RR_DB_QUERY, id, "ROLLBACK TO a");
+    session_does(&session, RR_DB_QUERY, id, "RELEASE a");
+    session_does(&session, RR_DB_COMMIT, id, NULL);
+    rr_query_t script = {.op = RR_DB_QUERY, .flags = RR_QUERY_TEXTS, .text = "BEGIN; SELECT 1; COMMIT", .text_size = 23};
+    asked_t asked = ask_query(&world, &script); /* the seed's scripts have the file for as long as they run */
+    good(&asked);
+    asked_end(&asked);
+    session_end(&session);
+    world_end(&world);
+}
+END_TEST
+
+START_TEST(a_transaction_within_a_transaction) {
+    world_t world;
+    session_t session;
+    world_open(&world);
+    rr_database_options_t options = preset(&world, "sqlite://./test.db");
+    options.acquire_timeout_ms = 50;
+    world_spawn(&world, &options);
+    session_open(&session, &world);
+    uint64_t id = session_does(&session, RR_DB_BEGIN, 0, NULL);
+    asked_t asked = session_ask(&session, &(rr_query_t){.op = RR_DB_BEGIN});
+    ck_assert_int_eq(asked.answer.error, RR_DB_BUSY);
+    ck_assert_ptr_nonnull(memmem(asked.answer.message, asked.answer.message_size, "tx.savepoint()", 14));
+    asked_end(&asked);
+    fails_saying(&world, "SELECT 1", RR_DB_BUSY, "1 of 1 are in use"); /* of others it is not said */
+    session_does(&session, RR_DB_COMMIT, id, NULL);
+    session_end(&session);
+    world_end(&world);
+}
+END_TEST
+
 START_TEST(queries_of_one_asker_run_in_order) {
     world_t world;
     session_t session;
@@ -751,7 +817,7 @@ START_TEST(a_file_that_cannot_be_opened) {
     world_open(&world);
     rr_database_options_t options = preset(&world, "sqlite://./missing/test.db");
     world_spawn(&world, &options);
-    fails_text(&world, "SELECT 1", RR_DB_AUTH);
+    fails_saying(&world, "SELECT 1", RR_DB_CONNECTION, "/missing/test.db: unable to open");
     world_end(&world);
 }
 END_TEST
@@ -875,8 +941,9 @@ START_TEST(it_never_starts) {
 }
 END_TEST
 
-CHECK_MAIN("database", values_in_and_out, dates_and_others_are_text, named_parameters_and_texts, errors_have_classes,
-           a_batch_is_all_or_none, transactions, a_transaction_that_the_server_ended, an_askers_end_rolls_back,
+CHECK_MAIN("database", values_in_and_out, dates_and_others_are_text, named_parameters_and_texts, placeholders_of_both_kinds,
+           errors_have_classes, a_batch_is_all_or_none, transactions, a_transaction_that_the_server_ended, an_askers_end_rolls_back,
            an_idle_transaction_is_rolled_back, streams, a_stream_within_a_transaction, a_query_that_takes_too_long_is_cancelled,
-           a_cancel_between_two_statements, many_are_cancelled, results_above_the_limit, a_full_queue, queries_of_one_asker_run_in_order, a_locked_file, a_file_that_cannot_be_opened,
-           describing, metrics, its_end_in_the_middle, its_end_before_a_transactions, the_loop_ends_first, it_never_starts)
+           a_cancel_between_two_statements, many_are_cancelled, results_above_the_limit, a_full_queue, transactions_by_hand,
+           a_transaction_within_a_transaction, queries_of_one_asker_run_in_order, a_locked_file, a_file_that_cannot_be_opened, describing,
+           metrics, its_end_in_the_middle, its_end_before_a_transactions, the_loop_ends_first, it_never_starts)

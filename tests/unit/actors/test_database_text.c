@@ -178,6 +178,28 @@ START_TEST(what_only_reads) {
 }
 END_TEST
 
+static bool transacts(const char *source) {
+    rr__sql_t *sql;
+    char why[200];
+    ck_assert_int_eq(rr__sql_translate(&dollar, source, strlen(source), false, &sql, why, sizeof why), RR_OK);
+    bool is = sql->transacts;
+    rr__sql_free(sql);
+    return is;
+}
+
+START_TEST(what_begins_or_ends_a_transaction) {
+    static const char *const good[] = {"BEGIN", "begin immediate", " -- so\nStart Transaction", "START /* a */ TRANSACTION READ ONLY", "COMMIT;",
+                                       "END", "END TRANSACTION", "ABORT", "ROLLBACK", "ROLLBACK WORK;"};
+    static const char *const bad[] = {"", "SELECT 'BEGIN'", "ROLLBACK TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a", "BEGIN NOT ATOMIC SELECT 1; END",
+                                      "START REPLICA", "COMMIT PREPARED 'a'", "ROLLBACK PREPARED 'a'", "SAVEPOINT a", "RELEASE a", "beginning",
+                                      "CREATE PROCEDURE a() BEGIN SELECT 1; END", "-- BEGIN"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        ck_assert_msg(transacts(good[i]), "%s", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ck_assert_msg(!transacts(bad[i]), "%s", bad[i]);
+}
+END_TEST
+
 START_TEST(wrong_statements) {
     rr__sql_t *sql;
     char why[200] = "";
@@ -221,5 +243,43 @@ START_TEST(parameters_of_statements) {
 }
 END_TEST
 
+/* What a statement says to one parameter, in a list or by the name `id`. */
+static void says(const rr__db_driver_t *driver, bool named, const char *source, const char *expected) {
+    rr__sql_t *sql;
+    rr_datum_writer_t writer = {0};
+    char why[200] = "fits";
+    ck_assert_int_eq(rr__sql_translate(driver, source, strlen(source), named, &sql, why, sizeof why), RR_OK);
+    if (named)
+        rr_datum_put_text(&writer, RR_DATUM_TEXT, "id", 2);
+    rr_datum_put_int(&writer, 1);
+    int rc = rr__sql_fit(sql, rr_datum_reader(writer.data, writer.size), named ? 2 : 1, why, sizeof why);
+    ck_assert_int_eq(rc == RR_OK, strcmp(expected, "fits") == 0);
+    ck_assert_str_eq(why, expected);
+    rr__sql_free(sql);
+    rr_datum_drop(&writer);
+}
+
+/* Placeholders of other libraries, and of the other kind. */
+START_TEST(parameters_that_do_not_fit) {
+#define NONE_TAKEN "the statement takes 0 parameters, 1 were given"
+#define NO_NAME "the parameters have names, and the statement has no :name"
+    says(&question, false, "SELECT a FROM t WHERE id = %s", NONE_TAKEN ": a list's go where ? stands, not `%s`");
+    says(&question, false, "SELECT '%s' FROM t WHERE id = $1", NONE_TAKEN ": a list's go where ? stands, not `$1`");
+    says(&dollar, false, "SELECT a FROM t WHERE id = %s", NONE_TAKEN ": a list's go where ? stands, not `%s`");
+    says(&dollar, false, "SELECT a::int FROM t WHERE id = :id", NONE_TAKEN ": `:id` takes a dict's, a list's go where ? stands");
+    says(&dollar, false, "SELECT a FROM t WHERE id = $1", "fits");
+    says(&question, false, "SELECT '%s', 7 % 2", NONE_TAKEN);
+    says(&question, false, "SELECT ??", NONE_TAKEN);
+    says(&question, false, "SELECT ?, ?", "the statement takes 2 parameters, 1 were given");
+    says(&question, true, "SELECT a FROM t WHERE id = ?", NO_NAME ": a list goes with `?`");
+    says(&dollar, true, "SELECT a FROM t WHERE id = ?", NO_NAME ": a list goes with `?`");
+    says(&question, true, "SELECT a FROM t WHERE id = %(id)s", NO_NAME " but `%(`");
+    says(&question, true, "SELECT a FROM t WHERE id = $1", NO_NAME " but `$1`");
+    says(&question, true, "SELECT '?', ??", "fits"); /* names that nothing asks for do no harm */
+    says(&dollar, true, "SELECT j ? 'k' AND :id", "fits");
+}
+END_TEST
+
 CHECK_MAIN("database_text", parts_of_addresses, options_of_addresses, wrong_addresses, shown_without_secrets, by_position, by_name,
-           what_is_left_alone, what_only_reads, wrong_statements, parameters_of_statements)
+           what_is_left_alone, what_only_reads,
+           what_begins_or_ends_a_transaction, wrong_statements, parameters_of_statements, parameters_that_do_not_fit)

@@ -145,7 +145,6 @@ END_TEST
 START_TEST(test_what_new_users_write) {
     fake_t fake;
     begin_script(&fake,
-
                  "def told(number, call):\n"
                  "    try:\n"
                  "        call()\n"
