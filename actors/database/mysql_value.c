@@ -95,6 +95,10 @@ bool rr__my_bind_in(MYSQL_BIND *bind, my_cell_t *cell, const rr_datum_t *datum, 
     case RR_DATUM_DATE:
     case RR_DATUM_TIME:
     case RR_DATUM_DATETIME:
+        if (datum->kind == RR_DATUM_TIME && datum->moment.flags & RR_MOMENT_ZONED && datum->moment.offset) { /* in UTC: of which day? */
+            *why = "a time in another zone than UTC: the server's TIME keeps none";
+            return false;
+        }
         bind_moment(&cell->time, datum);
         bind_to(bind, datum->kind == RR_DATUM_DATE ? MYSQL_TYPE_DATE : datum->kind == RR_DATUM_TIME ? MYSQL_TYPE_TIME : MYSQL_TYPE_DATETIME,
                 &cell->time, sizeof cell->time);

@@ -6,12 +6,14 @@ import contextlib
 import pathlib
 import shutil
 import subprocess
+import textwrap
 import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import servers
 from databases import DatabaseCase, Scene, url
+from harness import ROOT
 
 # Python values, and the type of a column that keeps them, by database.
 VALUES = [
@@ -23,9 +25,50 @@ VALUES = [
 ]  # fmt: skip
 
 
+TABLES = ROOT / "actors" / "database" / "VALUES.md"
+NAMES = """
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from math import inf, nan
+from uuid import UUID
+utc, zone = timezone.utc, timezone(timedelta(hours=2))
+"""
+
+
+def table(title: str) -> list[tuple[str, str]]:
+    """That column of VALUES.md: values, and what is said of them."""
+    rows: list[tuple[str, str]] = []
+    titles: list[str] = []
+    for line in TABLES.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("|") else []
+        if cells[:1] == ["value"]:
+            titles = cells
+        elif title in titles and cells and cells[0].startswith("`"):
+            rows.append((cells[0].strip("`"), cells[titles.index(title)]))
+    return rows
+
+
+def differs(value: str, want: str, way: str) -> str:
+    """The body of a scene's function: whether `way` makes `got` of `value` as VALUES.md says it; returns what is wrong with it."""
+    lines = textwrap.indent(way, "    ")
+    right = value if want == "=" else want.strip("`")
+    expected = "None" if want.endswith("Error") else right
+    return NAMES + f"""
+try:
+    value = {value}
+{lines}
+except Exception as error:
+    return "" if type(error).__name__ == {right!r} else f"{{type(error).__name__}}: {{error}}"
+want = {expected}
+return "" if {not want.endswith("Error")} and repr(got) == repr(want) and type(got) is type(want) else repr(got)
+"""
+
+
 class Sql(servers.Served):
     """What holds for every SQL database; without a kind: SQLite."""
 
+    title = ""  # in VALUES.md
     types: dict[str, str] = {}
     slow = ""  # takes 10 s
 
@@ -51,6 +94,18 @@ class Sql(servers.Served):
                     got = await db.value("SELECT x FROM v{number}")
                     return [type(got) is type(want) and got == want, repr(got)[:200]]""")
                 self.assertTrue(got[0], f"{number}: {got[1]}")
+
+    async def test_what_is_told_of_values(self) -> None:
+        """Each cell of VALUES.md."""
+        scene = await self.scene_with()
+        rows = table(self.title)
+        self.assertGreater(len(rows), 30)
+        for number, (value, cell) in enumerate(rows):
+            type_, _, want = cell[1:].partition("` ")
+            way = (f"await db.query('CREATE TABLE told{number} (x {type_})')\nawait db.query('INSERT INTO told{number} VALUES (?)', [value])\n"
+                   f"got = await db.value('SELECT x FROM told{number}')") if type_ != "?" else "got = await db.value('SELECT ?', [value])"  # fmt: skip
+            with self.subTest(value=value, cell=cell):
+                self.assertEqual(await scene.do(differs(value, want, way)), "")
 
     async def test_parameters(self) -> None:
         scene = await self.scene_with()
@@ -175,6 +230,7 @@ class Sql(servers.Served):
 
 
 class Sqlite(Sql, DatabaseCase):
+    title = "SQLite"
     # SQLite has its own five: the others are texts to it.
     types = {
         "DECIMAL(40,9)": "", "DATE": "", "DATETIME(6)": "", "TIME(6)": "",
@@ -184,6 +240,7 @@ class Sqlite(Sql, DatabaseCase):
 
 class Mysql(Sql, DatabaseCase):
     kind = "mariadb"
+    title = "MariaDB"
     types = {"TEXT": "MEDIUMTEXT", "DOUBLE PRECISION": "DOUBLE", "TIME(6)": ""}  # its TIME is a length of time
     slow = "SELECT sleep(10)"
 
@@ -310,6 +367,7 @@ class Mysql(Sql, DatabaseCase):
 
 class Postgres(Sql, DatabaseCase):
     kind = "postgres"
+    title = "PostgreSQL"
     types = {"BLOB": "BYTEA", "DATETIME(6)": "TIMESTAMP"}
     slow = "SELECT pg_sleep(10)"
 
@@ -490,6 +548,14 @@ class RedisTest(servers.Served, DatabaseCase):
         scene = await self.begin_scene({"redis@0": url(self.database) + options})
         await scene.do("globals()['r'] = await redrabbit.redis('redis@0')")
         return scene
+
+    async def test_what_is_told_of_values(self) -> None:
+        scene = await self.scene_with()
+        rows = table("Redis")
+        self.assertGreater(len(rows), 10)
+        for value, want in rows:
+            with self.subTest(value=value):
+                self.assertEqual(await scene.do(differs(value, want, "await r.set('told', value)\ngot = await r.get('told')")), "")
 
     async def test_commands(self) -> None:
         scene = await self.scene_with()
