@@ -101,6 +101,15 @@ static int refuse(rr__db_failure_t *why, rr_db_error_t error, const char *name, 
     return RR_EINVAL;
 }
 
+/* The fewest digits that give it back: people and other programs read them. */
+static void write_real(char *out, size_t size, double real) {
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(out, size, "%.*g", digits, real);
+        if (strtod(out, NULL) == real)
+            break;
+    }
+}
+
 static int put_word(rr__redis_bytes_t *out, const rr_datum_t *datum) {
     char text[40];
     switch (datum->kind) {
@@ -111,7 +120,7 @@ static int put_word(rr__redis_bytes_t *out, const rr_datum_t *datum) {
     case RR_DATUM_UUID: rr__redis_word(out, datum->text.data, datum->text.size); return RR_OK;
     case RR_DATUM_INT: snprintf(text, sizeof text, "%lld", (long long)datum->number); break;
     case RR_DATUM_UINT: snprintf(text, sizeof text, "%llu", (unsigned long long)datum->big); break;
-    case RR_DATUM_REAL: snprintf(text, sizeof text, "%.17g", datum->real); break;
+    case RR_DATUM_REAL: write_real(text, sizeof text, datum->real); break;
     default: return RR_EINVAL;
     }
     rr__redis_word(out, text, strlen(text));

@@ -31,9 +31,9 @@ START_TEST(commands) {
     words(&w, 1, "SET");
     rr_datum_put_text(&w, RR_DATUM_BYTES, "a\r\n\0", 4);
     rr_datum_put_int(&w, -5);
-    rr_datum_put_real(&w, 0.5);
+    rr_datum_put_real(&w, 0.1);
     ck_assert_int_eq(command(&out, &w, 4, &why), RR_OK);
-    static const char want[] = "*4\r\n$3\r\nSET\r\n$4\r\na\r\n\0\r\n$2\r\n-5\r\n$3\r\n0.5\r\n";
+    static const char want[] = "*4\r\n$3\r\nSET\r\n$4\r\na\r\n\0\r\n$2\r\n-5\r\n$3\r\n0.1\r\n";
     ck_assert_uint_eq(out.size, sizeof want - 1);
     ck_assert_mem_eq(out.data, want, sizeof want - 1);
     free(out.data);
