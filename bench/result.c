@@ -1,7 +1,9 @@
 /* Results: collecting, summing up, and printing as text or JSON. */
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -338,26 +340,39 @@ static bool any_failed(const bench_result_t *r) {
     return r->run_count == 0 || (r->floor && any_failed(r->floor));
 }
 
-static void print_json(const bench_results_t *all, const char *path) {
+static void write_json(const bench_results_t *all, FILE *f, const char *path) {
     json_t *doc = document(all);
-    FILE *f = path ? fopen(path, "w") : stdout;
-    if (!f)
-        bench_die("%s: cannot be written", path);
-    json_dumpf(doc, f, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
-    fputc('\n', f);
-    if (path ? fclose(f) != 0 : fflush(f) != 0)
-        bench_die("%s: writing failed", path ? path : "standard output");
+    bool good = f && json_dumpf(doc, f, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) == 0 && fputc('\n', f) != EOF && fflush(f) == 0;
+    if (!good)
+        bench_die("%s: writing failed: %s", path, strerror(errno));
     json_decref(doc);
 }
 
+static void print_json(const bench_results_t *all, const char *path) {
+    struct stat st;
+    char next[4096];
+    if (!path) {
+        write_json(all, stdout, "standard output");
+        return;
+    }
+    /* Who is ended in the middle leaves what was saved before; a device or a pipe is no file to be replaced. */
+    bool replace = stat(path, &st) != 0 || S_ISREG(st.st_mode);
+    int size = snprintf(next, sizeof next, replace ? "%s.new" : "%s", path);
+    FILE *f = size > 0 && (size_t)size < sizeof next ? fopen(next, "w") : NULL;
+    write_json(all, f, next);
+    if (fclose(f) != 0 || (replace && rename(next, path) != 0))
+        bench_die("%s: writing failed: %s", path, strerror(errno));
+}
+
+/* Saved first: what was seen is there. */
 void bench_show(const bench_results_t *all, const bench_output_t *output) {
+    if (output->path)
+        print_json(all, output->path);
     bench_progress_done();
     if (all->count && (!output->json || output->path)) {
         print_result(stdout, all->items[all->count - 1]);
         fflush(stdout);
     }
-    if (output->path)
-        print_json(all, output->path);
 }
 
 int bench_print(const bench_results_t *all, const bench_output_t *output) {
