@@ -5,6 +5,7 @@ raise RuntimeError.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from contextvars import Context
 from types import ModuleType
 from typing import Any, Generic, TypeVar, final
 
@@ -126,6 +127,7 @@ def call_back(
     callback: Callable[[str | None, Any], Any] | None,
     /,
 ) -> None: ...
+def context() -> Context | None: ...
 def spawn(coroutine: Coroutine[Any, Any, T], /) -> Task[T]: ...
 
 # Questions

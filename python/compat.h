@@ -39,6 +39,9 @@ static inline void rr__bytes_forget_hash(PyObject *bytes) {
 #pragma GCC diagnostic pop
 }
 
+/* The context that runs, borrowed; NULL if there is none. CPython has no call for it; the field is there up to 3.14. */
+static inline PyObject *rr__context_here(void) { return PyThreadState_Get()->context; }
+
 /* Raises an exception object; takes over the reference. */
 static inline void rr__exception_raise(PyObject *exception) {
 #if PY_VERSION_HEX >= 0x030C0000

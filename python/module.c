@@ -402,6 +402,12 @@ static PyObject *module_spawn(PyObject *module, PyObject *coroutine) {
     return NULL;
 }
 
+/* context() -> the contextvars.Context that runs: each handler, and each spawned one, has its own */
+static PyObject *module_context(PyObject *module, PyObject *none) {
+    PyObject *context = rr__context_here();
+    return Py_NewRef(context ? context : Py_None);
+}
+
 /* ---- Questions ---- */
 
 static PyObject *module_exists(PyObject *module, PyObject *name) {
@@ -656,6 +662,7 @@ static PyMethodDef functions[] = {
     {"sleep", module_sleep, METH_O, PyDoc_STR("sleep($module, seconds, /)\n--\n\nAwait it.")},
     {"call", FAST(module_call), NULL},
     {"call_back", FAST(module_call_back), NULL},
+    {"context", module_context, METH_NOARGS, PyDoc_STR("context($module, /)\n--\n\nThe context that runs.")},
     {"spawn", module_spawn, METH_O, PyDoc_STR("spawn($module, coroutine, /)\n--\n\nRuns it by itself.")},
     {"exists", module_exists, METH_O, PyDoc_STR("exists($module, name, /)\n--\n\nWhether an actor has that name.")},
     {"alloc_id", module_alloc_id, METH_NOARGS, NULL},

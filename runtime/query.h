@@ -12,8 +12,9 @@
  *                turn, for `:name`. -> affected, last_id, columns, rows. Within a transaction, if one is named.
  *     BATCH      text; parameters = LIST of LISTs: the statement once for each, on one connection, all or none (within a
  *                transaction of its own unless one is named). -> affected of all
- *     BEGIN      flags = isolation and RR_QUERY_READ_ONLY. -> id: the transaction; it belongs to the asking actor, whose end
- *                rolls it back
+ *     BEGIN      flags = isolation and RR_QUERY_READ_ONLY; transaction = one that stays open for as long as this one is waited
+ *                for: if such hold all connections, it fails at once. -> id: the transaction; it belongs to the asking actor,
+ *                whose end rolls it back
  *     COMMIT, ROLLBACK   the transaction, which is over then, whatever the answer
  *     STREAM     as QUERY, but -> id: the stream, columns, and first rows; RR_ANSWER_MORE in flags: NEXT brings more
  *     NEXT       stream. -> rows; without RR_ANSWER_MORE it was the last part, and the stream is closed

@@ -235,7 +235,8 @@ static void close_one(rr__db_request_t *request, const rr_query_t *query) {
 }
 
 static void route(rr__db_request_t *request, const rr_query_t *query) {
-    if (request->db->draining && !query->transaction && request->op != RR_DB_NEXT && request->op != RR_DB_CLOSE) {
+    bool within = query->transaction && request->op != RR_DB_BEGIN;
+    if (request->db->draining && !within && request->op != RR_DB_NEXT && request->op != RR_DB_CLOSE) {
         rr__db_end_error(request, RR_DB_CANCELLED, RR_EXECUTED_NO, "the database stops");
         return;
     }

@@ -104,6 +104,7 @@ struct rr__db_request {
     uint32_t list_count;
     rr__db_lane_t *lane;
     rr__db_transaction_t *transaction;
+    uint64_t within; /* BEGIN: the transaction that stays open meanwhile; 0 = none */
     rr__db_stream_t *stream;             /* this is a stream's */
     rr__db_subscription_t *subscription; /* this is a subscription's, or closes one */
     rr__db_connection_t *connection;     /* while a driver has it */
@@ -122,6 +123,7 @@ struct rr__db_request {
 
 struct rr__db_transaction {
     uint64_t id;
+    uint64_t within; /* the one that its asker held when it began; 0 = none */
     rr__db_t *db;
     rr__db_asker_t *asker;           /* NULL: abandoned */
     rr__db_connection_t *connection; /* NULL: it was lost */
@@ -130,6 +132,7 @@ struct rr__db_transaction {
     bool opening;            /* a stream begins */
     bool ending;             /* COMMIT or ROLLBACK is on its way: nothing may follow */
     bool hollow;             /* the server ended it: only ROLLBACK is possible */
+    bool marked;             /* a statement left the connection other than it was: nobody has it behind this one */
     rr__db_timer_t timer;
     TAILQ_ENTRY(rr__db_transaction) of_asker;
 };

@@ -168,6 +168,26 @@ static bool check_lists(rr__db_request_t *request) {
     return true;
 }
 
+/* What a statement does to its connection must be what the pool knows of it. */
+static bool check_effect(rr__db_request_t *request, const rr_query_t *query) {
+    switch (request->sql->effect) {
+    case RR__SQL_TRANSACTS:
+        return fail(request, RR_DB_STATE, "a transaction begins and ends by `async with db.transaction() as tx:`, not by statements: "
+                                          "others could go to its connection, and the next one to another");
+    case RR__SQL_LOCKS:
+        return fail(request, RR_DB_STATE, "this would lock tables for a connection of the pool, not for you: take SELECT … FOR UPDATE in "
+                                          "`async with db.transaction() as tx:`");
+    case RR__SQL_WITHIN:
+        return query->transaction || fail(request, RR_DB_STATE, "this is part of a transaction: `async with db.transaction() as tx:`, and "
+                                                                "`async with tx.savepoint():` within");
+    case RR__SQL_KEEPS:
+        return query->transaction || fail(request, RR_DB_STATE, "this would hold for one connection of the pool, and queries go to any: in "
+                                                                "`async with db.transaction() as tx:` it holds until that ends");
+    default:
+        return true;
+    }
+}
+
 static bool prepare_sql(rr__db_request_t *request, const rr_query_t *query) {
     char why[200] = "out of memory";
     uint32_t count;
@@ -178,9 +198,8 @@ static bool prepare_sql(rr__db_request_t *request, const rr_query_t *query) {
     int rc = statement(request->db, query, &request->sql, why, sizeof why);
     if (rc != RR_OK)
         return fail(request, rc == RR_ENOMEM ? RR_DB_BUSY : RR_DB_DATA, why);
-    if (request->sql->transacts && !(query->flags & RR_QUERY_TEXTS))
-        return fail(request, RR_DB_STATE, "a transaction begins and ends by `async with db.transaction() as tx:`, not by statements: "
-                                          "others could go to its connection, and the next one to another");
+    if (!(query->flags & RR_QUERY_TEXTS) && !check_effect(request, query))
+        return false;
     rr__db_job_t *job = &request->job;
     job->sql = request->sql;
     job->text = request->sql->text;

@@ -26,12 +26,27 @@ static void set_text(rr__db_request_t *request, const char *text) {
 
 /* ---- Transactions: begin and end ---- */
 
+/* Whoever asks holds so many connections while it waits. */
+static unsigned held(const rr__db_request_t *request) {
+    unsigned count = 0;
+    const rr__db_transaction_t *transaction;
+    for (uint64_t id = request->within; id && (transaction = rr_map_get(&request->db->transactions, id)); id = transaction->within)
+        count += transaction->asker == request->asker;
+    return count;
+}
+
 void rr__db_begin(rr__db_request_t *request, const rr_query_t *query) {
     const char *why = "this database has no transactions", *text = NULL;
     if (request->db->driver->begin)
         text = request->db->driver->begin(query->flags, &why);
     if (!text) {
         rr__db_end_error(request, RR_DB_STATE, RR_EXECUTED_NO, "%s", why);
+        return;
+    }
+    request->within = query->transaction;
+    if (held(request) >= request->db->pool_size) {
+        rr__db_end_error(request, RR_DB_STATE, RR_EXECUTED_NO,
+                         "this handler's own transactions hold all %u connections: for a part of one take tx.savepoint()", request->db->pool_size);
         return;
     }
     set_text(request, text);
@@ -53,13 +68,14 @@ static void transaction_forget(rr__db_transaction_t *transaction) {
 
 static void transaction_over(rr__db_transaction_t *transaction) {
     rr__db_connection_t *connection = transaction->connection;
+    bool marked = transaction->marked;
     transaction_forget(transaction);
     free(transaction);
     if (!connection)
         return;
     connection->transaction = NULL;
-    if (connection->link == RR__DB_OPEN && connection->db->driver->in_transaction(connection))
-        rr__db_connection_close(connection); /* whatever it is in: nobody else shall be */
+    if (connection->link == RR__DB_OPEN && (marked || connection->db->driver->in_transaction(connection)))
+        rr__db_connection_close(connection); /* whatever it is in, or keeps: nobody else shall be, or have it */
 }
 
 static void transaction_abandon(rr__db_transaction_t *transaction);
@@ -69,7 +85,8 @@ static void transaction_new(rr__db_request_t *request, rr__db_connection_t *conn
     rr__db_t *db = request->db;
     rr__db_transaction_t *transaction = calloc(1, sizeof *transaction);
     if (transaction)
-        *transaction = (rr__db_transaction_t){.id = new_id(db), .db = db, .asker = request->asker, .connection = connection};
+        *transaction = (rr__db_transaction_t){.id = new_id(db), .within = request->within, .db = db, .asker = request->asker,
+                                              .connection = connection};
     if (!transaction || !rr_map_put(&db->transactions, transaction->id, transaction)) {
         free(transaction);
         rr__db_end_error(request, RR_DB_BUSY, RR_EXECUTED_NO, "out of memory");
@@ -139,6 +156,7 @@ void rr__db_in_transaction(rr__db_request_t *request, const rr_query_t *query) {
     } else {
         rr__db_stream_t *open = transaction->stream; /* then it ends */
         transaction->ending = ends;
+        transaction->marked |= request->sql && request->sql->effect == RR__SQL_KEEPS;
         if (ends)
             set_text(request, request->op == RR_DB_COMMIT ? "COMMIT" : "ROLLBACK");
         rr__db_wait(request, request->db->options->acquire_timeout_ms);

@@ -199,53 +199,117 @@ static void run(scan_t *scan) {
 
 /* ---- What a statement does ---- */
 
-static bool is_word(const char *at, size_t size, const char *word) {
-    return size == strlen(word) && strncasecmp(at, word, size) == 0;
-}
+/* A word of a statement that is in no string, name or comment; size 0: there is none. */
+typedef struct word {
+    const scan_t *scan;
+    const char *at;
+    size_t size;
+} word_t;
 
-/* The first word at `at` or behind it that is in no string, name or comment, and its size; the end and 0: there is none. */
-static const char *word_from(const scan_t *scan, const char *at, size_t *size) {
+/* The first one at `at` or behind it. */
+static word_t word_from(const scan_t *scan, const char *at) {
     for (const char *behind; at < scan->end; at = behind) {
         behind = behind_other(scan, at);
         if (behind)
             continue;
         for (behind = at; behind < scan->end && (is_letter(*behind) || is_digit(*behind)); behind++) {
         }
-        *size = (size_t)(behind - at);
-        if (*size > 0)
-            return at;
+        if (behind > at)
+            return (word_t){scan, at, (size_t)(behind - at)};
         behind++;
     }
-    *size = 0;
-    return scan->end;
+    return (word_t){scan, scan->end, 0};
 }
+
+static word_t next(word_t word) { return word_from(word.scan, word.at + word.size); }
+
+static bool is(word_t word, const char *text) { return word.size == strlen(text) && strncasecmp(word.at, text, word.size) == 0; }
+
+/* words: ended by NULL. */
+static bool is_one_of(word_t word, const char *const *words) {
+    while (*words && !is(word, *words))
+        words++;
+    return *words != NULL;
+}
+
+/* This one, or one behind it. */
+static bool has_one_of(word_t word, const char *const *words) {
+    while (word.size > 0 && !is_one_of(word, words))
+        word = next(word);
+    return word.size > 0;
+}
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* SELECT first, and neither FOR (UPDATE …) nor INTO, wherever they stand. */
 static bool is_read(const scan_t *scan) {
-    size_t size;
-    const char *at = word_from(scan, scan->start, &size);
-    bool reads = is_word(at, size, "select");
-    while (reads && size > 0) {
-        at = word_from(scan, at + size, &size);
-        reads = !is_word(at, size, "for") && !is_word(at, size, "into");
-    }
-    return reads;
+    word_t first = word_from(scan, scan->start);
+    return is(first, "select") && !has_one_of(next(first), WORDS("for", "into"));
 }
 
 /* Not MariaDB's block (BEGIN NOT ATOMIC), replication (START REPLICA), nor what a savepoint or a prepared transaction is told. */
-static bool is_transacting(const scan_t *scan) {
-    size_t size, next_size;
-    const char *at = word_from(scan, scan->start, &size), *next = word_from(scan, at + size, &next_size);
-    if (is_word(at, size, "begin"))
-        return !is_word(next, next_size, "not");
-    if (is_word(at, size, "start"))
-        return is_word(next, next_size, "transaction");
-    if (is_word(at, size, "rollback")) {
-        while (next_size > 0 && !is_word(next, next_size, "to") && !is_word(next, next_size, "prepared"))
-            next = word_from(scan, next + next_size, &next_size);
-        return next_size == 0;
-    }
-    return (is_word(at, size, "commit") && !is_word(next, next_size, "prepared")) || is_word(at, size, "end") || is_word(at, size, "abort");
+static bool is_transacting(word_t first, word_t second) {
+    if (is(first, "begin"))
+        return !is(second, "not");
+    if (is(first, "start") || is(first, "prepare"))
+        return is(second, "transaction");
+    if (is(first, "rollback"))
+        return !has_one_of(second, WORDS("to", "prepared"));
+    if (is(first, "xa"))
+        return is_one_of(second, WORDS("start", "begin", "end", "prepare"));
+    return (is(first, "commit") && !is(second, "prepared")) || is_one_of(first, WORDS("end", "abort"));
+}
+
+static bool is_savepoint(word_t first, word_t second) {
+    return is_one_of(first, WORDS("savepoint", "release")) || (is(first, "rollback") && has_one_of(second, WORDS("to")));
+}
+
+static rr__sql_effect_t effect_of_temporary(word_t word) {
+    while (is_one_of(word, WORDS("or", "replace", "local", "global")))
+        word = next(word);
+    if (!is_one_of(word, WORDS("temp", "temporary")))
+        return RR__SQL_NONE;
+    return has_one_of(next(word), WORDS("drop")) ? RR__SQL_WITHIN : RR__SQL_KEEPS; /* ON COMMIT DROP */
+}
+
+static rr__sql_effect_t effect_in_postgres(word_t first, word_t second) {
+    if (is(first, "set"))
+        return is_one_of(second, WORDS("local", "transaction", "constraints")) ? RR__SQL_WITHIN : RR__SQL_KEEPS;
+    if (is(first, "create"))
+        return effect_of_temporary(second);
+    return is_one_of(first, WORDS("prepare", "listen")) ? RR__SQL_KEEPS : RR__SQL_NONE;
+}
+
+/* SET of MariaDB and MySQL: for all, for one statement, of a name of one's own (`@name`), or of what the connection keeps. */
+static rr__sql_effect_t effect_of_set(word_t second) {
+    const char *at = second.at;
+    if (is_one_of(second, WORDS("global", "persist", "persist_only", "statement", "password", "default", "resource")))
+        return RR__SQL_NONE;
+    bool session = is_one_of(second, WORDS("session", "local"));
+    if (has_one_of(second, WORDS("autocommit")) || is(session ? next(second) : second, "transaction"))
+        return RR__SQL_TRANSACTS;
+    return at - second.scan->start >= 2 && at[-1] == '@' && at[-2] != '@' ? RR__SQL_NONE : RR__SQL_KEEPS;
+}
+
+static rr__sql_effect_t effect_in_mysql(word_t first, word_t second) {
+    if (is(first, "set"))
+        return effect_of_set(second);
+    if (is(first, "create"))
+        return effect_of_temporary(second);
+    if ((is(first, "lock") && is_one_of(second, WORDS("table", "tables"))) || (is(first, "flush") && has_one_of(second, WORDS("lock", "export"))))
+        return RR__SQL_LOCKS;
+    return is_one_of(first, WORDS("use", "prepare")) || (is(first, "handler") && has_one_of(second, WORDS("open"))) ? RR__SQL_KEEPS
+                                                                                                                    : RR__SQL_NONE;
+}
+
+static rr__sql_effect_t effect_of(const scan_t *scan) {
+    word_t first = word_from(scan, scan->start), second = next(first);
+    if (is_transacting(first, second))
+        return RR__SQL_TRANSACTS;
+    if (is_savepoint(first, second))
+        return RR__SQL_WITHIN;
+    if (scan->driver->style == RR__DB_DOLLAR)
+        return effect_in_postgres(first, second);
+    return scan->driver->backslashes ? effect_in_mysql(first, second) : RR__SQL_NONE; /* SQLite has one connection */
 }
 
 /* ---- Translating ---- */
@@ -276,7 +340,7 @@ static int translate(rr__sql_t *sql, scan_t *scan, char *why, size_t why_size) {
     sql->placeholders = scan->count;
     sql->hash = rr__sql_hash(sql->text, sql->text_size);
     sql->reads = is_read(scan);
-    sql->transacts = is_transacting(scan);
+    sql->effect = effect_of(scan);
     return RR_OK;
 }
 

@@ -12,6 +12,15 @@ typedef struct rr__sql_name {
     uint32_t size;
 } rr__sql_name_t;
 
+/* What a statement does to its connection, as far as its text says: a function may do anything, and what stands in a comment is not seen. */
+typedef enum rr__sql_effect {
+    RR__SQL_NONE = 0,
+    RR__SQL_TRANSACTS, /* begins or ends a transaction, or says how they do: BEGIN, COMMIT, ROLLBACK without TO, XA, SET autocommit … */
+    RR__SQL_WITHIN,    /* is something within a transaction only: SAVEPOINT, RELEASE, ROLLBACK TO, PostgreSQL's SET LOCAL … */
+    RR__SQL_KEEPS,     /* leaves the connection other than it was: SET, USE, CREATE TEMPORARY, PREPARE, LISTEN … */
+    RR__SQL_LOCKS,     /* holds tables, and ends the transaction: LOCK TABLES of MariaDB and MySQL, FLUSH … WITH READ LOCK */
+} rr__sql_effect_t;
+
 typedef struct rr__sql {
     const rr__db_driver_t *driver;
     char *source; /* as given, NUL-terminated */
@@ -24,7 +33,7 @@ typedef struct rr__sql {
     rr__sql_name_t *names; /* named: that of each placeholder; else NULL */
     uint32_t references;   /* for the cache of its owner */
     bool reads;            /* a SELECT that locks and makes nothing, as far as its text says: a function may do anything */
-    bool transacts;        /* begins or ends a transaction: BEGIN, START TRANSACTION, COMMIT, END, ABORT, ROLLBACK without TO */
+    rr__sql_effect_t effect;
     uint32_t quick_runs;   /* for the pool: how often in a row it took next to no time; a longer one begins anew */
 } rr__sql_t;
 

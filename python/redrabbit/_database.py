@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Sequence
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
 
 import _redrabbit
@@ -242,10 +243,11 @@ class Queries:
 
     sql has one statement with its parameters as `?` (a sequence) or `:name` (a dict), whatever the
     database; PostgreSQL takes `$1`, too; `??` is a question mark. BEGIN and COMMIT are refused:
-    Database.transaction() keeps a connection for what stands in it. The parameters are sent beside
+    Database.transaction() keeps a connection for what stands in it; SET, USE, CREATE TEMPORARY and
+    the like, which stay on a connection, are possible only there. The parameters are sent beside
     it, never pasted in: None, bool, int (64 bits), float, Decimal, str, bytes, date, time, datetime,
-    timedelta, UUID; dict and list go as JSON. actors/database/VALUES.md tells what each database
-    brings back of them.
+    timedelta, UUID; dict and list go as JSON. actors/database/GUIDE.md and VALUES.md tell
+    more, and what each database brings back of values.
 
     timeout in seconds; by default the database's (10 s). When it is over, the query is cancelled on
     the server. So it is when the handler that awaits it is cancelled."""
@@ -480,7 +482,8 @@ class Database(Queries):
         Committed when the block ends, rolled back when an exception leaves it, when the handler is
         cancelled, and when the scene stops. A transaction has one connection for itself, so keep it
         short; what is asked of `db` meanwhile runs beside it, on another one (SQLite has only one:
-        there it waits until the transaction is over). isolation: the server's own by default.
+        there it waits until the transaction is over). Within a block, a part that can be undone is a
+        savepoint(); another transaction is another connection. isolation: the server's own by default.
         timeout: for its begin, commit and rollback."""
         return Transaction(self, isolation, read_only, timeout)
 
@@ -488,10 +491,14 @@ class Database(Queries):
 # ---- Transactions ----
 
 
+# The latest one that began in this handler, or in the one that spawned it.
+_latest: ContextVar[Transaction | None] = ContextVar("redrabbit.transaction", default=None)
+
+
 class Transaction(Queries, _Async):
     """One transaction; made by Database.transaction()."""
 
-    __slots__ = ("_flags", "_number", "_points", "_state", "_timeout")
+    __slots__ = ("_before", "_flags", "_handler", "_number", "_points", "_state", "_timeout", "_token")
 
     def __init__(
         self,
@@ -508,6 +515,9 @@ class Transaction(Queries, _Async):
         self._timeout = milliseconds(timeout)
         self._number = 0
         self._points = 0
+        self._handler: object = None
+        self._before: Transaction | None = None
+        self._token: Token[Transaction | None] | None = None
         self._state = "has not begun: use `async with`"
 
     if not TYPE_CHECKING:
@@ -525,9 +535,20 @@ class Transaction(Queries, _Async):
     async def __aenter__(self) -> Transaction:
         if self._state == "is over":
             raise _state_error("a transaction begins only once")
-        self._number, _ = await self._ask(BEGIN, ID, self._flags, 0)
+        self._handler, self._before = _redrabbit.context(), _latest.get()
+        self._number, _ = await self._ask(BEGIN, ID, self._flags, self._around())
         self._state = "is over"
+        self._token = _latest.set(self)
         return self
+
+    def _around(self) -> int:
+        """The transaction that this handler keeps open while it waits for this one, 0 = none."""
+        other = self._before
+        while other is not None:
+            if other._number and other._handler is self._handler and other._name == self._name:
+                return other._number
+            other = other._before
+        return 0
 
     async def __aexit__(
         self,
@@ -535,6 +556,9 @@ class Transaction(Queries, _Async):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._token is not None and _latest.get() is self and self._handler is _redrabbit.context():
+            _latest.reset(self._token)
+        self._handler = self._before = self._token = None
         if not self._number:
             return  # ended by commit() or rollback()
         if error is None:

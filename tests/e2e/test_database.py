@@ -71,6 +71,8 @@ class Sql(servers.Served):
     title = ""  # in VALUES.md
     types: dict[str, str] = {}
     slow = ""  # takes 10 s
+    refused: tuple[str, ...] = ()  # outside of a transaction
+    keeps: tuple[str, str] | None = None  # a statement that stays, and a query that shows it
 
     async def scene_with(self: DatabaseCase, options: str = "") -> Scene:
         where = url(self.database) if self.kind else 'url: "sqlite://./test.db"'
@@ -163,6 +165,50 @@ class Sql(servers.Served):
             return [many, [row[0] for row in await db.query("SELECT id FROM t WHERE id < 10 ORDER BY id")], await db.value("SELECT count(*) FROM t")]
         """), [1000, [1, 3], 1002])  # fmt: skip
 
+    async def test_statements_that_stay_on_a_connection(self) -> None:
+        """Refused on the pool; in a transaction they are carried out, and gone with it."""
+        scene = await self.scene_with(", pool: 2")
+        for sql in (*self.refused, "SAVEPOINT a", "RELEASE a", "ROLLBACK TO a", "BEGIN", "COMMIT"):
+            with self.subTest(sql=sql):
+                failed = await self.fails(scene, "DatabaseStateError", f"await db.query({sql!r})")
+                self.assertIn("`async with db.transaction() as tx:`", failed.text)
+                self.assertFalse(failed.executed)
+        if not self.keeps:
+            return
+        statement, shows = self.keeps
+        before, within, after = await scene.do(f"""
+            before = await db.value({shows!r})
+            async with db.transaction() as tx:
+                await tx.query({statement!r})
+                within = await tx.value({shows!r})
+            return [before, within, [await db.value({shows!r}) for _ in range(8)]]""")
+        self.assertNotEqual(within, before)
+        self.assertEqual(after, [before] * 8)
+
+    async def test_a_transaction_within_a_transaction(self) -> None:
+        """A handler that holds all connections is told so at once; one that another handler waits for is waited for."""
+        pool = 2 if self.kind else 1
+        scene = await self.scene_with(f", pool: {pool}, acquire_timeout: 60s")
+        failed = await self.fails(scene, "DatabaseStateError", """
+            async with db.transaction(), contextlib.AsyncExitStack() as stack:
+                for _ in range(4):
+                    await stack.enter_async_context(db.transaction())""")  # fmt: skip
+        self.assertIn("tx.savepoint()", failed.text)
+        self.assertEqual(await scene.do("""
+            async def other():
+                async with db.transaction() as tx:
+                    return await tx.value("SELECT 7")
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(""" + str(pool) + """):
+                    await stack.enter_async_context(db.transaction())
+                task = redrabbit.spawn(other())
+                await redrabbit.sleep(0.05)  # it waits meanwhile
+            async with db.transaction() as tx:
+                pass
+            async with db.transaction() as tx:
+                pass
+            return await task"""), 7)  # fmt: skip
+
     async def test_streams(self) -> None:
         scene = await self.scene_with()
         await self.table(scene, "id INTEGER PRIMARY KEY, pad VARCHAR(300)")
@@ -243,6 +289,11 @@ class Mysql(Sql, DatabaseCase):
     title = "MariaDB"
     types = {"TEXT": "MEDIUMTEXT", "DOUBLE PRECISION": "DOUBLE", "TIME(6)": ""}  # its TIME is a length of time
     slow = "SELECT sleep(10)"
+    refused = (
+        "SET autocommit = 0", "XA START 'a'", "SET SESSION sql_mode = ''", "SET NAMES latin1", "USE test", "LOCK TABLES t WRITE",
+        "CREATE TEMPORARY TABLE gone (id INT)",
+    )  # fmt: skip
+    keeps = "SET SESSION sql_mode = 'ANSI'", "SELECT @@sql_mode"
 
     async def test_its_own(self) -> None:
         scene = await self.scene_with()
@@ -370,6 +421,11 @@ class Postgres(Sql, DatabaseCase):
     title = "PostgreSQL"
     types = {"BLOB": "BYTEA", "DATETIME(6)": "TIMESTAMP"}
     slow = "SELECT pg_sleep(10)"
+    refused = (
+        "SET search_path = other", "SET LOCAL search_path = other", "SET TRANSACTION READ ONLY", "PREPARE TRANSACTION 'a'",
+        "CREATE TEMP TABLE gone (id INT)", "LISTEN a",
+    )  # fmt: skip
+    keeps = "SET search_path = other", "SHOW search_path"
 
     async def test_its_own(self) -> None:
         scene = await self.scene_with()
@@ -391,7 +447,6 @@ class Postgres(Sql, DatabaseCase):
         self.assertTrue(await scene.do("""
             zone = datetime.timezone.utc
             words = ["a", 'b,"c"', None, "", "NULL", "\\\\ \\n{é}"]
-            await db.query("SET TIME ZONE 'UTC'")
             row = await db.one('''SELECT ARRAY[1, NULL, -3]::int2[], ARRAY[[1, 2], [3, 4]], ARRAY[2^40]::int8[], ARRAY[0.5]::float4[],
                 ARRAY[1e300]::float8[], ARRAY[?, ?, ?, ?, ?, ?]::text[], ARRAY['x']::varchar[], ARRAY[true, false], ARRAY[1.50],
                 ARRAY['00000000-0000-0000-0000-000000000005']::uuid[], ARRAY['2024-02-29 01:02:03.5']::timestamp[],

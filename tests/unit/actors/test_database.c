@@ -731,6 +731,7 @@ START_TEST(transactions_by_hand) {
     session_open(&session, &world);
     fails_saying(&world, "BEGIN", RR_DB_STATE, "`async with db.transaction() as tx:`");
     fails_text(&world, "/* now */ commit;", RR_DB_STATE);
+    fails_saying(&world, "SAVEPOINT a", RR_DB_STATE, "`async with tx.savepoint():`"); /* SQLite would begin a transaction */
     uint64_t id = session_does(&session, RR_DB_BEGIN, 0, NULL);
     session_fails(&session, RR_DB_QUERY, id, 0, "ROLLBACK", RR_DB_STATE);
     session_does(&session, RR_DB_QUERY, id, "SAVEPOINT a");
@@ -760,6 +761,9 @@ START_TEST(a_transaction_within_a_transaction) {
     ck_assert_ptr_nonnull(memmem(asked.answer.message, asked.answer.message_size, "tx.savepoint()", 14));
     asked_end(&asked);
     fails_saying(&world, "SELECT 1", RR_DB_BUSY, "1 of 1 are in use"); /* of others it is not said */
+    asked = session_ask(&session, &(rr_query_t){.op = RR_DB_BEGIN, .transaction = id}); /* who keeps it open need not wait */
+    ck_assert_int_eq(asked.answer.error, RR_DB_STATE);
+    asked_end(&asked);
     session_does(&session, RR_DB_COMMIT, id, NULL);
     session_end(&session);
     world_end(&world);

@@ -178,25 +178,56 @@ START_TEST(what_only_reads) {
 }
 END_TEST
 
-static bool transacts(const char *source) {
-    rr__sql_t *sql;
-    char why[200];
-    ck_assert_int_eq(rr__sql_translate(&dollar, source, strlen(source), false, &sql, why, sizeof why), RR_OK);
-    bool is = sql->transacts;
-    rr__sql_free(sql);
-    return is;
+static void has_effect(const rr__db_driver_t *driver, rr__sql_effect_t want, const char *const *sources) {
+    for (; *sources; sources++) {
+        rr__sql_t *sql;
+        char why[200];
+        ck_assert_int_eq(rr__sql_translate(driver, *sources, strlen(*sources), false, &sql, why, sizeof why), RR_OK);
+        ck_assert_msg(sql->effect == want, "%s: %d, not %d", *sources, sql->effect, want);
+        rr__sql_free(sql);
+    }
 }
+#define TEXTS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 START_TEST(what_begins_or_ends_a_transaction) {
-    static const char *const good[] = {"BEGIN", "begin immediate", " -- so\nStart Transaction", "START /* a */ TRANSACTION READ ONLY", "COMMIT;",
-                                       "END", "END TRANSACTION", "ABORT", "ROLLBACK", "ROLLBACK WORK;"};
-    static const char *const bad[] = {"", "SELECT 'BEGIN'", "ROLLBACK TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a", "BEGIN NOT ATOMIC SELECT 1; END",
-                                      "START REPLICA", "COMMIT PREPARED 'a'", "ROLLBACK PREPARED 'a'", "SAVEPOINT a", "RELEASE a", "beginning",
-                                      "CREATE PROCEDURE a() BEGIN SELECT 1; END", "-- BEGIN"};
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        ck_assert_msg(transacts(good[i]), "%s", good[i]);
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        ck_assert_msg(!transacts(bad[i]), "%s", bad[i]);
+    const rr__db_driver_t *const drivers[] = {&question, &backslash, &dollar};
+    for (unsigned i = 0; i < 3; i++) {
+        has_effect(drivers[i], RR__SQL_TRANSACTS,
+                   TEXTS("BEGIN", "begin immediate", " -- so\nStart Transaction", "START /* a */ TRANSACTION READ ONLY", "COMMIT;", "END",
+                         "END TRANSACTION", "ABORT", "ROLLBACK", "ROLLBACK WORK;", "PREPARE TRANSACTION 'a'", "XA START 'a'", "xa end 'a'",
+                         "XA PREPARE 'a'"));
+        has_effect(drivers[i], RR__SQL_NONE,
+                   TEXTS("", "SELECT 'BEGIN'", "BEGIN NOT ATOMIC SELECT 1; END", "START REPLICA", "COMMIT PREPARED 'a'", "ROLLBACK PREPARED 'a'",
+                         "beginning", "CREATE PROCEDURE a() BEGIN SELECT 1; END", "-- BEGIN", "XA RECOVER", "XA COMMIT 'a'"));
+        has_effect(drivers[i], RR__SQL_WITHIN,
+                   TEXTS("SAVEPOINT a", "RELEASE a", "release savepoint a", "ROLLBACK TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a"));
+    }
+    has_effect(&backslash, RR__SQL_TRANSACTS,
+               TEXTS("SET autocommit = 0", "SET @@autocommit=1", "set @@session.autocommit = 0", "SET SESSION autocommit = 0",
+                     "SET sql_mode = '', autocommit = 0", "SET TRANSACTION READ ONLY", "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"));
+}
+END_TEST
+
+START_TEST(what_stays_on_a_connection) {
+    has_effect(&backslash, RR__SQL_KEEPS,
+               TEXTS("SET NAMES utf8", "SET SESSION sql_mode = ''", "SET sql_mode = ''", "SET @@sql_mode = ''", "SET ROLE a", "USE other",
+                     "CREATE TEMPORARY TABLE a (b INT)", "CREATE OR REPLACE TEMPORARY TABLE a (b INT)", "PREPARE a FROM 'SELECT 1'",
+                     "HANDLER a OPEN"));
+    has_effect(&backslash, RR__SQL_LOCKS, TEXTS("LOCK TABLES a WRITE", "lock table a read", "FLUSH TABLES WITH READ LOCK", "FLUSH TABLES a FOR EXPORT"));
+    has_effect(&backslash, RR__SQL_NONE,
+               TEXTS("SET @a = 1", "SET GLOBAL sql_mode = ''", "SET GLOBAL autocommit = 1", "SET @@global.max_connections = 7",
+                     "SET STATEMENT max_statement_time = 1 FOR SELECT 1", "SET PASSWORD = 'a'", "SET DEFAULT ROLE a", "CREATE TABLE temporary (b INT)",
+                     "FLUSH TABLES", "UNLOCK TABLES", "UPDATE a SET autocommit = 1", "SELECT 1 -- SET NAMES"));
+    has_effect(&dollar, RR__SQL_KEEPS,
+               TEXTS("SET search_path = a", "SET SESSION search_path TO a", "SET TIME ZONE 'UTC'", "SET ROLE a", "SET autocommit = 0",
+                     "CREATE TEMP TABLE a (b INT)", "CREATE LOCAL TEMPORARY TABLE a (b INT)", "CREATE OR REPLACE TEMP VIEW a AS SELECT 1",
+                     "PREPARE a AS SELECT 1", "LISTEN a"));
+    has_effect(&dollar, RR__SQL_WITHIN,
+               TEXTS("SET LOCAL search_path = a", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED",
+                     "CREATE TEMP TABLE a ON COMMIT DROP AS SELECT 1"));
+    has_effect(&dollar, RR__SQL_NONE,
+               TEXTS("LOCK TABLE a IN SHARE MODE", "RESET ALL", "DISCARD ALL", "NOTIFY a", "CREATE TABLE a (temp INT)", "SELECT set_config('a', 'b', true)"));
+    has_effect(&question, RR__SQL_NONE, TEXTS("CREATE TEMP TABLE a (b)", "PRAGMA foreign_keys = ON", "ATTACH 'a.db' AS a", "SET a = 1"));
 }
 END_TEST
 
@@ -282,4 +313,4 @@ END_TEST
 
 CHECK_MAIN("database_text", parts_of_addresses, options_of_addresses, wrong_addresses, shown_without_secrets, by_position, by_name,
            what_is_left_alone, what_only_reads,
-           what_begins_or_ends_a_transaction, wrong_statements, parameters_of_statements, parameters_that_do_not_fit)
+           what_begins_or_ends_a_transaction, what_stays_on_a_connection, wrong_statements, parameters_of_statements, parameters_that_do_not_fit)
