@@ -4,12 +4,11 @@
 #include "actors/database/database.h"
 #include "actors/scene_impl.h"
 
-#define SLACK_MS 60000u /* of a call over its query's own time-out, for the wait for a connection */
 #define BLOCKED_MS 15000u      /* as rr_database_options_init has it: for a connection, and for the query */
 #define BLOCKED_SLACK_MS 2000u /* over a query's patience: for cancelling it on the server */
 
 static unsigned call_ms(unsigned timeout_ms) {
-    return timeout_ms > RR_DATABASE_CALL_MS - SLACK_MS ? timeout_ms + SLACK_MS : RR_DATABASE_CALL_MS;
+    return timeout_ms ? timeout_ms + (RR_DATABASE_CALL_MS - RR_DATABASE_QUERY_MS_MAX) : RR_DATABASE_CALL_MS;
 }
 
 int rr_scene_database(rr_scene_t *scene, const char *url, unsigned pool, char *name, size_t name_size, char *why,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/database/database.h"
 #include "net/address.h"
 #include "runtime/redrabbit.h"
 
@@ -120,8 +121,8 @@ const rr_option_t rr_options[] = {
     {D, "pool", RR_TYPE_COUNT, "8", 1, 1024, NULL, NULL, "Connections, opened as they are needed; SQLite has one."},
     {D, "queue.messages", RR_TYPE_COUNT, "16384", 1, MANY, NULL, NULL, "Queries that wait for a connection; more are refused (busy)."},
     {D, "queue.bytes", RR_TYPE_BYTES, "64MiB", KIB, 16 * GIB, NULL, NULL, "The same in bytes."},
-    {D, "query_timeout", RR_TYPE_DURATION, "10s", 1, DAY, NULL, NULL, "A query longer than this is cancelled on the server; a query may say another one."},
-    {D, "acquire_timeout", RR_TYPE_DURATION, "5s", 1, DAY, NULL, NULL, "A query that no connection became free for within this ends as busy, or as connection if the server is away."},
+    {D, "query_timeout", RR_TYPE_DURATION, "10s", 1, RR_DATABASE_QUERY_MS_MAX, NULL, NULL, "A query longer than this is cancelled on the server; a query may say another one, `timeout=`, up to a day."},
+    {D, "acquire_timeout", RR_TYPE_DURATION, "5s", 1, RR_DATABASE_ACQUIRE_MS_MAX, NULL, NULL, "A query that no connection became free for within this ends as busy, or as connection if the server is away."},
     {D, "connect_timeout", RR_TYPE_DURATION, "5s", 1, DAY, NULL, NULL, "How long opening a connection may take."},
     {D, "transaction_timeout", RR_TYPE_DURATION, "60s", 1, DAY, NULL, NULL, "A transaction or stream without a query for so long is rolled back."},
     {D, "idle", RR_TYPE_DURATION, "5m", 0, DAY, NULL, NULL, "A connection unused for so long is closed, except for the last one; 0 = never."},

@@ -66,6 +66,15 @@ static int place_password(rr__db_url_t *parts, const char *password) {
     return RR_OK;
 }
 
+/* A call must not end before its query. */
+static int check_times(const rr_database_options_t *options, char *why, size_t why_size) {
+    if (options->query_timeout_ms <= RR_DATABASE_QUERY_MS_MAX && options->acquire_timeout_ms <= RR_DATABASE_ACQUIRE_MS_MAX)
+        return RR_OK;
+    snprintf(why, why_size, "query_timeout is at most %u s and acquire_timeout %u s: a query that needs longer says so itself",
+             RR_DATABASE_QUERY_MS_MAX / 1000, RR_DATABASE_ACQUIRE_MS_MAX / 1000);
+    return RR_EINVAL;
+}
+
 static int new_arg(const rr_database_options_t *options, rr_database_arg_t **out, char *why, size_t why_size) {
     rr_database_arg_t *arg = calloc(1, sizeof *arg);
     snprintf(why, why_size, "out of memory");
@@ -520,7 +529,9 @@ static const rr_behavior_t database_behavior = {
 /* ---- Spawning ---- */
 
 int rr_database_spec(const rr_database_options_t *options, rr_spawn_t *out, rr_database_arg_t **arg, char *why, size_t why_size) {
-    int rc = new_arg(options, arg, why, why_size);
+    int rc = check_times(options, why, why_size);
+    if (rc == RR_OK)
+        rc = new_arg(options, arg, why, why_size);
     if (rc != RR_OK)
         return rc;
     (*arg)->lent = true;

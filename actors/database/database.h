@@ -27,6 +27,10 @@
 
 /* The deadline to give rr_call: the database ends every query itself (acquire + query time-out); this only catches its node's end. */
 #define RR_DATABASE_CALL_MS 600000u
+/* So a database's own time-outs are at most these. A query may have a longer one: its call takes as much longer than
+ * RR_DATABASE_CALL_MS as its time-out is longer than RR_DATABASE_QUERY_MS_MAX. */
+#define RR_DATABASE_QUERY_MS_MAX 480000u
+#define RR_DATABASE_ACQUIRE_MS_MAX 60000u
 
 typedef struct rr_database_options {
     const char *name; /* "db@main"; NULL = anonymous */
@@ -39,8 +43,8 @@ typedef struct rr_database_options {
     unsigned pool;             /* connections; 8. SQLite has one thread whatever this says. Opened when needed, the first at once */
     unsigned queue_messages;   /* queries waiting for a connection; 16,384. Over it: BUSY */
     size_t queue_bytes;        /* the same in bytes; 64 MiB */
-    unsigned query_timeout_ms; /* from its start; 10,000. Then it is cancelled on the server */
-    unsigned acquire_timeout_ms;     /* from its arrival to its start; 5,000. Then BUSY (or CONNECTION, if the server is away) */
+    unsigned query_timeout_ms; /* from its start; 10,000, at most RR_DATABASE_QUERY_MS_MAX. Then it is cancelled on the server */
+    unsigned acquire_timeout_ms;     /* from its arrival to its start; 5,000, at most RR_DATABASE_ACQUIRE_MS_MAX. Then BUSY (or CONNECTION, if the server is away) */
     unsigned connect_timeout_ms;     /* 5,000 */
     unsigned retry_min_ms, retry_max_ms; /* pause after a failed connect, doubled each time, with jitter; 100, 5,000 */
     unsigned transaction_timeout_ms; /* a transaction or stream without a query for so long is rolled back; 60,000 */

@@ -723,6 +723,26 @@ START_TEST(a_full_queue) {
 }
 END_TEST
 
+/* A call would end before its query. */
+START_TEST(time_outs_longer_than_a_call) {
+    world_t world;
+    world_open(&world);
+    rr_database_options_t options = preset(&world, "sqlite://./test.db");
+    char why[200] = "";
+    rr_addr_t addr;
+    options.query_timeout_ms = RR_DATABASE_QUERY_MS_MAX + 1;
+    ck_assert_int_eq(rr_database_spawn(world.system, &options, &addr, why, sizeof why), RR_EINVAL);
+    ck_assert_ptr_nonnull(strstr(why, "query_timeout is at most 480 s"));
+    options.query_timeout_ms = RR_DATABASE_QUERY_MS_MAX;
+    options.acquire_timeout_ms = RR_DATABASE_ACQUIRE_MS_MAX + 1;
+    ck_assert_int_eq(rr_database_spawn(world.system, &options, &addr, why, sizeof why), RR_EINVAL);
+    options.acquire_timeout_ms = RR_DATABASE_ACQUIRE_MS_MAX;
+    world_spawn(&world, &options);
+    does(&world, "SELECT 1");
+    world_end(&world);
+}
+END_TEST
+
 /* By hand, nothing would hold the connection for what follows. */
 START_TEST(transactions_by_hand) {
     world_t world;
@@ -949,5 +969,6 @@ CHECK_MAIN("database", values_in_and_out, dates_and_others_are_text, named_param
            errors_have_classes, a_batch_is_all_or_none, transactions, a_transaction_that_the_server_ended, an_askers_end_rolls_back,
            an_idle_transaction_is_rolled_back, streams, a_stream_within_a_transaction, a_query_that_takes_too_long_is_cancelled,
            a_cancel_between_two_statements, many_are_cancelled, results_above_the_limit, a_full_queue, transactions_by_hand,
+           time_outs_longer_than_a_call,
            a_transaction_within_a_transaction, queries_of_one_asker_run_in_order, a_locked_file, a_file_that_cannot_be_opened, describing,
            metrics, its_end_in_the_middle, its_end_before_a_transactions, the_loop_ends_first, it_never_starts)
