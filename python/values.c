@@ -113,8 +113,14 @@ static int put_buffer(rr_datum_writer_t *writer, PyObject *value) {
 
 static int put_json(rr__state_t *state, rr_datum_writer_t *writer, PyObject *value) {
     rr__body_t body;
-    if (rr__body_from(state, value, true, &body) != 0)
+    if (rr__body_from(state, value, true, &body) != 0) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyObject *error = rr__exception_take();
+            PyErr_Format(PyExc_TypeError, "a %.100s goes as JSON: %S", Py_TYPE(value)->tp_name, error);
+            Py_DECREF(error);
+        }
         return -1;
+    }
     rr_datum_put_text(writer, RR_DATUM_JSON, body.data, body.size);
     rr__body_clear(&body);
     return 0;
@@ -186,7 +192,7 @@ static int put_library(rr__state_t *state, rr_datum_writer_t *writer, PyObject *
         return put_shown(writer, RR_DATUM_DECIMAL, value);
     if (is_a(value, &types->uuid, "uuid", "UUID"))
         return put_shown(writer, RR_DATUM_UUID, value);
-    PyErr_Format(PyExc_TypeError, "a %.100s is no value of a database", Py_TYPE(value)->tp_name);
+    PyErr_Format(PyExc_TypeError, "a database takes no %.100s: pass its str(), or the .value of an Enum", Py_TYPE(value)->tp_name);
     return -1;
 }
 

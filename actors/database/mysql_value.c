@@ -1,4 +1,5 @@
 /* mysql_value.c: values between datums and MariaDB's two protocols. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +90,10 @@ bool rr__my_bind_in(MYSQL_BIND *bind, my_cell_t *cell, const rr_datum_t *datum, 
         bind->is_unsigned = datum->kind == RR_DATUM_UINT;
         return true;
     case RR_DATUM_REAL:
+        if (!isfinite(datum->real)) { /* no column keeps it, and one of DECIMAL would silently have 0 */
+            *why = "the server keeps no nan and no inf";
+            return false;
+        }
         cell->real = datum->real;
         bind_to(bind, MYSQL_TYPE_DOUBLE, &cell->real, sizeof cell->real);
         return true;

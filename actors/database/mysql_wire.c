@@ -81,6 +81,8 @@ static void go_on(my_link_t *link, int ready) {
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     my_link_t *link = poll->data;
+    if (status < 0)
+        link->events = 0; /* libuv watches a socket that was reset no more, although there may be something left to read */
     int ready = status < 0 ? MYSQL_WAIT_READ | MYSQL_WAIT_WRITE
                            : (events & (UV_READABLE | UV_DISCONNECT) ? MYSQL_WAIT_READ : 0) | (events & UV_WRITABLE ? MYSQL_WAIT_WRITE : 0) |
                                  (events & UV_PRIORITIZED ? MYSQL_WAIT_EXCEPT : 0);

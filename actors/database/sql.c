@@ -35,6 +35,7 @@ typedef struct scan {
     char *out;   /* NULL: counting only */
     size_t size;
     uint32_t count;
+    uint64_t listed;
     rr__sql_name_t *names;
 } scan_t;
 
@@ -179,8 +180,24 @@ static const char *placeholder(scan_t *scan, const char *at) {
     return NULL;
 }
 
+static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+/* IN (?): the placeholder from `at` to `behind` is all that stands in it. */
+static bool is_listed(const scan_t *scan, const char *at, const char *behind) {
+    while (at > scan->start && is_space(at[-1]))
+        at--;
+    while (behind < scan->end && is_space(*behind))
+        behind++;
+    if (at == scan->start || *--at != '(' || behind == scan->end || *behind != ')')
+        return false;
+    while (at > scan->start && is_space(at[-1]))
+        at--;
+    return at - scan->start > 2 && strncasecmp(at - 2, "in", 2) == 0 && !is_letter(at[-3]) && !is_digit(at[-3]);
+}
+
 static void run(scan_t *scan) {
     scan->size = scan->count = 0;
+    scan->listed = 0;
     for (const char *at = scan->start; at < scan->end;) {
         const char *behind = behind_other(scan, at);
         if (behind) {
@@ -188,10 +205,13 @@ static void run(scan_t *scan) {
             at = behind;
             continue;
         }
+        uint32_t before = scan->count;
         behind = placeholder(scan, at);
         if (!behind) {
             emit(scan, at, 1);
             behind = at + 1;
+        } else if (scan->count > before && scan->count <= 64 && is_listed(scan, at, behind)) {
+            scan->listed |= UINT64_C(1) << (scan->count - 1);
         }
         at = behind;
     }
@@ -338,6 +358,7 @@ static int translate(rr__sql_t *sql, scan_t *scan, char *why, size_t why_size) {
     sql->text[scan->size] = '\0';
     sql->text_size = scan->size;
     sql->placeholders = scan->count;
+    sql->listed = scan->listed;
     sql->hash = rr__sql_hash(sql->text, sql->text_size);
     sql->reads = is_read(scan);
     sql->effect = effect_of(scan);
@@ -416,6 +437,13 @@ static int wrong_count(const rr__sql_t *sql, uint32_t count, char *why, size_t w
     return RR_EINVAL;
 }
 
+/* It would be compared with the list's JSON, and nothing found. */
+static bool is_list_in(const rr__sql_t *sql, uint32_t i, const rr_datum_t *datum) {
+    return i < 64 && sql->listed >> i & 1 && datum->kind == RR_DATUM_JSON && datum->text.size > 0 && datum->text.data[0] == '[';
+}
+
+static const char one_value[] = "IN (?) takes one value, no list: write as many ? as there are values, or, on PostgreSQL, = ANY(?) with '{1,2}'";
+
 static int fit_values(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t count, char *why, size_t why_size) {
     if (count != sql->placeholders)
         return wrong_count(sql, count, why, why_size);
@@ -423,6 +451,8 @@ static int fit_values(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t c
         rr_datum_t datum;
         if (rr_datum_get(&values, &datum) != RR_OK || datum.kind == RR_DATUM_LIST || datum.kind == RR_DATUM_ERROR)
             return wrong(why, why_size, "a list is no parameter");
+        if (is_list_in(sql, i, &datum))
+            return wrong(why, why_size, one_value);
     }
     return RR_OK;
 }
@@ -471,6 +501,8 @@ static int fit_names(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t co
             snprintf(why, why_size, "the parameter :%.*s was not given", (int)sql->names[i].size, sql->names[i].at);
             return RR_EINVAL;
         }
+        if (is_list_in(sql, i, &value))
+            return wrong(why, why_size, one_value);
     }
     return count % 2 ? wrong(why, why_size, "named parameters are pairs of a name and a value") : RR_OK;
 }

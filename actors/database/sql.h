@@ -31,6 +31,7 @@ typedef struct rr__sql {
     uint64_t hash;         /* of text */
     uint32_t placeholders; /* values to bind */
     rr__sql_name_t *names; /* named: that of each placeholder; else NULL */
+    uint64_t listed;       /* a bit for each of the first 64 that stands alone in IN (?): a list is no value there */
     uint32_t references;   /* for the cache of its owner */
     bool reads;            /* a SELECT that locks and makes nothing, as far as its text says: a function may do anything */
     rr__sql_effect_t effect;

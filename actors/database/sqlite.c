@@ -274,7 +274,7 @@ static bool bind_all(sqlite_file_t *file, task_t *task, statement_t *statement, 
     if (datums != small)
         free(datums);
     if (code == SQLITE_MISMATCH)
-        return refuse(task, RR_DB_DATA, "a parameter has a type that SQLite does not: a length of time, or an integer above 64 bits");
+        return refuse(task, RR_DB_DATA, "a parameter is no value of SQLite: a length of time, or an integer of 2^63 or more");
     return code == SQLITE_OK || fail(file, task, code);
 }
 

@@ -29,7 +29,8 @@ TABLES = ROOT / "actors" / "database" / "VALUES.md"
 NAMES = """
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, IntEnum, StrEnum
+from enum import Enum, IntEnum, IntFlag, StrEnum
+from ipaddress import IPv4Address
 from math import inf, nan
 from uuid import UUID
 utc, zone = timezone.utc, timezone(timedelta(hours=2))

@@ -231,6 +231,33 @@ START_TEST(what_stays_on_a_connection) {
 }
 END_TEST
 
+/* What IN (?) would be compared with is the list's JSON. */
+START_TEST(a_list_in_a_list) {
+    static const char *const bad[] = {"SELECT 1 WHERE a IN (?)", "SELECT ?, a in ( ?\n) FROM t", "DELETE FROM t WHERE a NOT IN(?)"},
+                      *const good[] = {"SELECT 1 WHERE a IN (?, 2)", "SELECT min(?)", "SELECT (?)", "INSERT INTO t VALUES (?)", "IN (?)",
+                                       "SELECT a IN (SELECT ?)", "SELECT 'IN (?)', ?"};
+    char why[200];
+    rr_datum_writer_t writer = {0};
+    for (unsigned i = 0; i < 2; i++)
+        rr_datum_put_text(&writer, RR_DATUM_JSON, "[1]", 3);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        for (unsigned style = 0; style < 2; style++) {
+            rr__sql_t *sql;
+            ck_assert_int_eq(rr__sql_translate(style ? &dollar : &question, bad[i], strlen(bad[i]), false, &sql, why, sizeof why), RR_OK);
+            ck_assert_int_eq(rr__sql_fit(sql, rr_datum_reader(writer.data, writer.size), sql->placeholders, why, sizeof why), RR_EINVAL);
+            ck_assert_ptr_nonnull(strstr(why, "IN (?)"));
+            rr__sql_free(sql);
+        }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        rr__sql_t *sql;
+        ck_assert_int_eq(rr__sql_translate(&question, good[i], strlen(good[i]), false, &sql, why, sizeof why), RR_OK);
+        ck_assert_int_eq(rr__sql_fit(sql, rr_datum_reader(writer.data, writer.size), sql->placeholders, why, sizeof why), RR_OK);
+        rr__sql_free(sql);
+    }
+    rr_datum_drop(&writer);
+}
+END_TEST
+
 START_TEST(wrong_statements) {
     rr__sql_t *sql;
     char why[200] = "";
@@ -313,4 +340,4 @@ END_TEST
 
 CHECK_MAIN("database_text", parts_of_addresses, options_of_addresses, wrong_addresses, shown_without_secrets, by_position, by_name,
            what_is_left_alone, what_only_reads,
-           what_begins_or_ends_a_transaction, what_stays_on_a_connection, wrong_statements, parameters_of_statements, parameters_that_do_not_fit)
+           what_begins_or_ends_a_transaction, what_stays_on_a_connection, a_list_in_a_list, wrong_statements, parameters_of_statements, parameters_that_do_not_fit)

@@ -123,8 +123,8 @@ START_TEST(test_wrong_parameters) {
                  "        except (TypeError, ValueError) as error:\n"
                  "            print('call', type(error).__name__, error)\n",
                  "sqlite", NULL);
-    EXPECT(&fake, "print TypeError parameter 2: a Odd is no value of a database");
-    EXPECT(&fake, "print TypeError parameter x: a set is no value of a database");
+    EXPECT(&fake, "print TypeError parameter 2: a database takes no Odd: pass its str(), or the .value of an Enum");
+    EXPECT(&fake, "print TypeError parameter x: a database takes no set");
     EXPECT(&fake, "print OverflowError parameter 1: the int has more than 64 bits");
     EXPECT(&fake, "print ValueError parameter 1: 'utf-8' codec can't encode");
     EXPECT(&fake, "print TypeError parameters are a list or tuple, or a dict for :name, not str");
