@@ -282,28 +282,72 @@ int rr_datum_get(rr_datum_reader_t *reader, rr_datum_t *out) {
     return rc;
 }
 
-int rr_datum_skip(rr_datum_reader_t *reader) {
-    rr_datum_reader_t at = *reader;
-    uint32_t left[DEPTH_MAX + 1] = {1}; /* items to come at each depth */
+static int pass_slowly(rr_datum_reader_t *reader, uint32_t *items) {
+    rr_datum_t datum;
+    int rc = rr_datum_get(reader, &datum);
+    *items = rc == RR_OK && datum.kind == RR_DATUM_LIST ? datum.count : 0;
+    return rc;
+}
+
+/* Over one datum; a list's items are still to come. Its value is looked at only where some would be wrong. */
+static inline int pass(rr_datum_reader_t *reader, uint32_t *items) {
+    size_t left = (size_t)(reader->end - reader->at), size = 9;
+    if (left == 0)
+        return RR_ENOENT;
+    *items = 0;
+    switch ((rr_datum_kind_t)reader->at[0]) {
+    case RR_DATUM_INT:
+    case RR_DATUM_REAL:
+    case RR_DATUM_SPAN:
+        break;
+    case RR_DATUM_TEXT:
+    case RR_DATUM_BYTES:
+    case RR_DATUM_DECIMAL:
+    case RR_DATUM_JSON:
+    case RR_DATUM_UUID:
+    case RR_DATUM_ERROR:
+        size = left < 5 ? 5 : 5 + (size_t)load32(reader->at + 1);
+        break;
+    default:
+        return pass_slowly(reader, items);
+    }
+    if (left < size)
+        return RR_EPROTO;
+    reader->at += size;
+    return RR_OK;
+}
+
+/* Over a list's items, whatever is in them. */
+static int pass_items(rr_datum_reader_t *reader, uint32_t count) {
+    uint32_t left[DEPTH_MAX]; /* items to come at each depth */
     int depth = 0;
+    left[0] = count;
     while (depth >= 0) {
-        rr_datum_t datum;
         if (left[depth] == 0) {
             depth--;
             continue;
         }
         left[depth]--;
-        int rc = rr_datum_get(&at, &datum);
-        if (rc != RR_OK)
-            return rc == RR_ENOENT && at.at == reader->at ? RR_ENOENT : RR_EPROTO;
-        if (datum.kind == RR_DATUM_LIST && datum.count) {
-            if (++depth > DEPTH_MAX)
-                return RR_EPROTO;
-            left[depth] = datum.count;
-        }
+        if (pass(reader, &count) != RR_OK)
+            return RR_EPROTO;
+        if (count == 0)
+            continue;
+        if (++depth == DEPTH_MAX)
+            return RR_EPROTO;
+        left[depth] = count;
     }
-    *reader = at;
     return RR_OK;
+}
+
+int rr_datum_skip(rr_datum_reader_t *reader) {
+    rr_datum_reader_t at = *reader;
+    uint32_t items;
+    int rc = pass(&at, &items);
+    if (rc == RR_OK && items)
+        rc = pass_items(&at, items);
+    if (rc == RR_OK)
+        *reader = at;
+    return rc;
 }
 
 int rr_datum_get_int(rr_datum_reader_t *reader, int64_t *out) {

@@ -128,6 +128,8 @@ static void refused(const void *bytes, size_t size) {
     rr_datum_t datum;
     ck_assert_int_eq(rr_datum_get(&reader, &datum), RR_EPROTO);
     ck_assert_ptr_eq(reader.at, bytes);
+    ck_assert_int_eq(rr_datum_skip(&reader), RR_EPROTO);
+    ck_assert_ptr_eq(reader.at, bytes);
 }
 
 static void refused_moment(rr_datum_kind_t kind, rr_moment_t wrong) {
