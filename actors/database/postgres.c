@@ -32,6 +32,7 @@
 
 #define FORGET_MAX 4u   /* statements that one job takes off the server */
 #define PIPELINE_MAX 16u /* jobs under way; the pool has a limit, too */
+#define READ_ON_MS 10u    /* about what a killer costs both sides: the rest of a stream that ends within it needs none */
 
 typedef enum step_kind { STEP_PREPARE, STEP_EXECUTE, STEP_FORGET, STEP_RENEW, STEP_SYNC } step_kind_t;
 
@@ -64,6 +65,8 @@ typedef struct state {
     bool stale;          /* the server knows none of our statements any more */
     bool torn;           /* a job went out in part only */
 
+    uv_timer_t moment;    /* until a stream that nobody wants is stopped on the server; has been initialised: has_moment */
+    bool has_moment;
     rr__pg_wire_t killer; /* asks the server, on a connection of its own, to stop the job */
     bool killing;         /* it is not gone yet */
     const rr__db_job_t *aimed, *target; /* whom it is for; whom it should be for */
@@ -142,7 +145,7 @@ static void on_killer_up(rr__pg_wire_t *wire, const rr__db_failure_t *failure) {
 }
 
 static void free_state(state_t *state) {
-    if (!state->closing || state->killing || state->wire.connection)
+    if (!state->closing || state->killing || state->has_moment || state->wire.connection)
         return;
     rr__pg_statements_free(&state->statements);
     rr__pg_parameters_free(&state->parameters);
@@ -175,10 +178,42 @@ static void kill_job(state_t *state) {
     rr__pg_dial(&state->killer, state->connection);
 }
 
+static void on_moment_over(uv_timer_t *timer) {
+    state_t *state = timer->data;
+    if (state->job && state->discarding && !state->held)
+        kill_job(state);
+}
+
+static void on_moment_gone(uv_handle_t *handle) {
+    state_t *state = handle->data;
+    state->has_moment = false;
+    free_state(state);
+}
+
+/* The rest of a stream is not wanted. A killer is a second connection, with all that logging in takes: it is dialed when the
+ * rest is not here within a moment. */
+static void read_on(state_t *state) {
+    state->discarding = true;
+    if (state->in_transaction) /* killing would end it */
+        return;
+    if (!state->has_moment) {
+        uv_timer_init(rr_loop_uv(rr__db_loop(state->connection)), &state->moment); /* neither this nor its start ever fails */
+        state->moment.data = state;
+        state->has_moment = true;
+    }
+    uv_timer_start(&state->moment, on_moment_over, READ_ON_MS, 0);
+}
+
 static void pg_cancel(rr__db_connection_t *connection, rr__db_job_t *job) {
     state_t *state = rr__db_state(connection);
-    if (state->job == job && !state->paused && !state->held)
+    if (state->job != job || state->paused || state->held)
+        return;
+    if (job->op != RR_DB_STREAM || state->in_transaction || state->discarding) {
         kill_job(state);
+        return;
+    }
+    fail(state, RR_DB_CANCELLED, ""); /* whatever comes: rows of this part are dropped */
+    read_on(state);
 }
 
 /* ---- The end of a job ---- */
@@ -213,6 +248,8 @@ static void next_job(state_t *state) {
 }
 
 static void finish(state_t *state, bool broken) {
+    if (state->has_moment)
+        uv_timer_stop(&state->moment);
     bool alone = state->behind_count == 0;
     if (!broken && alone && state->killing) {
         state->held = true;
@@ -681,10 +718,9 @@ static void pg_fetch(rr__db_connection_t *connection, rr__db_job_t *job) {
 static void pg_end_stream(rr__db_connection_t *connection, rr__db_job_t *job) {
     state_t *state = rr__db_state(connection);
     job->more = false;
-    state->ending = state->discarding = true;
+    state->ending = true;
+    read_on(state);
     go_on(state); /* it may be here already, as a whole */
-    if (state->job && state->ending && !state->held && !state->in_transaction)
-        kill_job(state);
 }
 
 /* ---- Opening and closing ---- */
@@ -722,6 +758,8 @@ static void pg_close(rr__db_connection_t *connection) {
     state->behind_count = 0;
     if (state->killing)
         rr__pg_close(&state->killer);
+    if (state->has_moment)
+        uv_close((uv_handle_t *)&state->moment, on_moment_gone);
     rr__pg_close(&state->wire);
 }
 

@@ -463,6 +463,27 @@ class Postgres(Sql, DatabaseCase):
             return True
         """))  # fmt: skip
 
+    async def test_a_stream_that_is_broken_off(self) -> None:
+        """A rest that comes within a moment is read; a longer one is stopped on the server, which takes a login."""
+        scene = await self.scene_with(", pool: 1")
+        logins = await scene.do("""
+            async def logins(least=0):
+                while (seen := await db.value("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")) < least:
+                    await redrabbit.sleep(0.01)  # a server's process counts itself when it goes
+                return seen
+            async def broken_off(size, times):
+                for _ in range(times):
+                    async for row in db.stream("SELECT repeat('x', 1000), generate_series(1, ?::bigint)", [size]):
+                        break
+                    assert await db.value("SELECT 7") == 7
+            before = await logins()
+            await broken_off(10**12, 3)
+            between = await logins(before + 3)
+            await broken_off(1000, 30)
+            await broken_off(10**12, 1)
+            return await logins(between + 1) - between - 1""")
+        self.assertLess(logins, 15)  # 30, if each is stopped
+
     async def test_a_commit_that_was_a_rollback(self) -> None:
         scene = await self.scene_with()
         await self.table(scene, "id INTEGER PRIMARY KEY")
