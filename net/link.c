@@ -211,11 +211,9 @@ static void on_leave(rr__link_t *link, const rr_node_gone_t *leave) {
     }
 }
 
-static bool on_segment(rr__link_t *link, rr__wire_t *wire, const uint8_t *body, uint32_t size, char *why,
-                       size_t why_size) {
+static bool on_segment(rr__link_t *link, rr_node_header_t h, const uint8_t *body, char *why, size_t why_size) {
     rr_node_segment_t segment;
-    (void)wire;
-    if (!rr_node_segment_get(body, size, &segment)) {
+    if (!rr_node_segment_get(h, body, &segment)) {
         snprintf(why, why_size, "a malformed segment");
         return false;
     }
@@ -227,13 +225,13 @@ static bool on_segment(rr__link_t *link, rr__wire_t *wire, const uint8_t *body, 
         snprintf(why, why_size, "it acknowledges what was never sent");
         return false;
     }
-    return rr__link_segment(link, &segment, body + RR_NODE_SEGMENT_HEADER, size - RR_NODE_SEGMENT_HEADER, why,
+    return rr__link_segment(link, &segment, body + RR_NODE_SEGMENT_HEADER, h.size - RR_NODE_SEGMENT_HEADER, why,
                             why_size);
 }
 
-static bool on_ack(rr__link_t *link, const uint8_t *body, uint32_t size, char *why, size_t why_size) {
+static bool on_ack(rr__link_t *link, rr_node_header_t h, const uint8_t *body, char *why, size_t why_size) {
     rr_node_ack_t ack;
-    if (!rr_node_ack_decode(body, size, &ack)) {
+    if (!rr_node_ack_decode(h, body, &ack)) {
         snprintf(why, why_size, "a malformed acknowledgement");
         return false;
     }
@@ -255,15 +253,15 @@ bool rr__link_frame(rr__link_t *link, rr__wire_t *wire, rr_node_header_t h, cons
     rr_node_open_t open;
     rr_node_gone_t gone;
     if (h.type == RR_NODE_SEGMENT) {
-        return on_segment(link, wire, body, h.size, why, why_size);
+        return on_segment(link, h, body, why, why_size);
     }
     if (h.type == RR_NODE_ACK) {
-        return on_ack(link, body, h.size, why, why_size);
+        return on_ack(link, h, body, why, why_size);
     }
-    if (h.type == RR_NODE_OPEN && rr_node_open_decode(body, h.size, &open)) {
+    if (h.type == RR_NODE_OPEN && rr_node_open_decode(h, body, &open)) {
         return on_open(link, wire, &open, why, why_size);
     }
-    if ((h.type == RR_NODE_GONE || h.type == RR_NODE_LEAVE) && rr_node_gone_decode(body, h.size, &gone)) {
+    if ((h.type == RR_NODE_GONE || h.type == RR_NODE_LEAVE) && rr_node_gone_decode(h, body, &gone)) {
         if (h.type == RR_NODE_GONE) {
             on_gone(link, &gone);
         } else {
@@ -271,7 +269,8 @@ bool rr__link_frame(rr__link_t *link, rr__wire_t *wire, rr_node_header_t h, cons
         }
         return true;
     }
-    snprintf(why, why_size, "a frame of unknown type %u", h.type);
+    bool known = h.type == RR_NODE_OPEN || h.type == RR_NODE_GONE || h.type == RR_NODE_LEAVE;
+    snprintf(why, why_size, known ? "a malformed frame of type %u" : "a frame of unknown type %u", h.type);
     return false;
 }
 

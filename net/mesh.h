@@ -14,7 +14,7 @@
 
 typedef struct rr_mesh rr_mesh_t;
 
-#define RR_NODE_PROTOCOL 1u /* versions must be equal */
+#define RR_NODE_PROTOCOL 2u /* versions must be equal */
 #define RR_GROUP_MAX 63u
 #define RR_NODE_NAME_MAX 63u
 #define RR_NODE_ADDRESS_MAX 255u

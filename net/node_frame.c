@@ -154,31 +154,51 @@ uint64_t rr_node_session_tag(unsigned node, rr_node_session_t session, unsigned 
     return mix(mix(mix(h, other.incarnation), other.number), other_node);
 }
 
+uint16_t rr_node_check(uint8_t type, unsigned dst, const uint8_t *body, size_t fields) {
+    uint64_t h = mix((uint64_t)dst << 8 | type, rr__get16(body));
+    for (size_t i = 4; i < fields; i += 4) {
+        h = mix(h, rr__get32(body + i));
+    }
+    return (uint16_t)(h >> 16);
+}
+
+/* Of a frame whose header stands already. */
+static void put_check(uint8_t *frame, size_t fields) {
+    rr_node_header_t h = rr_node_header_get(frame);
+    uint8_t *body = frame + RR_NODE_HEADER;
+    rr__put16(body + 2, rr_node_check(h.type, h.dst, body, fields));
+}
+
+static bool good_check(rr_node_header_t h, const uint8_t *body, size_t fields) {
+    return rr__get16(body + 2) == rr_node_check(h.type, h.dst, body, fields);
+}
+
 size_t rr_node_open_encode(uint8_t out[RR_NODE_OPEN_SIZE], unsigned dst, const rr_node_open_t *open) {
     uint8_t *body = out + RR_NODE_HEADER;
     rr_node_header_put(out, RR_NODE_OPEN, 0, dst, RR_NODE_OPEN_SIZE - RR_NODE_HEADER);
     rr__put16(body, open->src);
-    rr__put16(body + 2, open->flags);
     rr__put32(body + 4, open->ask);
     rr__put64(body + 8, open->from.incarnation);
     rr__put64(body + 16, open->to.incarnation);
     rr__put32(body + 24, open->from.number);
     rr__put32(body + 28, open->to.number);
     rr__put64(body + 32, open->received);
+    rr__put32(body + 40, open->flags);
+    put_check(out, RR_NODE_OPEN_SIZE - RR_NODE_HEADER);
     return RR_NODE_OPEN_SIZE;
 }
 
-bool rr_node_open_decode(const uint8_t *body, size_t size, rr_node_open_t *out) {
-    if (size != RR_NODE_OPEN_SIZE - RR_NODE_HEADER) {
+bool rr_node_open_decode(rr_node_header_t h, const uint8_t *body, rr_node_open_t *out) {
+    if (h.size != RR_NODE_OPEN_SIZE - RR_NODE_HEADER || !good_check(h, body, h.size)) {
         return false;
     }
     *out = (rr_node_open_t){rr__get16(body),
-                            rr__get16(body + 2),
+                            (uint16_t)rr__get32(body + 40),
                             rr__get32(body + 4),
                             {rr__get64(body + 8), rr__get32(body + 24)},
                             {rr__get64(body + 16), rr__get32(body + 28)},
                             rr__get64(body + 32)};
-    return out->src && out->from.incarnation && out->from.number;
+    return out->src && out->from.incarnation && out->from.number && rr__get32(body + 40) <= UINT16_MAX;
 }
 
 size_t rr_node_gone_encode(uint8_t out[RR_NODE_GONE_SIZE], rr_node_type_t type, unsigned dst,
@@ -186,14 +206,14 @@ size_t rr_node_gone_encode(uint8_t out[RR_NODE_GONE_SIZE], rr_node_type_t type, 
     uint8_t *body = out + RR_NODE_HEADER;
     rr_node_header_put(out, (uint8_t)type, 0, dst, RR_NODE_GONE_SIZE - RR_NODE_HEADER);
     rr__put16(body, gone->src);
-    rr__put16(body + 2, 0);
     rr__put32(body + 4, gone->session.number);
     rr__put64(body + 8, gone->session.incarnation);
+    put_check(out, RR_NODE_GONE_SIZE - RR_NODE_HEADER);
     return RR_NODE_GONE_SIZE;
 }
 
-bool rr_node_gone_decode(const uint8_t *body, size_t size, rr_node_gone_t *out) {
-    if (size != RR_NODE_GONE_SIZE - RR_NODE_HEADER) {
+bool rr_node_gone_decode(rr_node_header_t h, const uint8_t *body, rr_node_gone_t *out) {
+    if (h.size != RR_NODE_GONE_SIZE - RR_NODE_HEADER || !good_check(h, body, h.size)) {
         return false;
     }
     *out = (rr_node_gone_t){rr__get16(body), {rr__get64(body + 8), rr__get32(body + 4)}};
@@ -215,14 +235,14 @@ size_t rr_node_ack_encode(uint8_t out[RR_NODE_ACK_SIZE], unsigned dst, const rr_
     uint8_t *body = out + RR_NODE_HEADER;
     rr_node_header_put(out, RR_NODE_ACK, 0, dst, RR_NODE_ACK_SIZE - RR_NODE_HEADER);
     rr__put16(body, ack->src);
-    rr__put16(body + 2, 0);
     rr__put64(body + 4, ack->tag);
     rr__put64(body + 12, ack->received);
+    put_check(out, RR_NODE_ACK_SIZE - RR_NODE_HEADER);
     return RR_NODE_ACK_SIZE;
 }
 
-bool rr_node_ack_decode(const uint8_t *body, size_t size, rr_node_ack_t *out) {
-    if (size != RR_NODE_ACK_SIZE - RR_NODE_HEADER) {
+bool rr_node_ack_decode(rr_node_header_t h, const uint8_t *body, rr_node_ack_t *out) {
+    if (h.size != RR_NODE_ACK_SIZE - RR_NODE_HEADER || !good_check(h, body, h.size)) {
         return false;
     }
     *out = (rr_node_ack_t){rr__get16(body), rr__get64(body + 4), rr__get64(body + 12)};
@@ -235,14 +255,14 @@ void rr_node_segment_put(uint8_t *out, unsigned dst, const rr_node_segment_t *se
     uint8_t *body = out + RR_NODE_HEADER;
     rr_node_header_put(out, RR_NODE_SEGMENT, 0, dst, RR_NODE_SEGMENT_HEADER + records);
     rr__put16(body, segment->src);
-    rr__put16(body + 2, 0);
     rr__put64(body + 4, segment->tag);
     rr__put64(body + 12, segment->seq);
     rr__put64(body + 20, segment->received);
+    put_check(out, RR_NODE_SEGMENT_HEADER);
 }
 
-bool rr_node_segment_get(const uint8_t *body, size_t size, rr_node_segment_t *out) {
-    if (size < RR_NODE_SEGMENT_HEADER) {
+bool rr_node_segment_get(rr_node_header_t h, const uint8_t *body, rr_node_segment_t *out) {
+    if (h.size < RR_NODE_SEGMENT_HEADER || !good_check(h, body, RR_NODE_SEGMENT_HEADER)) {
         return false;
     }
     *out = (rr_node_segment_t){rr__get16(body), rr__get64(body + 4), rr__get64(body + 12), rr__get64(body + 20)};

@@ -19,8 +19,17 @@ from typing import NamedTuple
 from harness import BINARY, SLOW, Case, Server, free_port
 
 HELLO, CHALLENGE, AUTH, WELCOME, REFUSE, HEARTBEAT, SEGMENT = 1, 2, 3, 4, 5, 6, 16
-VERSION = 1
+VERSION = 2
 NO_NODE = "no bytes of a RedRabbit node"
+
+
+def checked(type: int, dst: int, src: int, fields: bytes) -> bytes:
+    """The body of a frame between end nodes."""
+    check = 0
+    for number in ((dst << 8 | type), src, *struct.unpack(f"<{len(fields) // 4}I", fields)):
+        check = ((check ^ number) * 0x9E3779B97F4A7C15) % 2**64
+        check ^= check >> 32
+    return struct.pack("<HH", src, check >> 16 & 0xFFFF) + fields
 
 
 class Frame(NamedTuple):
@@ -168,13 +177,13 @@ class Refused(NodePort):
         await self.nobody_is_hurt(violations=4, refused_handshakes=4)
 
     async def test_another_version(self) -> None:
-        for version in (0, 2, 65535):
+        for version in (0, VERSION + 1, 65535):
             stranger = await self.stranger()
             stranger.writer.write(frame(HELLO, stranger.hello(version)))
             why = await stranger.refusal()
             self.assertIn(f"versions of the node protocol differ, {version} and {VERSION}", why)
             self.assertIn("run the same redrabbit everywhere", why)
-        self.told("versions of the node protocol differ, 65535 and 1")
+        self.told("versions of the node protocol differ, 65535 and {VERSION}")
         await self.nobody_is_hurt(violations=0, refused_handshakes=3)
 
     async def test_another_group(self) -> None:
@@ -218,7 +227,7 @@ class Refused(NodePort):
 
     async def test_a_node_that_breaks_the_protocol(self) -> None:
         """One that has the key: frames of the handshake, unknown ones, and those in another node's name."""
-        other = struct.pack("<HHQQQ", 2, 0, 0, 1, 0)
+        other = checked(SEGMENT, 1, 2, struct.pack("<QQQ", 0, 1, 0))
         frames = (frame(HELLO, bytes(66)), frame(99, b"x"), frame(SEGMENT, b"", 1), frame(SEGMENT, other, 1))
         for number, data in enumerate(frames):
             node = Stranger(self.node, self.key, name=f"stranger{number}")

@@ -311,6 +311,38 @@ START_TEST(a_member_that_breaks_the_protocol_is_cut) {
 }
 END_TEST
 
+/* Whatever bit of the numbers of a frame between end nodes is another, it is no such frame: a link must not believe in an ask or
+ * a session that is later than any to come. */
+START_TEST(a_spoilt_number_is_noticed) {
+    uint8_t frame[4][64];
+    rr_node_segment_t segment = {9, 1234, 3, 2};
+    rr_node_open_t open = {9, RR_NODE_OPEN_ASK, 7, {77, 1}, {88, 2}, 5};
+    rr_node_gone_t gone = {9, {77, 1}};
+    rr_node_ack_t ack = {9, 1234, 3};
+    rr_node_segment_put(frame[0], 2, &segment, 0);
+    (void)rr_node_open_encode(frame[1], 2, &open);
+    (void)rr_node_gone_encode(frame[2], RR_NODE_GONE, 2, &gone);
+    (void)rr_node_ack_encode(frame[3], 2, &ack);
+    for (int i = 0; i < 4; i++) {
+        size_t bits = 8 * (RR_NODE_HEADER + rr_node_header_get(frame[i]).size);
+        for (size_t bit = 0; bit <= bits; bit++) { /* the last one: as it is */
+            uint8_t *at = &frame[i][bit / 8];
+            if (bit / 8 == 5)
+                continue; /* the header's flags, which relays change */
+            *at ^= bit < bits ? (uint8_t)(1 << bit % 8) : 0;
+            rr_node_header_t h = rr_node_header_get(frame[i]);
+            const uint8_t *body = frame[i] + RR_NODE_HEADER;
+            bool good = h.type == RR_NODE_SEGMENT ? rr_node_segment_get(h, body, &segment)
+                        : h.type == RR_NODE_OPEN  ? rr_node_open_decode(h, body, &open)
+                        : h.type == RR_NODE_ACK   ? rr_node_ack_decode(h, body, &ack)
+                                                  : rr_node_gone_decode(h, body, &gone);
+            ck_assert_msg(good == (bit == bits) || (bit < 32 && i == 0), "frame %d, bit %zu", i, bit); /* a segment's size is free */
+            *at ^= bit < bits ? (uint8_t)(1 << bit % 8) : 0;
+        }
+    }
+}
+END_TEST
+
 /* A malformed record inside a good session: that session ends, the sender's node hears that it is over. */
 START_TEST(a_malformed_record_ends_only_that_session) {
     node_t a, b;
@@ -326,7 +358,7 @@ START_TEST(a_malformed_record_ends_only_that_session) {
     do {
         h = recv_frame(im.fd, body);
     } while (h.type != RR_NODE_OPEN);
-    ck_assert(rr_node_open_decode(body, h.size, &answer));
+    ck_assert(rr_node_open_decode(h, body, &answer));
     ck_assert_int_eq(answer.flags & RR_NODE_OPEN_ANSWER, RR_NODE_OPEN_ANSWER);
     rr_node_segment_t segment = {9, rr_node_session_tag(9, open.from, 2, answer.from), 1, 0};
     rr_node_segment_put(frame, 2, &segment, 20);
@@ -354,9 +386,29 @@ static uint64_t impostor_agree(impostor_t *im, node_t *n, unsigned node, rr_node
     do {
         h = recv_frame(im->fd, body);
     } while (h.type != RR_NODE_OPEN);
-    ck_assert(rr_node_open_decode(body, h.size, answer));
+    ck_assert(rr_node_open_decode(h, body, answer));
     return rr_node_session_tag(9, open.from, node, answer->from);
 }
+
+/* An ask spoilt on its way costs the connection; the next one is answered. */
+START_TEST(a_spoilt_ask_is_not_believed) {
+    node_t b;
+    uint8_t frame[256];
+    rr_node_open_t open = {.src = 9, .flags = RR_NODE_OPEN_ASK, .ask = 1, .from = {77, 1}}, answer;
+    impostor_t im;
+    node_start(&b, 2, NULL);
+    rr_node_identity_t nine = {.node = 9, .incarnation = 77, .name = "x"};
+    ck_assert_int_eq(rr_mesh_peer(b.mesh, &nine, false), RR_OK);
+    for (size_t i = 4; i < 8; i++) { /* the bytes of its number */
+        size_t size = rr_node_open_encode(frame, 2, &open);
+        frame[RR_NODE_HEADER + i] ^= 0x55;
+        impostor_fails(&b, frame, size);
+    }
+    impostor_agree(&im, &b, 2, &answer);
+    close(im.fd);
+    node_stop(&b);
+}
+END_TEST
 
 static void recv_whole(int fd, void *out, size_t size) {
     ck_assert_int_eq(recv(fd, out, size, MSG_WAITALL), (ssize_t)size);
@@ -375,10 +427,10 @@ static bool recv_segment(int fd, uint32_t ask, rr_node_segment_t *segment) {
             recv_whole(fd, body, h.size);
         }
         if (h.type == RR_NODE_SEGMENT) {
-            ck_assert(rr_node_segment_get(body, h.size, segment));
+            ck_assert(rr_node_segment_get(h, body, segment));
             return true;
         }
-        if (h.type == RR_NODE_OPEN && rr_node_open_decode(body, h.size, &open) &&
+        if (h.type == RR_NODE_OPEN && rr_node_open_decode(h, body, &open) &&
             (open.flags & RR_NODE_OPEN_ANSWER) && open.ask == ask) {
             return false;
         }
@@ -402,7 +454,7 @@ START_TEST(an_ask_that_was_overtaken) {
     }
     for (size_t i = 0; i < 3;) {
         rr_node_header_t h = recv_frame(im.fd, body);
-        if (h.type == RR_NODE_OPEN && rr_node_open_decode(body, h.size, &answer) && answer.flags & RR_NODE_OPEN_ANSWER) {
+        if (h.type == RR_NODE_OPEN && rr_node_open_decode(h, body, &answer) && answer.flags & RR_NODE_OPEN_ANSWER) {
             ck_assert_uint_eq(answer.ask, answered[i++]);
         }
     }
@@ -715,7 +767,8 @@ END_TEST
 RUN_TESTS("mesh", a_wrong_key_is_refused, no_key_is_a_wrong_key, another_group_is_refused, the_right_key_is_let_in,
           without_a_key_only_loopback_is_bound, garbage_is_refused_and_counted, another_version_is_told_so,
           strangers_are_bounded_in_number_and_time, a_member_that_breaks_the_protocol_is_cut,
-          a_malformed_record_ends_only_that_session, an_ask_that_was_overtaken, what_is_queued_stays_as_it_is, another_graph_is_counted_once,
+          a_malformed_record_ends_only_that_session, a_spoilt_number_is_noticed,
+          a_spoilt_ask_is_not_believed, an_ask_that_was_overtaken, what_is_queued_stays_as_it_is, another_graph_is_counted_once,
           a_node_joins_and_links, a_join_that_fails_says_why, another_incarnation_is_another_session,
           crossed_dials_end_with_one_connection, an_address_that_belongs_to_another_now, forgotten_and_told_of_at_once,
           who_leaves_is_heard_by_all, peers_are_bounded)
