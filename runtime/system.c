@@ -85,6 +85,8 @@ static void collect(void *context, rr_metrics_writer_t *writer) {
     rr_metrics_write(writer, "rr_dead_letters_untold_total", counter,
                      "Times that who watches them was not told of one: it had too many to look at.", NULL,
                      (double)rr_counted(&system->dead.untold));
+    rr_metrics_write(writer, "rr_dead_letter_watchers", RR_METRIC_GAUGE, "Actors that are told of dead letters.", NULL,
+                     (double)atomic_load_explicit(&system->dead.watched, memory_order_relaxed));
     rr_metrics_write(writer, "rr_late_replies_total", counter, "Replies to calls that were over.", NULL,
                      (double)rr_counted(&system->late_replies));
     rr_metrics_write(writer, "rr_mailbox_refused_total", counter, "Messages refused or shed by full mailboxes.", NULL,

@@ -31,6 +31,7 @@ static void up(size_t scenes) {
     for (size_t i = 0; i < scenes; i++)
         node.scenes[i].logic = &watcher;
     start();
+    await_gauge("rr_dead_letter_watchers", (double)scenes); /* a gate is ready before all of its scenes are */
 }
 
 static void lose(unsigned count, uint32_t type) {
@@ -46,6 +47,7 @@ START_TEST(several_are_told) {
         snprintf(line, sizeof(line), "scene@%d:  -> #1:%u NOROUTE other 5", i, rr_addr_slot(node.addresses[0]) + 40);
         await_line(line);
     }
+    await_gauge("rr_dead_letter_watchers", 2); /* scene@2 wants no more */
     static const uint32_t types[] = {RR_TYPE_INPUT, RR_TYPE_INPUT_BODY, RR_TYPE_OUTPUT, RR_TYPE_OUTPUT_BODY};
     for (unsigned i = 0; i < 4; i++) {
         ck_assert_int_eq(rr_system_send(node.system, node.addresses[0] + (40 << 24), types[i], "1234", 1 + i), RR_NOROUTE);
