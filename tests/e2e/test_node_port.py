@@ -183,7 +183,7 @@ class Refused(NodePort):
             why = await stranger.refusal()
             self.assertIn(f"versions of the node protocol differ, {version} and {VERSION}", why)
             self.assertIn("run the same redrabbit everywhere", why)
-        self.told("versions of the node protocol differ, 65535 and {VERSION}")
+        self.told(f"versions of the node protocol differ, 65535 and {VERSION}")
         await self.nobody_is_hurt(violations=0, refused_handshakes=3)
 
     async def test_another_group(self) -> None:
