@@ -47,7 +47,7 @@ typedef struct rr_cluster_options {
     const rr_mesh_options_t *mesh; /* limits and times of the links, NULL = defaults; self, listen, key are set from here */
     /* Both on the loop's thread: must not block. May be NULL. drain: somebody asked this node to drain and end
      * (rr_cluster_drain_node). lost: it is no member any more (its lease ran out and it was given up, or it was replaced): all
-     * its leased actors end with RR_STALE; the process should end and start anew. */
+     * its leased actors end with RR_STALE right behind this call; the process should end and start anew. */
     void (*drain)(void *context);
     void (*lost)(void *context, const char *why);
     void *context;

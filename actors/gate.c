@@ -273,8 +273,8 @@ static void attach(rr_actor_t *self, control_t *control) {
         retry(self, control);
 }
 
-static void lose_login(rr_actor_t *self, control_t *control, const char *how) {
-    rr_log(control->gate->system, RR_WARN, "GATE", "%s: %s %s", control->gate->options.name,
+static void lose_login(rr_actor_t *self, control_t *control, rr_level_t level, const char *how) {
+    rr_log(control->gate->system, level, "GATE", "%s: %s %s", control->gate->options.name,
            control->gate->options.login, how);
     control->login = RR_NOBODY;
     tell_shards(self, control);
@@ -287,7 +287,16 @@ static void watch_login(rr_actor_t *self, control_t *control) {
     if (control->login == RR_NOBODY || owner == RR_NOBODY || owner == control->login || control->gate->stopped)
         return;
     rr_demonitor(self, control->monitor);
-    lose_login(self, control, "has another owner: logins wait until it serves");
+    lose_login(self, control, RR_WARN, "has another owner: logins wait until it serves");
+}
+
+static void on_login_down(rr_actor_t *self, control_t *control, int reason) {
+    if (reason == RR_OK) /* somebody wanted it so */
+        lose_login(self, control, RR_INFO, "was stopped: logins go on when it is back");
+    else
+        lose_login(self, control, RR_WARN,
+                   control->gate->options.scene_lost == RR_LOST_CLOSE ? "is gone: logins are refused until it is back"
+                                                                      : "is gone: logins wait until it is back");
 }
 
 static void control_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
@@ -301,9 +310,7 @@ static void control_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         break;
     case RR_DOWN:
         if (rr_message_request(msg) == control->monitor && !control->gate->stopped)
-            lose_login(self, control,
-                       control->gate->options.scene_lost == RR_LOST_CLOSE ? "is gone: logins are refused until it is back"
-                                                                          : "is gone: logins wait until it is back");
+            on_login_down(self, control, (int)rr_message_type(msg));
         break;
     case RR_SEND:
         if (rr_message_type(msg) == RR_TYPE_CLOSE_ALL)

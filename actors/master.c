@@ -387,7 +387,7 @@ int rr_master_join(rr_master_t *master, rr_node_identity_t *who, char *why, size
 int rr_master_unknown(rr_master_t *master, const rr_node_identity_t *who, char *why, size_t why_size) {
     node_t *node = find_node(master, who->node);
     if (was_here(master, who->node) || (node && node->identity.incarnation != who->incarnation))
-        return refuse(RR_ESTATE, why, why_size, "node number %u (%s) was given up: it has to be started anew", who->node,
+        return refuse(RR_ESTATE, why, why_size, "node number %u (%s) was given up, as it was not heard of for a lease", who->node,
                       who->name);
     return RR_OK;
 }

@@ -148,9 +148,9 @@ static void on_lost(void *context, const char *why) {
     atomic_store_explicit(&member->shown_until_ns, 0, memory_order_relaxed);
     rr_log(member->system, RR_FATAL, "NAMES", "this node is no member of group %s any more: %s; its named actors end (STALE)",
            member->options.self.group, why);
-    end_all(member);
-    if (member->options.lost)
+    if (member->options.lost) /* first: who would start them again must know */
         member->options.lost(member->options.context, why);
+    end_all(member);
 }
 
 static void claim_here(rr_member_t *member, const rr_name_event_t *event) {

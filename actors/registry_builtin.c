@@ -320,6 +320,20 @@ static void take_state(builtin_t *reg, rr_reg_in_t *in) {
     tell_lease(reg);
 }
 
+/* A renewal without an answer, in words: nobody needs to know whether it was executed, for it is sent again. */
+static const char *silence(int status) {
+    switch (status) {
+    case RR_TIMEOUT:
+        return "it does not answer";
+    case RR_LINKDOWN:
+        return "the link to its node is down";
+    case RR_NOROUTE:
+        return "there is no way to its node";
+    default:
+        return rr_strerror(status);
+    }
+}
+
 static void on_renewed(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
     builtin_t *reg = context;
     char why[RR_REG_WHY];
@@ -350,7 +364,7 @@ static void on_renewed(rr_actor_t *self, void *state, int status, rr_message_t *
         if (status == RR_EHANDLER && msg)
             snprintf(why, sizeof why, "%.*s", (int)rr_message_size(msg), (const char *)rr_message_data(msg));
         else
-            snprintf(why, sizeof why, "%s", rr_strerror(status));
+            snprintf(why, sizeof why, "%s", silence(status));
         reachable(reg, false, why);
     }
     if (!reg->lost)

@@ -683,10 +683,15 @@ static void tell_loss(const rr__shard_t *shard, const loss_t *loss) {
     static const char *const ends[] = {[RR_LOST_CLOSE] = "closed (4009)",
                                        [RR_LOST_WAIT] = "wait for its name's next owner",
                                        [RR_LOST_RELOGIN] = "log in again"};
-    if (loss->clients > 0 && !shard->draining)
-        rr_log(shard->system, RR_WARN, "GATE", "%s: %s is gone; its clients, by scene_lost: %u %s",
-               shard->gate->options.name, loss->ref->name ? loss->ref->name : "a scene", loss->clients,
-               ends[shard->gate->options.scene_lost]);
+    const char *name = loss->ref->name ? loss->ref->name : "a scene";
+    if (loss->clients == 0 || shard->draining)
+        return;
+    if (loss->ref->stopped)
+        rr_log(shard->system, RR_INFO, "GATE", "%s: %s was stopped; its clients, by scene_lost: %u %s", shard->gate->options.name, name,
+               loss->clients, shard->gate->options.scene_lost == RR_LOST_CLOSE ? "closed (1001)" : ends[shard->gate->options.scene_lost]);
+    else
+        rr_log(shard->system, RR_WARN, "GATE", "%s: %s is gone; its clients, by scene_lost: %u %s", shard->gate->options.name, name,
+               loss->clients, ends[shard->gate->options.scene_lost]);
 }
 
 void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref) {
@@ -701,13 +706,14 @@ void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref) {
     rr__ref_dirty(shard, ref); /* drops what was for it */
 }
 
-static void on_down(rr__shard_t *shard, uint64_t monitor) {
+static void on_down(rr__shard_t *shard, uint64_t monitor, int reason) {
     rr__scene_ref_t *ref = shard->scenes;
     while (ref && ref->monitor != monitor)
         ref = ref->next;
     if (!ref)
         return;
     ref->superseded = false;
+    ref->stopped = reason == RR_OK;
     rr__ref_lose(shard, ref);
 }
 
@@ -813,7 +819,7 @@ static void shard_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         }
         break;
     case RR_DOWN:
-        on_down(shard, rr_message_request(msg));
+        on_down(shard, rr_message_request(msg), (int)rr_message_type(msg));
         break;
     case RR_TIMER:
         if (rr_message_type(msg) == RR__TAG_SEEK) {

@@ -263,7 +263,7 @@ void rr__slot_lose(rr__slot_t *slot) {
     if (kept)
         start_seeking(slot->shard);
     else
-        rr__shard_close(slot, RR_CLOSE_SCENE_GONE);
+        rr__shard_close(slot, slot->scene && slot->scene->stopped ? RR_CLOSE_DRAIN : RR_CLOSE_SCENE_GONE);
 }
 
 /* ---- Logins ---- */

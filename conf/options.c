@@ -76,7 +76,7 @@ const rr_option_t rr_options[] = {
     {T, "rate.burst", RR_TYPE_COUNT, "0", 0, MANY, NULL, NULL, "Messages at once that the rate forgives; 0 = twice rate.messages."},
     {T, "queue.messages", RR_TYPE_COUNT, "1024", 1, MANY, NULL, NULL, "Messages held for a client that moves between scenes; then closed (4007)."},
     {T, "queue.bytes", RR_TYPE_BYTES, "4MiB", 1, GIB, NULL, NULL, "The same in bytes."},
-    {T, "scene_lost", RR_TYPE_CHOICE, "close", 0, 0, "close|wait|relogin", "-scene_lost", "Sessions whose scene is gone (crashed, its node down, its name another's; or drained with its node, and nobody took them): closed (4009); or they wait and enter the name's next owner; or they log in again with the key they gave."},
+    {T, "scene_lost", RR_TYPE_CHOICE, "close", 0, 0, "close|wait|relogin", "-scene_lost", "Sessions whose scene is gone (crashed, its node down, its name another's; or drained with its node, and nobody took them): closed (4009; 1001 if it was stopped); or they wait and enter the name's next owner; or they log in again with the key they gave."},
     {T, "scene_wait", RR_TYPE_DURATION, "30s", 0, DAY, NULL, "-scene_wait", "How long they wait, their input held up to queue.messages and queue.bytes; then closed (4009)."},
     {T, "login_queue.messages", RR_TYPE_COUNT, "64", 1, MANY, NULL, NULL, "Messages pipelined behind an unanswered login; then closed (4007)."},
     {T, "login_queue.bytes", RR_TYPE_BYTES, "256KiB", 1, GIB, NULL, NULL, "The same in bytes; at least one message."},

@@ -130,12 +130,15 @@ static void asked_to_drain(void *context) {
     running->wake(running->wake_context);
 }
 
+/* Its scenes are about to end, and none could have its name again: their supervisors must not try. */
 static void lost_group(void *context, const char *why) {
     rr_running_t *running = context;
     pthread_mutex_lock(&running->lock);
     if (!running->ending && !running->failure[0])
         snprintf(running->failure, sizeof running->failure, "node %s is no member of its group any more: %s; start it again",
                  running->share->node, why);
+    for (size_t i = 0; i < running->scene_count; i++)
+        rr_kill(running->system, running->scenes[i].supervisor, RR_STALE);
     pthread_mutex_unlock(&running->lock);
     running->wake(running->wake_context);
 }

@@ -22,6 +22,12 @@ static rr_level_t told_at(const rr__link_t *link, rr_level_t level) {
     return link->peer.name[0] == RR_NODE_VISITOR || !link->wanted ? RR_DEBUG : level;
 }
 
+static void tell_path(rr__link_t *link, const char *what) {
+    rr_log(link->mesh->system, told_at(link, RR_INFO), "LINK", "%s: %s%s", link->text, what,
+           link->path && link->path != link->direct ? link->path->peer.name : "");
+    link->told_via = rr_counted(&link->via);
+}
+
 void rr__link_set_state(rr__link_t *link, rr_link_state_t state) {
     rr_mesh_t *mesh = link->mesh;
     if (rr__link_state(link) == state) {
@@ -29,9 +35,7 @@ void rr__link_set_state(rr__link_t *link, rr_link_state_t state) {
     }
     atomic_store_explicit(&link->state, (int)state, memory_order_relaxed);
     if (state == RR_LINK_UP) {
-        bool relayed = link->path != link->direct;
-        rr_log(mesh->system, told_at(link, RR_INFO), "LINK", "%s: up%s%s", link->text, relayed ? " through " : "",
-               relayed && link->path ? link->path->peer.name : "");
+        tell_path(link, link->path && link->path != link->direct ? "up through " : "up");
     } else if (state == RR_LINK_SUSPECT) {
         rr_log(mesh->system, told_at(link, RR_WARN), "LINK", "%s: silent for %u ms", link->text, mesh->options.suspect_ms);
     }
@@ -135,7 +139,11 @@ static void agreed(rr__link_t *link) {
         }
         pthread_mutex_unlock(&mesh->lock);
     }
+    bool was_up = rr__link_state(link) == RR_LINK_UP;
     rr__link_set_state(link, RR_LINK_UP);
+    if (was_up && link->told_via != rr_counted(&link->via)) {
+        tell_path(link, link->path && link->path != link->direct ? "now through " : "direct now");
+    }
     rr__link_unhold(link);
     rr__link_rewind(link);
     rr__mesh_due(mesh, link->said_ns + mesh->options.heartbeat_ms * RR__MS);

@@ -86,6 +86,7 @@ struct rr__link {
     uint32_t asked; /* number of the other side's latest ask in this session; 0 = none */
     uint64_t ask_due_ns, heard_ns, said_ns, progress_ns;
     rr__wire_t *path, *direct, *dialling;
+    uint64_t told_via; /* where the log last said that it goes, as `via` */
     uint64_t dial_due_ns, backoff_ns;
     unsigned bad_relay; /* said that it has no way; until ... */
     uint64_t bad_until_ns;

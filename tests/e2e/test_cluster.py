@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 import shutil
+import signal
 import unittest
 
 from harness import ROOT, Case, Client, Message, Server, free_port, main_pass, run
@@ -181,6 +182,20 @@ class Up(Play, World):
     def launch(self) -> list[Server]:
         return [self.start("up", "cluster/four.yaml")]
 
+    async def test_its_end_while_people_talk(self) -> None:
+        """Nothing of an end that was asked for is worth a warning."""
+        (server,) = self.launch()
+        people = [await self.enter(name, kind) for name, kind in (("alice", "ws"), ("bob", "tcp"), ("carol", "ws"))]
+        await self.say(people[1], "/go room@1")
+        await self.told(people[1], "You are in room@1")
+        for number in range(100):
+            for client in people:
+                await self.say(client, f"line {number}")
+        await self.hears(people[0], "carol", "line 0")
+        self.assertEqual(server.stop(number=signal.SIGINT), 0)
+        await self.expect_closed(people[0], 1001)
+        self.assertNotRegex(server.output, r" (WARN|ERROR|FATAL) ")
+
 
 class FourProcesses(Play, World):
     """The nodes one by one, the master's last."""
@@ -191,7 +206,6 @@ class FourProcesses(Play, World):
         for server in servers:
             server.ready()
         return servers
-
 
     async def test_ps(self) -> None:
         master = self.launch()[-1]
@@ -216,6 +230,31 @@ class FourProcesses(Play, World):
         refused = run("ps", "--broker", center, "--group", "other", cwd=self.folder)
         self.assertEqual(refused.status, 1, refused)
         self.assertIn("world", refused.err)
+
+    async def test_the_log_says_which_way_a_link_goes(self) -> None:
+        """A link may begin through the broker and turn direct: the latest line about it is what `ps` shows."""
+        servers = dict(zip(("rooms", "front", "lobby", "center"), self.launch()))
+        alice = await self.enter("alice")
+        await self.say(alice, "/go room@1")
+        await self.told(alice, "You are in room@1")
+
+        def wrong() -> list[str]:
+            table = json.loads(run("ps", "cluster/four.yaml", "--json", cwd=self.folder).out)
+            names = {node["id"]: node["name"] for node in table["nodes"]}
+            found = []
+            for link in table["links"]:
+                peer = names[link["to"]]
+                said = re.findall(rf"link to {peer} \(\d+\): (.*)", servers[names[link["from"]]].output)
+                way = ("up", "direct now") if not link["via"] else ("up through center", "now through center")
+                if link["state"] == "up" and said[-1:] not in ([way[0]], [way[1]]):
+                    found.append(f"{names[link['from']]} says of {peer}: {said}")
+            return found
+
+        for _ in range(50):
+            if not (texts := await asyncio.to_thread(wrong)):
+                break
+            await asyncio.sleep(0.1)
+        self.assertEqual(texts, [])
 
     async def test_drain_of_a_node(self) -> None:
         servers = self.launch()

@@ -198,8 +198,10 @@ class Faults(Trio):
         self.assertNotEqual(self.over(self.back), 0, self.back.output)
         _, _, behind = self.back.output.partition("this process stood still for ")
         self.assertIn("FATAL", behind)
-        for wrong in ("all that is known goes on", "cannot be claimed"):  # its lease is over, and it is no member
+        # Its lease is over, and it is no member: nothing goes on, and nothing is started again in vain.
+        for wrong in ("all that is known goes on", "cannot be claimed", "was restarted more than", "maybe executed"):
             self.assertNotIn(wrong, behind)
+        self.assertRegex(behind, "redrabbit: node back is no member of its group any more: .*; start it again")
         await self.works(client, 4, 5)
         self.no_double_owner()
 

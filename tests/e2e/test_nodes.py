@@ -160,6 +160,17 @@ class Up(Nodes):
         for pid in pids:
             self.assertFalse(pathlib.Path(f"/proc/{pid}").exists())
 
+    async def test_the_end_of_all_alarms_nobody(self) -> None:
+        """The scene's node ends before the gate's, which is the master's: its clients are told of a stop, and nothing is amiss."""
+        self.write("g.yaml", self.graph())
+        server = self.start("up", "g.yaml")
+        clients = [await self.client(self.gate, f"c{number}", "ws") for number in range(5)]
+        server.stop(number=signal.SIGINT)
+        for client in clients:
+            await self.expect_closed(client, 1001)
+        server.wait_line(r"scene@0 was stopped; its clients, by scene_lost: 5 closed \(1001\)")
+        self.assertNotRegex(server.output, r" (WARN|ERROR|FATAL) ")
+
     async def test_its_tools_find_its_key(self) -> None:
         """ps, drain and a node that is started by hand need no more than the graph; others are kept out."""
         self.write("g.yaml", self.graph())
