@@ -82,6 +82,8 @@ typedef struct rr_scene_logic {
     void (*cancel)(void *state, uint64_t token); /* of a pending handler; its done must follow soon */
     /* False: why has the error. *version (in, out): successful loads. */
     bool (*reload)(void *state, const char *module, unsigned *version, char *why, size_t why_size);
+    /* Files may have been saved: true: text says which were loaded anew ("" = nothing has changed); false: the error. */
+    bool (*saved)(void *state, unsigned *version, char *text, size_t text_size);
     int (*cleanup)(void *state, uint64_t token); /* before the end, if it is an orderly one */
     void (*destroy)(void *state);                /* the end, always (if load was called) */
     void (*metrics)(void *state, rr_metrics_writer_t *writer, const char *labels); /* any thread */

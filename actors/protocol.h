@@ -93,6 +93,7 @@ enum {
     RR_TYPE_QUERY_CANCEL,   /* send, the asking actor -> database: u64 id of its query: it is not wanted any more */
     RR_TYPE_QUERY_EVENT,    /* send, database -> subscriber: runtime/query.h */
     RR_TYPE_OUTPUT_BODY,    /* scene -> shard: as RR_TYPE_INPUT_BODY */
+    RR_TYPE_SAVED,          /* call, conf/reload -> scene: files may have been saved; answered with rr_reload_reply | text */
 };
 
 /* ---- Batches and records ---- */
@@ -330,7 +331,8 @@ rr_buffer_t *rr_bridge_encode(const rr_bridge_target_t *target, const char *from
 RR_MUST_CHECK int rr_bridge_decode(const void *data, size_t size, rr_bridge_target_t *out, const void **request,
                                    size_t *request_size);
 
-/* The answer to RR_TYPE_RELOAD: this, then the error's text. */
+/* The answer to RR_TYPE_RELOAD: this, then the error's text. To RR_TYPE_SAVED: if it is ok, behind it stand the files that were
+ * run, "" = nothing had changed. */
 typedef struct rr_reload_reply {
     uint32_t ok, version;
 } rr_reload_reply_t;

@@ -308,6 +308,19 @@ static bool read_on(rr_scene_t *scene, rr_message_t *msg, rr_batch_reader_t *rea
 
 /* ---- What arrives ---- */
 
+static void answer_reload(rr_scene_t *scene, rr_message_t *msg, bool ok, unsigned version, const char *text) {
+    rr_reload_reply_t head = {.ok = ok, .version = version};
+    size_t size = strlen(text);
+    rr_buffer_t *buffer = rr_buffer_new(sizeof(head) + size);
+    if (!buffer) {
+        rr_reply_error(scene->self, msg, RR_EHANDLER, "out of memory");
+        return;
+    }
+    memcpy(rr_buffer_data(buffer), &head, sizeof(head));
+    memcpy(rr_buffer_data(buffer) + sizeof(head), text, size);
+    rr_reply_buffer(scene->self, msg, buffer);
+}
+
 static void on_reload(rr_scene_t *scene, rr_message_t *msg) {
     char module[256], why[16384] = "this scene cannot be reloaded";
     size_t size = rr_message_size(msg) < sizeof(module) ? rr_message_size(msg) : sizeof(module) - 1;
@@ -321,16 +334,20 @@ static void on_reload(rr_scene_t *scene, rr_message_t *msg) {
         rr__logic_end(scene);
         rr_count(&scene->count.reloads, 1);
     }
-    rr_reload_reply_t head = {.ok = ok, .version = version};
-    size_t text = ok ? 0 : strlen(why);
-    rr_buffer_t *buffer = rr_buffer_new(sizeof(head) + text);
-    if (!buffer) {
-        rr_reply_error(scene->self, msg, RR_EHANDLER, "out of memory");
-        return;
+    answer_reload(scene, msg, ok, version, ok ? "" : why);
+}
+
+static void on_saved(rr_scene_t *scene, rr_message_t *msg) {
+    char text[16384] = "";
+    unsigned version = 0;
+    bool ok = true;
+    if (scene->logic->saved) {
+        rr__logic_begin(scene);
+        ok = scene->logic->saved(scene->state, &version, text, sizeof(text));
+        rr__logic_end(scene);
+        rr_count(&scene->count.reloads, !ok || text[0]);
     }
-    memcpy(rr_buffer_data(buffer), &head, sizeof(head));
-    memcpy(rr_buffer_data(buffer) + sizeof(head), why, text);
-    rr_reply_buffer(scene->self, msg, buffer);
+    answer_reload(scene, msg, ok, version, text);
 }
 
 static void on_stop(rr_scene_t *scene, const rr_message_t *msg) {
@@ -368,6 +385,9 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
         break;
     case RR_TYPE_RELOAD:
         on_reload(scene, msg);
+        break;
+    case RR_TYPE_SAVED:
+        on_saved(scene, msg);
         break;
     case RR_TYPE_FORGET:
         rr__on_forget(scene, msg);

@@ -304,12 +304,23 @@ static void python_cancel(void *state, uint64_t token) {
     rr_script_cancel(((python_state_t *)state)->script, token);
 }
 
+static unsigned version_of(const python_state_t *python) {
+    rr_script_stats_t stats;
+    rr_script_stats(python->script, &stats);
+    return stats.version;
+}
+
 static bool python_reload(void *state, const char *module, unsigned *version, char *why, size_t why_size) {
     python_state_t *python = state;
     bool ok = rr_script_reload(python->script, module, why, why_size);
-    rr_script_stats_t stats;
-    rr_script_stats(python->script, &stats);
-    *version = stats.version;
+    *version = version_of(python);
+    return ok;
+}
+
+static bool python_saved(void *state, unsigned *version, char *text, size_t text_size) {
+    python_state_t *python = state;
+    bool ok = rr_script_look(python->script, text, text_size);
+    *version = version_of(python);
     return ok;
 }
 
@@ -377,6 +388,7 @@ const rr_scene_logic_t rr_scene_python = {
     .run = python_run,
     .cancel = python_cancel,
     .reload = python_reload,
+    .saved = python_saved,
     .cleanup = python_cleanup,
     .destroy = python_destroy,
     .metrics = python_metrics,

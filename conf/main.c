@@ -12,7 +12,7 @@
 #include "conf/up.h"
 
 static const char usage[] =
-    "redrabbit GRAPH.yaml [-option value …]   runs a config graph; --node NAME runs that node's share of it\n"
+    "redrabbit GRAPH.yaml [-option value …]   runs a config graph; --node NAME runs that node's share of it; --watch loads what you save\n"
     "redrabbit -option value …                runs what the options say; -f FILE takes them from a file\n"
     "redrabbit up GRAPH.yaml [NODE …] [-option value …]\n"
     "                                         starts every node of the graph as a process of this machine; Ctrl-C stops all\n"
@@ -146,7 +146,7 @@ static int command_new(rr_graph_t *graph, int argc, char **argv) {
         return wrong("new needs one name, as in `redrabbit new mygame`");
     if (rr_new_project(argv[0], why, sizeof why) != RR_OK)
         return wrong(why);
-    printf("%s/ is ready:\n  redrabbit %s/graph.yaml          runs it; its page: http://127.0.0.1:10242/\n"
+    printf("%s/ is ready:\n  redrabbit %s/graph.yaml --watch  runs it, and loads what you save; its page: http://127.0.0.1:10242/\n"
            "  python3 %s/test_main.py          tests it\n",
            argv[0], argv[0], argv[0]);
     return RR_EXIT_OK;

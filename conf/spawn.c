@@ -18,6 +18,7 @@
 #include "conf/home.h"
 #include "conf/membership.h"
 #include "conf/outside.h"
+#include "conf/reload.h"
 #include "conf/watch.h"
 #include "runtime/executor.h"
 
@@ -41,6 +42,7 @@ struct rr_running {
     rr_membership_t *member; /* NULL: all names are this process's own */
     rr_outside_t *outside;
     rr_databases_t *databases;
+    rr_reload_t *reload; /* NULL: saved scripts are not loaded by themselves */
     const volatile int *stop;
     rr_addr_t watch;
     rr_system_t *system;
@@ -48,7 +50,7 @@ struct rr_running {
     size_t loop_count;
     rr_executor_t *python; /* NULL without Python scenes */
     rr_running_scene_t *scenes;
-    const char **scene_names;
+    const char **scene_names, **reload_names; /* all scenes; those with a script, once reload is there */
     size_t scene_count;
     rr_gate_t **gates;
     const rr_item_t **gate_items;
@@ -370,6 +372,10 @@ static void fill_limits(rr_scene_options_t *options, const rr_item_t *item) {
     options->turn_us = (unsigned)rr_item_number(item, "turn") * 1000;
 }
 
+static bool reloads_on_save(const rr_running_t *running) {
+    return running->python_started && rr_item_flag(rr_graph_top(running->graph), "reload_on_save");
+}
+
 static int fill_scene(rr_running_t *running, rr_running_scene_t *scene, const rr_item_t *item, char *why, size_t why_size) {
     const char *logic = rr_item_text(item, "logic");
     scene->item = item;
@@ -402,6 +408,7 @@ static int fill_scene(rr_running_t *running, rr_running_scene_t *scene, const rr
     scene->script.memory_limit = (size_t)rr_item_number(item, "memory");
     scene->script.asyncio = rr_item_flag(item, "asyncio");
     scene->script.scene = item->name;
+    scene->script.reload_on_save = reloads_on_save(running);
     scene->script.session_id_int = wants_int_ids(running->graph, item->name);
     int rc = fill_path(scene, rr_item_value(item, "python_path"), rr_item_value(rr_graph_top(running->graph), "python_path"));
     scene->script.path = scene->path;
@@ -429,6 +436,55 @@ static int spawn_scene(rr_running_t *running, rr_running_scene_t *scene, char *w
     if (rc != RR_OK)
         snprintf(why, why_size, "scene %s does not start: %s", scene->options.name, rr_strerror(rc));
     return rc;
+}
+
+/* ---- Reload on save ---- */
+
+/* The scenes' folders and names, into arrays with room for all of them. A script's own folder is where it really lies, as Python
+ * sees it. */
+static void collect_reload(const rr_running_t *running, const char **names, const char **folders, char **real,
+                           rr_reload_options_t *out) {
+    for (size_t i = 0; i < running->scene_count; i++) {
+        const rr_running_scene_t *scene = &running->scenes[i];
+        if (!scene->script.file)
+            continue;
+        char *file = realpath(scene->script.file, NULL);
+        real[out->scene_count] = file ? rr__folder_of(file) : NULL;
+        free(file);
+        folders[out->folder_count++] = real[out->scene_count] ? real[out->scene_count] : scene->folder;
+        names[out->scene_count++] = scene->item->name;
+        for (const char **at = scene->path; at && *at; at++)
+            folders[out->folder_count++] = *at;
+    }
+}
+
+static int start_reload(rr_running_t *running, char *why, size_t why_size) {
+    size_t most = 1;
+    for (size_t i = 0; i < running->scene_count; i++) {
+        most++;
+        for (const char **at = running->scenes[i].path; at && *at; at++)
+            most++;
+    }
+    const char **folders = calloc(most, sizeof *folders);
+    char **real = calloc(most, sizeof *real);
+    rr_reload_options_t options = {.scenes = running->reload_names, .folders = folders};
+    int rc = folders && real ? RR_OK : RR_ENOMEM;
+    if (rc == RR_OK) {
+        collect_reload(running, running->reload_names, folders, real, &options);
+        rc = rr_reload_start(running->system, &options, &running->reload);
+    }
+    for (size_t i = 0; real && i < most; i++)
+        free(real[i]);
+    free(real);
+    free(folders);
+    if (rc != RR_OK)
+        snprintf(why, why_size, "the folders of the scripts cannot be watched: %s; leave --watch (reload_on_save) out", rr_strerror(rc));
+    return rc;
+}
+
+static void end_reload(rr_running_t *running) {
+    rr_reload_stop(running->reload);
+    running->reload = NULL;
 }
 
 /* ---- Gates ---- */
@@ -540,10 +596,11 @@ static int allocate(rr_running_t *running) {
     running->broker_fd = -1;
     running->scenes = calloc(actors, sizeof *running->scenes);
     running->scene_names = calloc(actors, sizeof *running->scene_names);
+    running->reload_names = calloc(actors, sizeof *running->reload_names);
     running->gates = calloc(actors, sizeof *running->gates);
     running->gate_items = calloc(actors, sizeof *running->gate_items);
     running->gate_open = calloc(actors, sizeof *running->gate_open);
-    bool all = running->scenes && running->scene_names && running->gates && running->gate_items && running->gate_open;
+    bool all = running->scenes && running->scene_names && running->reload_names && running->gates && running->gate_items && running->gate_open;
     return all ? RR_OK : RR_ENOMEM;
 }
 
@@ -646,6 +703,8 @@ int rr_running_start(rr_running_t *running, char *why, size_t why_size) {
         rc = rr_outside_create(running->graph, running->share, running->system, &running->outside, why, why_size);
     if (rc == RR_OK)
         rc = rr_databases_start(running->databases, why, why_size);
+    if (rc == RR_OK && reloads_on_save(running))
+        rc = start_reload(running, why, why_size);
     for (size_t i = 0; i < running->scene_count && rc == RR_OK; i++)
         rc = spawn_scene(running, &running->scenes[i], why, why_size);
     for (size_t i = 0; i < running->gate_count && rc == RR_OK; i++) {
@@ -705,6 +764,7 @@ int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms
         free(gates);
         return running->system_started ? RR_TIMEOUT : RR_OK;
     }
+    end_reload(running);
     size_t gate_count = leave_out_waiting(running, gates);
     if (running->member)
         rr_cluster_draining(rr_membership_cluster(running->member));
@@ -722,6 +782,7 @@ int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms
 
 bool rr_running_destroy(rr_running_t *running) {
     bool clean = true;
+    end_reload(running);
     if (running->system && !rr_system_stop(running->system)) {
         rr_system_flush_log(running->system);
         return false; /* a thread is still in some handler: nothing may be taken from under it */
@@ -745,6 +806,7 @@ bool rr_running_destroy(rr_running_t *running) {
     }
     free(running->scenes);
     free(running->scene_names);
+    free(running->reload_names);
     free(running->gates);
     free(running->gate_items);
     free(running->gate_open);
@@ -800,6 +862,8 @@ void rr_running_describe(rr_running_t *running, bool late, FILE *out) {
         rr_membership_describe(running->member, out);
     for (size_t i = 0; late && i < running->gate_count; i++)
         describe_gate(running, i, out);
+    if (late && running->reload)
+        fprintf(out, "redrabbit: saved scripts are loaded at once\n");
 }
 
 /* ---- The performance report ---- */

@@ -132,7 +132,7 @@ static int end_signal(const rr_up_t *up) { return up->options->node_count ? SIGT
 /* In the child: only what is safe behind a fork of one thread; does not return. */
 static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_t parent) {
     size_t count = 0;
-    char **argv = calloc(up->options->more_count + 10, sizeof *argv);
+    char **argv = calloc(up->options->more_count + 11, sizeof *argv);
     sigset_t none;
     sigemptyset(&none);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -147,6 +147,8 @@ static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_
     argv[count++] = (char *)node->name;
     for (size_t i = 0; i < up->options->more_count; i++)
         argv[count++] = up->options->more[i];
+    if (!rr_item_value(rr_graph_top(up->options->graph), "reload_on_save"))
+        argv[count++] = (char *)"--watch";
     if (node->master && !node->was_ready && !up->options->node_count) {
         argv[count++] = (char *)"-broker_fresh";
         argv[count++] = (char *)"true";

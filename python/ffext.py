@@ -13,7 +13,7 @@ from _redrabbit import send as send_msg_session
 from _redrabbit import timer_cancel as cancel_timer
 from _redrabbit import verdict as on_verify_auth_callback
 from redrabbit import _api, _codec, _database
-from redrabbit._host import reload
+from redrabbit._reload import reload
 from redrabbit.singletons import singleton
 
 __all__ = [

@@ -194,7 +194,7 @@ struct rr_script {
     rr_interpreter_t kind;
     rr_system_t *system; /* for the watchdog's log; NULL in tests */
     char *file, *name, *scene;
-    bool asyncio, session_id_int, to_log;
+    bool asyncio, session_id_int, reload_on_save, to_log;
     bool warned_no_verifier;
 
     PyObject *module_c;    /* _redrabbit */

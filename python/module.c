@@ -636,9 +636,10 @@ static PyObject *module_facts(PyObject *module, PyObject *unused) {
     rr_script_t *script = rr__module_state(module)->script;
     if (!script)
         return PyErr_Format(PyExc_RuntimeError, "no scene runs here");
-    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:O,s:s,s:s,s:d}", "scene", script->scene, "file", script->file, "module",
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:O,s:O,s:s,s:s,s:d}", "scene", script->scene, "file", script->file, "module",
                          script->name, "interpreter", kinds[script->kind], "asyncio",
-                         script->asyncio ? Py_True : Py_False, "package_path", rr__python_package_path(), "venv",
+                         script->asyncio ? Py_True : Py_False, "reload_on_save",
+                         script->reload_on_save ? Py_True : Py_False, "package_path", rr__python_package_path(), "venv",
                          rr__python_venv() ? rr__python_venv() : "", "switch_interval", rr__python_switch_interval());
 }
 

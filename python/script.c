@@ -203,6 +203,7 @@ static rr_script_t *script_alloc(rr_system_t *system, const rr_script_options_t 
     script->system = system;
     script->asyncio = options->asyncio;
     script->session_id_int = options->session_id_int;
+    script->reload_on_save = options->reload_on_save;
     script->watch.limit_ms = options->watchdog_ms;
     atomic_init(&script->watch.current_ms, options->watchdog_ms);
     script->account.limit = options->memory_limit;
@@ -251,22 +252,30 @@ int rr_script_create(rr_system_t *system, const rr_script_options_t *options, co
 
 /* ---- Load, init, cleanup ---- */
 
-/* Imports read files: what runs at load may take ten times as long as a handler, and at least LOAD_MS. */
+/* Imports read files: what runs at load, and at a reload, may take ten times as long as a handler, and at least LOAD_MS. */
 #define LOAD_MS 5000
 
 static void allow_ms(rr_script_t *script, unsigned ms) {
     atomic_store_explicit(&script->watch.current_ms, ms, memory_order_relaxed);
 }
 
-static int load_module(rr_script_t *script, char *why, size_t why_size) {
-    rr__origin_t origin = {.kind = RR__LOAD}, *before = script->origin;
+static void begin_load(rr_script_t *script) {
     unsigned limit = script->watch.limit_ms;
-    script->origin = &origin;
     allow_ms(script, limit > LOAD_MS / 10 ? limit * 10 : LOAD_MS);
     rr__python_begin(script);
-    PyObject *module = PyObject_CallMethod(script->glue, "load", NULL);
+}
+
+static void end_load(rr_script_t *script) {
     rr__python_end(script);
-    allow_ms(script, limit);
+    allow_ms(script, script->watch.limit_ms);
+}
+
+static int load_module(rr_script_t *script, char *why, size_t why_size) {
+    rr__origin_t origin = {.kind = RR__LOAD}, *before = script->origin;
+    script->origin = &origin;
+    begin_load(script);
+    PyObject *module = PyObject_CallMethod(script->glue, "load", NULL);
+    end_load(script);
     if (!module) {
         PyObject *error = rr__exception_take();
         Py_INCREF(error);
@@ -691,22 +700,34 @@ void rr_script_cancel(rr_script_t *script, uint64_t token) {
 
 /* ---- Reload, figures ---- */
 
-bool rr_script_reload(rr_script_t *script, const char *module, char *why, size_t why_size) {
+/* Calls a function of redrabbit._reload, which says (fine, text). argument NULL = none. */
+static bool reload(rr_script_t *script, const char *function, const char *argument, char *text, size_t size) {
     rr__origin_t origin = {.kind = RR__LOAD}, *before = script->origin;
+    int fine = 0;
+    const char *utf8 = NULL;
     script->origin = &origin;
-    rr__python_begin(script);
-    PyObject *text = PyObject_CallMethod(script->glue, "reload", "s", *module ? module : script->name);
-    rr__python_end(script);
+    begin_load(script);
+    PyObject *module = PyImport_ImportModule("redrabbit._reload");
+    PyObject *answer = module ? PyObject_CallMethod(module, function, argument ? "s" : NULL, argument) : NULL;
+    end_load(script);
     script->origin = before;
-    const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
-    bool fine = utf8 && !*utf8;
-    if (utf8)
-        snprintf(why, why_size, "%s", utf8);
+    bool whole = answer && PyArg_ParseTuple(answer, "ps", &fine, &utf8);
+    if (whole)
+        snprintf(text, size, "%s", utf8);
     else
-        explain(script, why, why_size);
-    Py_XDECREF(text);
+        explain(script, text, size);
+    Py_XDECREF(answer);
+    Py_XDECREF(module);
     rr__turn_end(script);
-    return fine;
+    return whole && fine;
+}
+
+bool rr_script_reload(rr_script_t *script, const char *module, char *why, size_t why_size) {
+    return reload(script, "asked", *module ? module : script->name, why, why_size);
+}
+
+bool rr_script_look(rr_script_t *script, char *text, size_t text_size) {
+    return reload(script, "look", NULL, text, text_size);
 }
 
 void rr_script_stats(const rr_script_t *script, rr_script_stats_t *out) {

@@ -151,6 +151,7 @@ typedef struct rr_script_options {
     bool asyncio;                 /* a host-stepped event loop */
     const char *scene;            /* name, for messages; copied */
     bool session_id_int;          /* digit strings returned by verify become ints (spec 5.1) */
+    bool reload_on_save;          /* remembers what its modules were made of, for rr_script_look */
 } rr_script_options_t;
 
 #define RR_SCRIPT_PENDING 1 /* an async handler runs on: host->done(token) follows */
@@ -219,6 +220,11 @@ void rr_script_cancel(rr_script_t *script, uint64_t token);
 
 /* ffext.reload(name) from outside (console, editor); "" = the script itself. True = fine; else `why` has the traceback. */
 bool rr_script_reload(rr_script_t *script, const char *module, char *why, size_t why_size);
+/* Looks at the files of the script and of the modules that it imports from its own folders: those whose text has changed are
+ * reloaded, and those that import them, all or none. True = fine, text = the files that were run ("" = nothing has changed); else
+ * text has the traceback, and the old code goes on. Blocks for as long as reading the files takes. Without reload_on_save: nothing
+ * has ever changed. */
+bool rr_script_look(rr_script_t *script, char *text, size_t text_size);
 
 /* cleanup() (awaited: may return RR_SCRIPT_PENDING). */
 RR_MUST_CHECK int rr_script_cleanup(rr_script_t *script, uint64_t token);

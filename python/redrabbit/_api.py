@@ -11,7 +11,7 @@ from _redrabbit import CallError, Future, HandlerTimeout, Session, Task
 from _redrabbit import alloc_id, broadcast, broadcast_gate, close, epoch, exists
 from _redrabbit import move, multi_send, send, session
 
-from . import _codec, _host
+from . import _codec, _reload
 
 __all__ = [
     "CallError",
@@ -416,8 +416,10 @@ def reload(module: str) -> str:
     """Runs a module's new source in its namespace, at once: '' or the error's text.
 
     After an error everything is as before; otherwise its handlers are the new ones, timers go on,
-    and singletons take their new class."""
-    return _host.reload(module)
+    and singletons take their new class. init() does not run again. Only this module: what others
+    have taken by `from module import name` is the old. In a run with --watch a saved file is
+    reloaded by itself, with the modules that import it."""
+    return _reload.reload(module)
 
 
 class _Log:

@@ -1,4 +1,4 @@
-"""What the C host does in Python: setting up, loading, reloading, writing errors down.
+"""What the C host does in Python: setting up, loading, writing errors down.
 
 Only the host calls this module; scripts use the package itself.
 """
@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
+from types import ModuleType, SimpleNamespace, TracebackType
 from typing import Any, NoReturn, TextIO, cast
 
 import _json
@@ -140,6 +140,8 @@ def _warn_shadows(folders: list[str]) -> None:
 
 def setup(extra_path: list[str]) -> None:
     global _loop
+    from . import _reload
+
     facts.update(_redrabbit.facts())
     sys.setswitchinterval(facts["switch_interval"])
     if sys.version_info < (3, 13) and facts["interpreter"] != "main":
@@ -150,7 +152,9 @@ def setup(extra_path: list[str]) -> None:
     sys.stderr = cast(TextIO, _Output(True))
     sys.argv = [facts["file"]]
     _set_path(extra_path)
-    _warn_shadows([os.path.dirname(facts["file"]), *extra_path])
+    folders = [os.path.dirname(facts["file"]), *extra_path]
+    _warn_shadows(folders)
+    _reload.begin(folders, facts["reload_on_save"])
     if facts["asyncio"]:
         import asyncio
 
@@ -165,7 +169,7 @@ def setup(extra_path: list[str]) -> None:
 # ---- The script ----
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
 
@@ -174,8 +178,10 @@ def load() -> ModuleType:
     """Imports the scene's script under its stem."""
     from importlib.machinery import ModuleSpec, SourceFileLoader
 
+    from . import _reload
+
     path, name = facts["file"], facts["module"]
-    source = _read(path)
+    source = read(path)
     code = compile(source, path, "exec", dont_inherit=True)
     module = ModuleType(name)
     loader = SourceFileLoader(name, path)
@@ -193,49 +199,9 @@ def load() -> ModuleType:
         else:
             sys.modules[name] = before
         raise
+    _reload.ran(name, source)
     _redrabbit.set_version(source, False)
     return module
-
-
-def _source_of(name: str) -> tuple[ModuleType, str]:
-    module = sys.modules.get(name)
-    if module is None:
-        raise ImportError(f"module '{name}' is not loaded: import it first")
-    if name.partition(".")[0] in {"redrabbit", "_redrabbit", "ff", "ffext"}:
-        raise ImportError(f"module '{name}' belongs to RedRabbit and is not reloaded")
-    path = getattr(module, "__file__", None)
-    if not path or not path.endswith(".py"):
-        raise ImportError(f"module '{name}' has no Python source to reload")
-    return module, path
-
-
-def reload(name: str) -> str:
-    """'' or the error's text; on an error the module and its registrations are as before."""
-    try:
-        module, path = _source_of(name)
-        source = _read(path)
-        code = compile(source, path, "exec", dont_inherit=True)
-    except Exception as error:
-        return _text_of(error)
-    namespace = module.__dict__
-    before = dict(namespace)
-    registered = _redrabbit.registrations()
-    objects = _singletons.snapshot()
-    _redrabbit.restore([handler for handler in registered if handler.module != name])
-    try:
-        exec(code, namespace)
-        _singletons.adopt(name, namespace)
-    except BaseException as error:
-        namespace.update(before)
-        for key in [key for key in namespace if key not in before]:
-            del namespace[key]
-        _redrabbit.restore(registered)
-        _singletons.restore(objects)
-        linecache.checkcache(path)
-        return _text_of(error)
-    linecache.checkcache(path)
-    _redrabbit.set_version(source if path == facts["file"] else None, True)
-    return ""
 
 
 # ---- Errors ----
@@ -307,10 +273,23 @@ def _hint(error: BaseException) -> str:
 _SECRET = re.compile(r"""(://[^\s:/?#'"]*:)[^\s'"]*(?=@)|(mysql://[^\s/'"]+/[^\s/'"]+/)[^\s/'"]+(?=/)""")
 
 
-def _text_of(error: BaseException) -> str:
+def _explains_nothing(at: TracebackType) -> bool:
+    code = at.tb_frame.f_code
+    return code.co_filename.startswith("<frozen importlib") or at.tb_frame.f_globals.get("__name__") in _SILENT
+
+
+_SILENT = (__name__, f"{__package__}._reload")
+
+
+def text_of(error: BaseException) -> str:
     at = error.__traceback__
-    while at is not None and at.tb_frame.f_globals.get("__name__") == __name__:
-        at = at.tb_next  # our own frames explain nothing
+    while at is not None and _explains_nothing(at):
+        at = at.tb_next
+    here = at
+    while here is not None:
+        while here.tb_next is not None and _explains_nothing(here.tb_next):
+            here.tb_next = here.tb_next.tb_next
+        here = here.tb_next
     lines = traceback.format_exception(type(error), error, at)
     return _SECRET.sub(r"\1\2***", "".join(lines)).rstrip("\n") + _hint(error)
 
@@ -327,7 +306,7 @@ def report(error: BaseException, where: str) -> None:
         f"{kind}: {name} at {file}:{line}" if kind else f"{name} at {file}:{line}",
     ):
         linecache.checkcache(file)
-        _redrabbit.log(ERROR, "PYTHON", f"{head}{_text_of(error)}")
+        _redrabbit.log(ERROR, "PYTHON", f"{head}{text_of(error)}")
 
 
 def note(level: int, where: str, what: str, error: BaseException | None) -> None:

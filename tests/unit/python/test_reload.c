@@ -1,4 +1,4 @@
-/* Hot reload: changed, broken and half-failing code. */
+/* Hot reload: changed, broken and half-failing code; what was saved, and what imports it. */
 #include "fake_host.h"
 
 #define FIRST                                                                                                          \
@@ -170,6 +170,146 @@ START_TEST(callbacks) {
 }
 END_TEST
 
+/* ---- What was saved ---- */
+
+static void save(fake_t *fake, const char *name, const char *text) {
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", fake->folder, name);
+    write_text(path, text);
+}
+
+static void open_watched(fake_t *fake) {
+    rr_script_options_t options = {.reload_on_save = true};
+    ck_assert_msg(fake_open(fake, &options) == RR_OK, "%s", fake->why);
+}
+
+#define LOOK(fake, fine, want)                                                                                         \
+    do {                                                                                                               \
+        char text_[4096];                                                                                              \
+        bool fine_ = rr_script_look((fake)->script, text_, sizeof text_);                                              \
+        ck_assert_msg(fine_ == (fine) && ((fine) ? strcmp(text_, want) == 0 : strstr(text_, want) != NULL), "%d %s", fine_, text_); \
+    } while (0)
+
+#define GAME                                                                                                           \
+    "import ffext\nfrom rules import price\n"                                                                          \
+    "@ffext.session_call(1)\ndef one(id, msg): ffext.send_msg_session(id, 1, f'{VERSION} {price()}')\n"
+
+START_TEST(saved) {
+    fake_t fake;
+    rr_script_stats_t stats;
+    fake_init(&fake, GAME "VERSION = 'old'\n");
+    save(&fake, "rules.py", "def price(): return 1\n");
+    save(&fake, "alone.py", "1 / 0\n"); /* imported by nobody */
+    open_watched(&fake);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    LOOK(&fake, true, "");
+    rewrite(&fake, GAME "VERSION = 'old'\n"); /* the same text again */
+    LOOK(&fake, true, "");
+    save(&fake, "rules.py", "def price(): return 2\n"); /* as long as before, within the same second */
+    LOOK(&fake, true, "rules.py, game.py");
+    say(&fake, bob, 1, "0");
+    EXPECT(&fake, "old 2\n");
+    LOOK(&fake, true, "");
+    rewrite(&fake, GAME "VERSION = 'new'\n");
+    LOOK(&fake, true, "game.py");
+    save(&fake, "rules.py", ""); /* about to be written */
+    LOOK(&fake, true, "");
+    char path[300];
+    snprintf(path, sizeof path, "%s/rules.py", fake.folder);
+    ck_assert_int_eq(unlink(path), 0);
+    LOOK(&fake, true, "");
+    say(&fake, bob, 1, "0");
+    EXPECT(&fake, "new 2\n");
+    rr_script_stats(fake.script, &stats);
+    ck_assert_uint_eq(stats.version, 3);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(saved_with_errors) {
+    fake_t fake;
+    fake_init(&fake, GAME "VERSION = 'old'\n1 / __import__('rules').parts\n");
+    save(&fake, "rules.py", "def price(): return 1\nparts = 1\n");
+    open_watched(&fake);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    save(&fake, "rules.py", "x = 1\ndef price() return 2\n");
+    LOOK(&fake, false, "rules.py\", line 2\n");
+    LOOK(&fake, false, "SyntaxError"); /* as long as it is there */
+    save(&fake, "rules.py", "def price(): return 1\nparts = 1\n");
+    LOOK(&fake, true, "rules.py"); /* taken back */
+    LOOK(&fake, true, "");
+    save(&fake, "rules.py", "def price(): return 2\nparts = 0\n"); /* what imports it fails: nothing of both is new */
+    LOOK(&fake, false, "game.py\", line 6, in <module>\n");
+    say(&fake, bob, 1, "0");
+    EXPECT(&fake, "old 1\n");
+    save(&fake, "rules.py", "def price(): return 3\nparts = 1\n");
+    LOOK(&fake, true, "rules.py, game.py");
+    say(&fake, bob, 1, "0");
+    EXPECT(&fake, "old 3\n");
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+/* What a failed attempt has imported is imported again, with its handlers; also by the plain reload. */
+START_TEST(new_modules) {
+    fake_t fake;
+    char why[4096];
+    fake_init(&fake, "import ffext\n");
+    open_watched(&fake);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    rewrite(&fake, "import ffext\nimport more\n");
+    LOOK(&fake, false, "ModuleNotFoundError: No module named 'more'");
+    save(&fake, "more.py", "import ffext\n@ffext.session_call(4)\ndef four(id, msg): print('four')\n1 / 0\n");
+    LOOK(&fake, false, "more.py\", line 4, in <module>\n");
+    ck_assert_int_eq(message(&fake, bob, 4, "0", 1), RR_ENOENT);
+    save(&fake, "more.py", "import ffext\n@ffext.session_call(4)\ndef four(id, msg): print('four')\n");
+    rewrite(&fake, "import ffext\nimport more\n1 / 0\n");
+    ck_assert(!rr_script_reload(fake.script, "game", why, sizeof why));
+    ck_assert_int_eq(message(&fake, bob, 4, "0", 1), RR_ENOENT);
+    rewrite(&fake, "import ffext\nimport more\n");
+    LOOK(&fake, true, "game.py");
+    say(&fake, bob, 4, "0");
+    EXPECT(&fake, "four\n");
+    save(&fake, "more.py", "import ffext\n@ffext.session_call(4)\ndef four(id, msg): print('vier')\n");
+    LOOK(&fake, true, "more.py, game.py");
+    say(&fake, bob, 4, "0");
+    EXPECT(&fake, "vier\n");
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+/* Each runs behind what it imports, absolutely or relatively, however long the chain; circles end. */
+START_TEST(saved_packages) {
+    fake_t fake;
+    char path[300];
+    fake_init(&fake, "import world.map as world_map, helper\nprint('game', world_map.SIZE)\n");
+    snprintf(path, sizeof path, "%s/world", fake.folder);
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    save(&fake, "world/__init__.py", "\n");
+    save(&fake, "world/map.py", "from . import base\nfrom .base import UNIT\nSIZE = 10 * UNIT\nimport helper\n");
+    save(&fake, "world/base.py", "UNIT = 1\n");
+    save(&fake, "helper.py", "import sys\nif 'game' in sys.modules: import game\ndef late(): import world.base\n");
+    open_watched(&fake);
+    EXPECT(&fake, "game 10\n");
+    save(&fake, "world/base.py", "UNIT = 2\n");
+    LOOK(&fake, true, "helper.py, world/base.py, world/map.py, game.py");
+    EXPECT(&fake, "game 20\n");
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(not_watched) {
+    fake_t fake;
+    fake_start(&fake, "import ffext\n", NULL);
+    rewrite(&fake, "import ffext\nprint('new')\n");
+    LOOK(&fake, true, "");
+    fake_end(&fake);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("reload");
     TCase *tcase = tcase_create("reload");
@@ -178,6 +318,11 @@ int main(void) {
     tcase_add_test(tcase, failing);
     tcase_add_test(tcase, others);
     tcase_add_test(tcase, callbacks);
+    tcase_add_test(tcase, saved);
+    tcase_add_test(tcase, saved_with_errors);
+    tcase_add_test(tcase, new_modules);
+    tcase_add_test(tcase, saved_packages);
+    tcase_add_test(tcase, not_watched);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }
