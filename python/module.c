@@ -293,13 +293,47 @@ static PyObject *module_timer(PyObject *module, PyObject *const *args, Py_ssize_
     return failed("timer", rc);
 }
 
+static rr__wait_t *timer_of(rr_script_t *script, uint64_t token) {
+    rr__wait_t *wait = rr__tokens_get(&script->waits, token);
+    return wait && wait->kind == RR__WAIT_TIMER ? wait : NULL;
+}
+
 static PyObject *module_timer_cancel(PyObject *module, PyObject *id) {
     rr_script_t *script = rr__script_here(rr__module_state(module));
     uint64_t token = script ? PyLong_AsUnsignedLongLong(id) : 0;
     if (PyErr_Occurred())
         return NULL;
-    rr__wait_t *wait = rr__tokens_get(&script->waits, token);
-    return PyBool_FromLong(wait && wait->kind == RR__WAIT_TIMER && rr__wait_drop(script, token));
+    return PyBool_FromLong(timer_of(script, token) && rr__wait_drop(script, token));
+}
+
+/* [(id, function)] of all timers that will still fire. */
+static PyObject *module_timers(PyObject *module, PyObject *unused) {
+    rr_script_t *script = rr__script_here(rr__module_state(module));
+    PyObject *list = script ? PyList_New(0) : NULL;
+    uint64_t token;
+    size_t at = 0;
+    for (rr__wait_t *wait; list && (wait = rr__tokens_next(&script->waits, &at, &token));) {
+        if (wait->kind != RR__WAIT_TIMER)
+            continue;
+        PyObject *pair = Py_BuildValue("(KO)", (unsigned long long)token, wait->target);
+        if (!pair || PyList_Append(list, pair) != 0)
+            Py_CLEAR(list);
+        Py_XDECREF(pair);
+    }
+    return list;
+}
+
+/* Gives a timer another function; one that is over meanwhile does not matter. */
+static PyObject *module_timer_set(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    rr_script_t *script = rr__script_here(rr__module_state(module));
+    if (!script || !takes(count, 2, 2, "timer_set"))
+        return NULL;
+    rr__wait_t *wait = timer_of(script, PyLong_AsUnsignedLongLong(args[0]));
+    if (PyErr_Occurred())
+        return NULL;
+    if (wait)
+        Py_SETREF(wait->target, Py_NewRef(args[1]));
+    Py_RETURN_NONE;
 }
 
 static PyObject *module_sleep(PyObject *module, PyObject *seconds) {
@@ -660,6 +694,8 @@ static PyMethodDef functions[] = {
     {"verdict", FAST(module_verdict), PyDoc_STR("verdict($module, id, extra, cb_id, /)\n--\n\nA late answer.")},
     {"timer", FAST(module_timer), PyDoc_STR("timer($module, delay_ms, repeat_ms, function, args, /)\n--\n\n")},
     {"timer_cancel", module_timer_cancel, METH_O, PyDoc_STR("timer_cancel($module, id, /)\n--\n\n")},
+    {"timers", module_timers, METH_NOARGS, NULL},
+    {"timer_set", FAST(module_timer_set), NULL},
     {"sleep", module_sleep, METH_O, PyDoc_STR("sleep($module, seconds, /)\n--\n\nAwait it.")},
     {"call", FAST(module_call), NULL},
     {"call_back", FAST(module_call_back), NULL},

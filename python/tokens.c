@@ -80,6 +80,16 @@ void *rr__tokens_take(rr__tokens_t *table, uint64_t token) {
     return value;
 }
 
+void *rr__tokens_next(const rr__tokens_t *table, size_t *at, uint64_t *token) {
+    while (table->mask && *at <= table->mask) {
+        size_t here = (*at)++;
+        *token = table->keys[here];
+        if (*token)
+            return table->values[here];
+    }
+    return NULL;
+}
+
 bool rr__tokens_any(const rr__tokens_t *table, uint64_t *token) {
     for (size_t i = 0; table->count && i <= table->mask; i++) {
         if (table->keys[i]) {

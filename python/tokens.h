@@ -20,6 +20,9 @@ typedef struct rr__tokens {
 RR_MUST_CHECK int rr__tokens_put(rr__tokens_t *table, uint64_t token, void *value);
 void *rr__tokens_get(const rr__tokens_t *table, uint64_t token); /* NULL = absent */
 void *rr__tokens_take(rr__tokens_t *table, uint64_t token);      /* and removes it */
+/* The next entry behind *at (0 = from the beginning; moved on), its token; NULL when there is none. Nothing may be put or taken
+ * meanwhile. */
+void *rr__tokens_next(const rr__tokens_t *table, size_t *at, uint64_t *token);
 /* Any entry (for emptying the table); false when there is none. */
 bool rr__tokens_any(const rr__tokens_t *table, uint64_t *token);
 void rr__tokens_free(rr__tokens_t *table);

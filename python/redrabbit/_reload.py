@@ -9,8 +9,8 @@ import linecache
 import os
 import sys
 from collections.abc import Iterable
-from types import CodeType, ModuleType
-from typing import NamedTuple
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
 import _redrabbit
 
@@ -96,6 +96,32 @@ def ran(name: str, source: bytes) -> None:
         _texts[name] = source
 
 
+# ---- Timers call what is there now ----
+
+_Spaces = dict[str, tuple[dict[str, Any], dict[str, Any]]]  # of each module that was run: before, and now
+
+
+def _at(path: str, space: dict[str, Any]) -> Any:
+    first, *rest = path.split(".")
+    found = space.get(first)
+    for part in rest:
+        found = getattr(found, part, None)
+    return found
+
+
+def _renewed(function: Any, spaces: _Spaces) -> Any:
+    """What the function's name, or the method's in its object, stands for now; itself if that is not how it was reached."""
+    plain = function.__func__ if isinstance(function, MethodType) else function
+    if not isinstance(plain, FunctionType) or plain.__module__ not in spaces:
+        return function
+    if isinstance(function, MethodType):
+        method = getattr(function.__self__, plain.__name__, function)
+        return method if isinstance(method, MethodType) else function
+    before, now = spaces[plain.__module__]
+    found = _at(plain.__qualname__, now) if _at(plain.__qualname__, before) is plain else None
+    return found if callable(found) else function
+
+
 # ---- Running new text ----
 
 
@@ -124,6 +150,8 @@ def _run(modules: list[_Module]) -> None:
             exec(code, m.module.__dict__)
             _singletons.adopt(m.name, m.module.__dict__)
             ran(m.name, m.source)
+        renewed = {m.name: (before, m.module.__dict__) for m, before in zip(modules, spaces)}
+        timers = [(timer, _renewed(function, renewed)) for timer, function in _redrabbit.timers()]
     except BaseException:
         for m, before in zip(modules, spaces):
             m.module.__dict__.update(before)
@@ -138,6 +166,8 @@ def _run(modules: list[_Module]) -> None:
     finally:
         for m in modules:
             linecache.checkcache(m.path)
+    for timer, function in timers:
+        _redrabbit.timer_set(timer, function)
     script = [m.source for m in modules if m.path == _host.facts["file"]]
     _redrabbit.set_version(script[0] if script else None, True)
 

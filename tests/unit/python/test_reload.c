@@ -170,6 +170,49 @@ START_TEST(callbacks) {
 }
 END_TEST
 
+/* Timers call what their function's name, or the singleton's method, stands for now; what has no such name goes on. */
+START_TEST(timers) {
+    static const char *const code = "import ffext\n"
+                                    "@ffext.singleton\nclass world:\n    n = 0\n"
+                                    "    def tick(self): self.n += 1; print('%s world', self.n)\n"
+                                    "def tick(word): print('%s', word)\n"
+                                    "class group:\n    @staticmethod\n    def tick(): print('%s group')\n"
+                                    "if 'started' not in globals():\n"
+                                    "    started = True\n"
+                                    "    ffext.every_timer(100, tick, 'tick')\n"
+                                    "    ffext.every_timer(100, world.tick)\n"
+                                    "    ffext.every_timer(100, group.tick)\n"
+                                    "    ffext.every_timer(100, lambda word='%s': print(word, 'lambda'))\n"
+                                    "    ffext.once_timer(100, tick, 'once')\n";
+    fake_t fake;
+    char text[2000], why[4096];
+    snprintf(text, sizeof text, code, "old", "old", "old", "old");
+    fake_start(&fake, text, NULL);
+    for (int i = 0; i < 4; i++)
+        rr_script_timer(fake.script, fake.timers[i]);
+    EXPECT(&fake, "old world 1\n");
+    snprintf(text, sizeof text, code, "new", "new", "new", "new");
+    rewrite(&fake, text);
+    ck_assert_msg(rr_script_reload(fake.script, "game", why, sizeof why), "%s", why);
+    forget(&fake);
+    for (int i = 0; i < 5; i++)
+        rr_script_timer(fake.script, fake.timers[i]);
+    EXPECT(&fake, "new tick\n");
+    EXPECT(&fake, "new world 2\n");
+    EXPECT(&fake, "new group\n");
+    EXPECT(&fake, "old lambda\n");
+    EXPECT(&fake, "new once\n");
+    rewrite(&fake, "1 / 0\n");
+    ck_assert(!rr_script_reload(fake.script, "game", why, sizeof why));
+    rewrite(&fake, "pass\n" /* the name stays, and so does its function */);
+    ck_assert_msg(rr_script_reload(fake.script, "game", why, sizeof why), "%s", why);
+    forget(&fake);
+    rr_script_timer(fake.script, fake.timers[0]);
+    EXPECT(&fake, "new tick\n");
+    fake_end(&fake);
+}
+END_TEST
+
 /* ---- What was saved ---- */
 
 static void save(fake_t *fake, const char *name, const char *text) {
@@ -318,6 +361,7 @@ int main(void) {
     tcase_add_test(tcase, failing);
     tcase_add_test(tcase, others);
     tcase_add_test(tcase, callbacks);
+    tcase_add_test(tcase, timers);
     tcase_add_test(tcase, saved);
     tcase_add_test(tcase, saved_with_errors);
     tcase_add_test(tcase, new_modules);
