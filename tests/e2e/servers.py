@@ -301,7 +301,7 @@ class Postgres(Server):
             "full_page_writes": "off", "shared_buffers": "32MB", "autovacuum": "off", "max_wal_size": "1GB",
         }  # fmt: skip
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return [find("postgres"), "-D", str(self.data), *options, *self.options]
+        return [find("postgres"), "-D", str(self.data), "-c", "timezone=UTC", *options, *self.options]
 
     def answers(self) -> bool:
         body = (3 << 16).to_bytes(4, "big") + f"user\0{USER}\0database\0{DATABASE}\0\0".encode()

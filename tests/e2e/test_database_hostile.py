@@ -275,9 +275,12 @@ class Redis(Hostile):
         scene = await self.fakes({
             "many": self.answers(b"$1\r\na\r\n" + b"$1\r\nb\r\n" * 100), "pushes": self.behind_hello(self.pushes(push * 100)),
         })  # fmt: skip
+        first = await self.ends(scene, 1)
+        connects = self.made["pushes"].connects  # a busy machine may have taken more than one
         ended = await self.ends(scene, 2)
-        self.assertEqual([end[:3] for came in ended.values() for end in came], [["ok", None, "'a'"]] * 2 + [["ok", None, "'e'"]] * 2)
-        self.assertEqual([fake.connects for fake in self.made.values()][1], 1)
+        self.assertEqual([end[:3] for came in (*first.values(), *ended.values()) for end in came],
+                         [["ok", None, word] for word in ("'a'", "'e'", "'a'", "'a'", "'e'", "'e'")])  # fmt: skip
+        self.assertEqual(self.made["pushes"].connects, connects)
 
     @staticmethod
     def pushes(data: bytes) -> Talk:
