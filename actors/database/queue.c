@@ -378,9 +378,9 @@ void rr__db_enqueue(rr__db_request_t *request, const rr_query_t *query) {
 
 /* ---- Waiting ---- */
 
-/* Perhaps: a scene's handlers are one asker. */
+/* Perhaps: a scene's handlers are one asker. BEGIN says what its handler holds. */
 static bool waits_for_itself(const rr__db_request_t *request) {
-    return !request->transaction && request->asker && !TAILQ_EMPTY(&request->asker->transactions);
+    return request->op != RR_DB_BEGIN && !request->transaction && request->asker && !TAILQ_EMPTY(&request->asker->transactions);
 }
 
 static bool server_is_away(const rr__db_t *db) { return db->failures > 0 && db->open == 0; }
@@ -396,8 +396,8 @@ static void on_wait_over(rr__db_timer_t *timer) {
     else
         rr__db_end_error(request, RR_DB_BUSY, RR_EXECUTED_NO, "no connection became free within %u ms; %u of %u are in use%s",
                          db->options->acquire_timeout_ms, (unsigned)rr_counted(&db->count.in_use), db->pool_size,
-                         waits_for_itself(request) ? "; the same scene has a transaction open: ask that one (tx.query), and for a part "
-                                                     "of it take tx.savepoint()" : "");
+                         waits_for_itself(request) ? "; the same scene has a transaction open: what belongs to it is asked of it "
+                                                     "(tx.query)" : "");
 }
 
 void rr__db_wait(rr__db_request_t *request, unsigned ms) {

@@ -187,6 +187,8 @@ def milliseconds(timeout: float | None) -> int:
     """0 = the database's own."""
     if timeout is None:
         return 0
+    if isinstance(timeout, (str, bytes)):
+        raise TypeError(f"a time-out is a number of seconds, not {timeout!r}")
     if not 0 < timeout <= 86400:
         raise ValueError("a time-out is more than 0 and at most 86,400 seconds")
     return _api._ms(timeout)
@@ -238,7 +240,20 @@ class _Async:
             raise TypeError(f"this is not awaited: write `{self._written}`")
 
 
-class Queries:
+class Hints:
+    """Says what to write to who takes the names of another library."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            hint = self._elsewhere().get(name)
+            text = f"a {type(self).__name__} has no {name!r}"
+            raise AttributeError(f"{text}: {hint}" if hint else text, name=name, obj=self)
+
+
+class Queries(Hints):
     """What can be asked of a database and, in the same words, within a transaction.
 
     sql has one statement with its parameters as `?` (a sequence) or `:name` (a dict), whatever the
@@ -260,11 +275,6 @@ class Queries:
         return 0
 
     if not TYPE_CHECKING:
-
-        def __getattr__(self, name):
-            hint = self._elsewhere().get(name)
-            text = f"a {type(self).__name__} has no {name!r}"
-            raise AttributeError(f"{text}: {hint}" if hint else text, name=name, obj=self)
 
         def _elsewhere(self):
             return _ELSEWHERE

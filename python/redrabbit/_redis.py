@@ -22,6 +22,7 @@ from ._database import (
     STR,
     SUBSCRIBE,
     DatabaseError,
+    Hints,
     milliseconds,
 )
 
@@ -64,13 +65,41 @@ async def _converted(reply: Awaitable[Any], convert: Callable[[Any], Any]) -> An
 # ---- Commands ----
 
 
-class Commands(Generic[V]):
+# What other libraries call it, and what it is here.
+_SUBSCRIBE = "write `await redis.subscribe(channel, handler)`"
+_ELSEWHERE = {
+    "aclose": "none is needed, all scenes of a process share its connections",
+    "close": "none is needed, all scenes of a process share its connections",
+    "execute_command": 'write `await redis.command("NAME", …)`',
+    "hmset": "write `await redis.hset(key, {field: value})`",
+    "keys": "write `async for key in redis.scan(pattern):`",
+    "listen": _SUBSCRIBE,
+    "lock": "write `await redis.set(key, token, nx=True, ex=seconds)`",
+    "multi": "write `async with redis.pipeline(atomic=True) as pipe:`",
+    "psetex": "write `await redis.set(key, value, ex=seconds)`",
+    "pubsub": _SUBSCRIBE,
+    "query": 'this is Redis, no SQL: write `await redis.get(key)`, or `await redis.command("NAME", …)`',
+    "scan_iter": "write `async for key in redis.scan(pattern):`",
+    "select": "the database is part of the URL",
+    "setex": "write `await redis.set(key, value, ex=seconds)`",
+    "setnx": "write `await redis.set(key, value, nx=True)`",
+    "transaction": "write `async with redis.pipeline(atomic=True) as pipe:`",
+    "watch": "write a script, `await redis.eval(…)`: the connection is everybody's",
+}
+
+
+class Commands(Hints, Generic[V]):
     """Redis' commands as methods; any other by command("NAME", …).
 
     Keys, members and values are str, bytes, int or float; what comes back is str (Redis[str]), or
     bytes by `redis.raw`. Times are in seconds and may be fractions."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def _elsewhere(self):
+            return _ELSEWHERE
 
     def _run(self, convert: Callable[[Any], Any] | None, *words: Word) -> Awaitable[Any]:
         raise NotImplementedError

@@ -26,6 +26,7 @@ VALUES = [
 
 
 TABLES = ROOT / "actors" / "database" / "VALUES.md"
+GUIDE = TABLES.with_name("GUIDE.md")
 NAMES = """
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -48,6 +49,15 @@ def table(title: str) -> list[tuple[str, str]]:
         elif title in titles and cells and cells[0].startswith("`"):
             rows.append((cells[0].strip("`"), cells[titles.index(title)]))
     return rows
+
+
+def example(name: str) -> str:
+    """The block of GUIDE.md that defines this function."""
+    for part in GUIDE.read_text(encoding="utf-8").split("```python\n")[1:]:
+        code = part.partition("```")[0]
+        if f"async def {name}(" in code:
+            return code
+    raise AssertionError(f"GUIDE.md has no {name}()")
 
 
 def differs(value: str, want: str, way: str) -> str:
@@ -109,6 +119,25 @@ class Sql(servers.Served):
                    f"got = await db.value('SELECT x FROM told{number}')") if type_ != "?" else "got = await db.value('SELECT ?', [value])"  # fmt: skip
             with self.subTest(value=value, cell=cell):
                 self.assertEqual(await scene.do(differs(value, want, way)), "")
+
+    async def test_the_guide(self) -> None:
+        scene = await self.scene_with()
+        await scene.do(f"import random\nglobals()['random'] = random\nexec({example('pay') + example('page')!r}, globals())")
+        number = {"postgres": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "mariadb": "BIGINT AUTO_INCREMENT PRIMARY KEY"}
+        self.assertEqual(await scene.do(f"""
+            await db.query("CREATE TABLE purse (owner VARCHAR(20) PRIMARY KEY, coins INTEGER NOT NULL)")
+            await db.batch("INSERT INTO purse VALUES (?, ?)", [["a", 50], ["b", 50], ["c", 0]])
+            await db.query("CREATE TABLE message (id {number.get(self.kind, 'INTEGER PRIMARY KEY')}, room VARCHAR(9), who VARCHAR(9), text VARCHAR(99))")
+            pays = [redrabbit.spawn(pay(*("ab" if n % 2 else "ba"), 1)) for n in range(40)]
+            paid = [await task for task in pays]
+            kept = [await pay("a", "c", 51), await pay("a", "c", 50), [list(row) for row in await db.query("SELECT * FROM purse ORDER BY owner")]]
+            ids = [await say("hall", "bob", f"word {{n}}") for n in range(5)]
+            first = await page("hall", count=2)
+            second = await page("hall", first[-1]["id"], 2)
+            lines = []
+            await export("hall", lines.append)
+            return [sum(paid), kept, [row["text"] for row in [*first, *second]], lines[4], [row[0] for row in await named(ids[1:3])] == ids[1:3], await named([])]
+        """), [40, [False, True, [["a", 0], ["b", 50], ["c", 50]]], [f"word {n}" for n in (4, 3, 2, 1)], "bob: word 4\n", True, []])  # fmt: skip
 
     async def test_parameters(self) -> None:
         scene = await self.scene_with()
@@ -633,6 +662,25 @@ class RedisTest(servers.Served, DatabaseCase):
         for value, want in rows:
             with self.subTest(value=value):
                 self.assertEqual(await scene.do(differs(value, want, "await r.set('told', value)\ngot = await r.get('told')")), "")
+
+    async def test_the_guide(self) -> None:
+        scene = await self.scene_with()
+        await scene.do(f"globals()['redis'] = r\nexec({example('online')!r}, globals())")
+        self.assertEqual(await scene.do("""
+            heard = []
+            await listen(heard)
+            for who in ("bob", "al", "bob"):
+                await online(who)
+            while len(heard) < 2:
+                await redrabbit.sleep(0.01)
+            return [heard, await everybody(), await redis.ttl("online:bob") > 20]
+        """), [["bob is here", "al is here"], ["al", "bob"], True])  # fmt: skip
+
+    async def test_names_of_other_libraries(self) -> None:
+        scene = await self.scene_with()
+        for name, word in (("keys", "redis.scan(pattern)"), ("setex", "ex=seconds"), ("pubsub", "redis.subscribe"), ("execute_command", "redis.command"), ("x", "")):
+            failed = await self.fails(scene, "AttributeError", f"r.{name}")
+            self.assertTrue(failed.text.startswith(f"a Redis has no {name!r}") and word in failed.text, failed.text)
 
     async def test_commands(self) -> None:
         scene = await self.scene_with()

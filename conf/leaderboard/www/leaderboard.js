@@ -1,5 +1,6 @@
 // The page of the leaderboard: what the cmds mean stands at the top of main.py.
 const SCORE = 1, TOP = 2, ERROR = 3;
+const REPLACED = 4001, REFUSED = 4002; // why a connection ends; the latter's answer has come before
 const find = (id) => document.getElementById(id);
 let rabbit = null, me = "";
 
@@ -44,7 +45,7 @@ function connect(register) {
   rabbit.on(TOP, (message) => showTop(message.json()));
   rabbit.on(ERROR, (message) => say(message.json().error));
   rabbit.on("offline", ({ code, reason, retryIn }) => {
-    if (code !== 4002) say(retryIn ? `${reason}: trying again …` : reason);
+    if (code !== REFUSED) say(code === REPLACED ? "You have logged in somewhere else." : retryIn ? `${reason}: trying again …` : reason);
     if (!retryIn) inside(false);
   });
   const key = { name: find("name").value, password: find("password").value };

@@ -776,13 +776,18 @@ START_TEST(a_transaction_within_a_transaction) {
     world_spawn(&world, &options);
     session_open(&session, &world);
     uint64_t id = session_does(&session, RR_DB_BEGIN, 0, NULL);
-    asked_t asked = session_ask(&session, &(rr_query_t){.op = RR_DB_BEGIN});
+    asked_t asked = session_ask(&session, &(rr_query_t){.op = RR_DB_BEGIN}); /* another handler's */
     ck_assert_int_eq(asked.answer.error, RR_DB_BUSY);
-    ck_assert_ptr_nonnull(memmem(asked.answer.message, asked.answer.message_size, "tx.savepoint()", 14));
+    ck_assert_ptr_null(memmem(asked.answer.message, asked.answer.message_size, "tx", 2));
+    asked_end(&asked);
+    asked = session_ask(&session, &(rr_query_t){.op = RR_DB_QUERY, .text = "SELECT 1", .text_size = 8});
+    ck_assert_int_eq(asked.answer.error, RR_DB_BUSY);
+    ck_assert_ptr_nonnull(memmem(asked.answer.message, asked.answer.message_size, "tx.query", 8));
     asked_end(&asked);
     fails_saying(&world, "SELECT 1", RR_DB_BUSY, "1 of 1 are in use"); /* of others it is not said */
     asked = session_ask(&session, &(rr_query_t){.op = RR_DB_BEGIN, .transaction = id}); /* who keeps it open need not wait */
     ck_assert_int_eq(asked.answer.error, RR_DB_STATE);
+    ck_assert_ptr_nonnull(memmem(asked.answer.message, asked.answer.message_size, "tx.savepoint()", 14));
     asked_end(&asked);
     session_does(&session, RR_DB_COMMIT, id, NULL);
     session_end(&session);
