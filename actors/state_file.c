@@ -14,6 +14,8 @@
 
 #define EPOCH_2020 1577836800ll /* terms are seconds since then at least: they last until 2156 */
 #define IDS 65534u
+#define FORMAT 1u
+#define ANOTHER "or name another file (the broker's option `state`, -broker_state)"
 
 typedef struct content {
     unsigned long term, next_id;
@@ -51,7 +53,7 @@ static int lock(rr_state_file_t *file, char *why, size_t why_size) {
     if (file->lock_fd < 0) {
         error = error ? error : errno;
         return fail(rr_error_from_errno(error), why, why_size,
-                    "the master's state cannot be kept in %s: %s; name another file (-state)", file->path, strerror(error));
+                    "the master's state cannot be kept in %s: %s; mend that, " ANOTHER, file->path, strerror(error));
     }
     if (flock(file->lock_fd, LOCK_EX | LOCK_NB) == 0)
         return RR_OK;
@@ -66,10 +68,14 @@ static int load(const char *path, content_t *out, bool *there, char *why, size_t
     if (!in && errno == ENOENT)
         return RR_OK;
     if (!in)
-        return fail(rr_error_from_errno(errno), why, why_size, "%s: %s", path, strerror(errno));
-    int fields = fscanf(in, "redrabbit-group-state 1\nterm %lu\nnext-id %lu\nclean %u", &out->term, &out->next_id, &out->clean);
+        return fail(rr_error_from_errno(errno), why, why_size, "the master's state in %s: %s; mend that, " ANOTHER, path, strerror(errno));
+    unsigned format = 0;
+    int fields = fscanf(in, "redrabbit-group-state %u\nterm %lu\nnext-id %lu\nclean %u", &format, &out->term, &out->next_id, &out->clean);
     fclose(in);
-    if (fields != 3 || out->term >= UINT32_MAX || out->next_id < 1 || out->next_id > IDS)
+    if (fields >= 1 && format != FORMAT)
+        return fail(RR_EUNSUPPORTED, why, why_size, "%s was written by another version of RedRabbit (format %u, this one knows %u): start that "
+                    "one, " ANOTHER, path, format, FORMAT);
+    if (fields != 4 || out->term >= UINT32_MAX || out->next_id < 1 || out->next_id > IDS)
         return fail(RR_EIO, why, why_size, "%s is damaged; remove it: grants then begin after one lease time", path);
     return RR_OK;
 }
@@ -90,7 +96,7 @@ static int sync_folder(const char *path) {
 
 static int write_beside(const char *path, const content_t *content) {
     char text[160];
-    int size = snprintf(text, sizeof text, "redrabbit-group-state 1\nterm %lu\nnext-id %lu\nclean %u\n", content->term,
+    int size = snprintf(text, sizeof text, "redrabbit-group-state %u\nterm %lu\nnext-id %lu\nclean %u\n", FORMAT, content->term,
                         content->next_id, content->clean);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -147,7 +153,7 @@ int rr_state_file_open(const char *path, rr_state_file_t *out, char *why, size_t
         content_t mine = {out->term, (content.next_id - 1 + RR_STATE_IDS) % IDS + 1, 0};
         int error = save(path, &mine);
         if (error)
-            rc = fail(rr_error_from_errno(error), why, why_size, "the master's term cannot be written to %s: %s", path,
+            rc = fail(rr_error_from_errno(error), why, why_size, "the master's term cannot be written to %s: %s; mend that, " ANOTHER, path,
                       strerror(error));
     }
     if (rc != RR_OK && out->lock_fd >= 0) {

@@ -23,7 +23,7 @@ typedef struct rr_state_file {
     char path[1024];
 } rr_state_file_t;
 
-/* Takes term and ids for this start. RR_EEXIST: another master has it; RR_EIO, RR_EACCES, RR_ENOENT, RR_ETOOBIG: why says what
+/* Takes term and ids for this start. RR_EEXIST: another master has it; RR_EIO, RR_EACCES, RR_ENOENT, RR_ETOOBIG, RR_EUNSUPPORTED (another format): why says what
  * and how to mend it. Blocks for the disk. */
 RR_MUST_CHECK int rr_state_file_open(const char *path, rr_state_file_t *out, char *why, size_t why_size);
 /* clean: nobody holds any name, a next start needs no grace. Unlocks. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "conf/say.h"
 #include "net/address.h"
 
 struct rr_membership {
@@ -21,8 +22,7 @@ struct rr_membership {
 
 static void say(void *context, const char *line) {
     (void)context;
-    printf("redrabbit: %s\n", line);
-    fflush(stdout);
+    rr_say(stdout, "redrabbit: %s\n", line);
 }
 
 /* One machine may have masters of several groups of the same name, as the seed's lines have none: the port tells them apart.

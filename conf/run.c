@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "conf/notify.h"
+#include "conf/say.h"
 #include "conf/spawn.h"
 
 #define FENCED_MS 1000u /* for what may still end by itself when the named actors cannot: sockets, the log */
@@ -212,21 +213,32 @@ static int poll_timeout(const rr_life_t *life) {
     return due <= now ? 0 : (int)(due - now);
 }
 
+static void describe(const rr_life_t *life, bool late) {
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return;
+    rr_running_describe(life->running, late, out);
+    if (fclose(out) == 0)
+        rr_say(stdout, "%s", text);
+    free(text);
+}
+
 /* Looks at the news: false = it could not start (said so already). */
 static bool look(rr_life_t *life) {
     char why[1024];
     rr_running_state_t state = rr_running_state(life->running, why, sizeof why);
     life->asked = state == RR_RUNNING_ASKED;
     if (life->asked)
-        printf("redrabbit: asked to drain\n");
+        rr_say(stdout, "redrabbit: asked to drain\n");
     if (state == RR_RUNNING_FAILED)
-        fprintf(stderr, "redrabbit: %s\n", why);
+        rr_say(stderr, "redrabbit: %s\n", why);
     if (state != RR_RUNNING_READY || life->ready)
         return state != RR_RUNNING_FAILED;
     life->ready = true;
-    rr_running_describe(life->running, true, stdout);
-    printf("redrabbit: ready\n");
-    fflush(stdout);
+    describe(life, true);
+    rr_say(stdout, "redrabbit: ready\n");
     notify(life, "READY=1");
     life->watchdog_ms = rr_notify_watchdog_ms();
     life->next_ask_ms = life->watchdog_ms ? now_ms() : 0;
@@ -273,8 +285,8 @@ static unsigned drain_ms(const rr_life_t *life) {
     unsigned ms = (unsigned)rr_item_number(rr_graph_top(life->graph), "drain");
     if (!rr_running_fenced(life->running) || ms <= FENCED_MS)
         return ms;
-    printf("redrabbit: this node has no lease, as its master was not reached for so long, and its actors stand still: nothing is "
-           "handed over, no offline handler runs\n");
+    rr_say(stdout, "redrabbit: this node has no lease, as its master was not reached for so long, and its actors stand still: nothing is "
+                   "handed over, no offline handler runs\n");
     return FENCED_MS;
 }
 
@@ -282,19 +294,15 @@ static unsigned drain_ms(const rr_life_t *life) {
 static int end(rr_life_t *life, int status) {
     unsigned deadline = drain_ms(life);
     notify(life, "STOPPING=1\nWATCHDOG=1");
-    if (life->ready) {
-        printf("redrabbit: draining, %u s at most; a second signal ends it now\n", (deadline + 999) / 1000);
-        fflush(stdout);
-    }
+    if (life->ready)
+        rr_say(stdout, "redrabbit: draining, %u s at most; a second signal ends it now\n", (deadline + 999) / 1000);
     if (rr_running_drain(life->running, status == RR_EXIT_OK && !life->group_ends, deadline) != RR_OK) {
-        fprintf(stderr, "redrabbit: the drain was cut short after %u ms: not everything ended by itself%s\n", deadline,
-                rr_running_fenced(life->running) ? " (without its master a node's actors stand still)" : "");
+        rr_say(stderr, "redrabbit: the drain was cut short after %u ms: not everything ended by itself%s\n", deadline,
+               rr_running_fenced(life->running) ? " (without its master a node's actors stand still)" : "");
         rr_system_flush_log(rr_running_system(life->running));
-        fflush(NULL);
         _exit(status == RR_EXIT_OK ? RR_EXIT_CUT : status); /* a deadline is one: nobody waits again for what hangs */
     }
     bool clean = rr_running_destroy(life->running);
-    fflush(NULL);
     if (!clean) /* exit handlers would run under threads that live on */
         _exit(status);
     return status;
@@ -306,8 +314,7 @@ static int begin(rr_life_t *life, const char *folder, char *why, size_t why_size
     int rc = rr_running_create(&options, &life->running, why, why_size);
     if (rc != RR_OK)
         return rc;
-    rr_running_describe(life->running, false, stdout);
-    fflush(stdout);
+    describe(life, false);
     if (!plan_reports(life, why, why_size))
         return RR_EIO;
     return rr_running_start(life->running, why, why_size);
@@ -339,7 +346,7 @@ int rr_run(rr_graph_t *graph, const rr_share_t *share, const char *folder) {
     if (rc == RR_CANCELLED && !life.running)
         return RR_EXIT_OK; /* asked to end while it waited for its master */
     if (rc != RR_OK)
-        fprintf(stderr, "redrabbit: %s\n", why[0] ? why : rr_strerror(rc));
+        rr_say(stderr, "redrabbit: %s\n", why[0] ? why : rr_strerror(rc));
     if (!life.running)
         return RR_EXIT_FAILED;
     return end(&life, rc == RR_OK ? wait_for_end(&life) : RR_EXIT_FAILED);

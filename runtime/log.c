@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -17,6 +18,9 @@
 #define REPORT_INTERVAL_NS RR_NS_PER_S /* between two reports of dropped lines */
 #define OUT_SIZE           (64u << 10)
 #define CLASSES_MAX        32
+#define PIECE              4096u /* a screen that has any room takes so much at once without blocking (pipe(7)) */
+#define PATIENCE_MS        1000u
+#define LOOK_MS            50
 
 typedef struct line {
     uint64_t wall_ns;
@@ -67,13 +71,15 @@ struct rr__log {
     /* Lines that no sink could write. Written by the log thread, read by metrics; relaxed. */
     _Atomic(uint64_t) lost;
     /* Requests to the log thread, which reads them after sem_wait (the semaphore orders them) and `reopen` also after it took a
-     * line (who asked before it logged that line published both by the queue's release); relaxed. Two requests at once are one. */
+     * line (who asked before it logged that line published both by the queue's release), and `stop` while the screen is stuck (it
+     * comes to see it); relaxed. Two requests at once are one. */
     _Atomic(bool) reopen, stop;
     sem_t wake;
 
     /* Flushing: positions below `written` are in the files. Guarded by lock; the log thread takes it only when somebody
      * waits (waiting: written by flushers under the lock, read by the log thread; seq_cst with written, so that either
-     * the flusher sees the position or the log thread sees the flusher). */
+     * the flusher sees the position or the log thread sees the flusher; relaxed while the screen is stuck, where it looks again
+     * and again). */
     pthread_mutex_t lock;
     pthread_cond_t flushed;
     _Atomic(unsigned) waiting;
@@ -245,7 +251,10 @@ static void say_lost(rr__log_t *log, sink_t *sink) {
     if (!rr_log_limit(&sink->said, 1, rr_clock_wall(log->clock), NULL))
         return;
     int size = snprintf(text, sizeof text, "redrabbit: the log cannot be written to %s: %s; its lines are lost until it can\n",
-                        sink->path ? sink->path : "the screen", strerror(sink->error));
+                        sink->path ? sink->path : "the screen", sink->error == EAGAIN ? "nobody reads it" : strerror(sink->error));
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&out, 1, 0) != 1) /* the stuck screen itself, most likely */
+        return;
     if (write(STDERR_FILENO, text, size < (int)sizeof text ? (size_t)size : sizeof text - 1) < 0)
         return;
 }
@@ -266,12 +275,33 @@ static void lose(rr__log_t *log, sink_t *sink, size_t done, int error) {
         say_lost(log, sink);
 }
 
+/* A screen may be a pipe that nobody reads, or a terminal that is held. As long as only writers are behind us their queue's bound
+ * is all that is lost; but the file must not wait for it, nor who waits for the log's end. 0, or the error that it counts as. */
+static int wait_for_screen(rr__log_t *log, sink_t *sink) {
+    struct pollfd out = {.fd = sink->fd, .events = POLLOUT};
+    unsigned waited = 0;
+    if (sink->path) /* a file: always ready */
+        return 0;
+    while (poll(&out, 1, sink->error ? 0 : LOOK_MS) == 0) {
+        bool hurry = log->file.fd >= 0 || atomic_load_explicit(&log->stop, memory_order_relaxed) ||
+                     atomic_load_explicit(&log->waiting, memory_order_relaxed) > 0;
+        waited = hurry ? waited + LOOK_MS : 0;
+        if (sink->error || waited >= PATIENCE_MS)
+            return EAGAIN;
+    }
+    return 0;
+}
+
 static void sink_flush(rr__log_t *log, sink_t *sink) {
     size_t done = 0;
     int error = 0;
     while (done < sink->size && !error) {
         bool mends = sink->torn && done == 0;
-        ssize_t wrote = mends ? write(sink->fd, "\n", 1) : write(sink->fd, sink->out + done, sink->size - done);
+        size_t left = sink->size - done;
+        error = wait_for_screen(log, sink);
+        if (error)
+            break;
+        ssize_t wrote = mends ? write(sink->fd, "\n", 1) : write(sink->fd, sink->out + done, !sink->path && left > PIECE ? PIECE : left);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote <= 0)
@@ -280,6 +310,8 @@ static void sink_flush(rr__log_t *log, sink_t *sink) {
             sink->torn = false;
         else
             done += (size_t)wrote;
+        if (done && !sink->path)
+            sink->error = 0; /* somebody reads again: worth waiting for */
     }
     if (error)
         lose(log, sink, done, error);

@@ -3,7 +3,8 @@
  * rr_log of redrabbit.h.
  *
  * A file that cannot be written to (disk full) loses whole lines: standard error is told once, the log how many are missing
- * as soon as there is room again.
+ * as soon as there is room again. So does a screen that nobody reads (a full pipe), once the log's file or who waits for a flush or
+ * the end would have to wait for it for more than a second.
  *
  *     2026-11-22 18:00:00.123 INFO  NET    text
  *
@@ -38,7 +39,7 @@ typedef struct rr__log_options {
 /* RR_ENOMEM, RR_EIO and other codes of errno (folder, file), RR_ELIMIT (thread). */
 RR_MUST_CHECK int rr__log_create(rr__log_t **out, const rr__log_options_t *options);
 
-/* Writes out what is queued, ends the thread. No writer may be active. NULL is allowed. */
+/* Writes out what is queued, ends the thread: a screen that takes nothing is waited for for a second. No writer may be active. NULL is allowed. */
 void rr__log_destroy(rr__log_t *log);
 
 /* Whether such a line would be written: to spare its making. Any thread. */

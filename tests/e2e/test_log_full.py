@@ -1,5 +1,5 @@
 """A log whose disk is full: the server goes on serving, says so once on standard error, and logs again when there is room;
-SIGHUP opens the file anew, also meanwhile."""
+SIGHUP opens the file anew, also meanwhile. And a screen that nobody reads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pathlib
 import re
 import resource
 import signal
+import subprocess
 import unittest
 
-from harness import SLOW, Case, Client, Server, free_port
+from harness import BINARY, SLOW, Case, Client, Server, free_port
 
 SCRIPT = """
 import redrabbit
@@ -115,6 +116,37 @@ actors:
         number = await self.fill(server, client, log)
         (disk / "ballast").unlink()
         await self.reports(client, log, number + 1)
+
+
+class Stuck(Case):
+    async def connected(self, port: int, process: subprocess.Popen[bytes]) -> Client:
+        """Once the server listens: nobody reads what it says of that."""
+        for _ in range(int(300 * SLOW)):
+            self.assertIsNone(process.poll())
+            try:
+                return await self.client(port, "anna")
+            except OSError:
+                await asyncio.sleep(0.1)
+        self.fail("the server does not listen")
+
+    async def test_output_that_nobody_reads(self) -> None:
+        """A pipe, full for ever: the server serves, and ends when it is told to."""
+        port = free_port()
+        self.write("scene.py", SCRIPT)
+        self.write("g.yaml", f'actors:\n  gate@0: {{ role: gate, listen: "tcp://127.0.0.1:{port}" }}\n  scene@0: {{ role: scene, script: scene.py }}\n')
+        unread, output = os.pipe()
+        self.addCleanup(os.close, unread)
+        with subprocess.Popen([str(BINARY), "g.yaml"], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process:
+            os.close(output)
+            try:
+                client = await self.connected(port, process)
+                for number in range(40):  # 2,000 lines, of 64 KiB that fit
+                    await client.send(1, number)
+                    await self.expect(client, str(number))
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(await asyncio.to_thread(process.wait, 20 * SLOW), 0)
+            finally:
+                process.kill()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 /* The builtin registry: the suite that every driver must pass, and what is the master's own: its state file, its joiners. */
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "actors/master.h"
@@ -156,6 +157,15 @@ START_TEST(a_damaged_file_is_refused) {
     close(fd);
     ck_assert_int_eq(rr_state_file_open(path, &one, why, sizeof why), RR_EIO);
     ck_assert_ptr_nonnull(strstr(why, "damaged"));
+    fd = open(path, O_WRONLY | O_TRUNC);
+    ck_assert_int_eq(write(fd, "redrabbit-group-state 2\nterms", 29), 29);
+    close(fd);
+    ck_assert_int_eq(rr_state_file_open(path, &one, why, sizeof why), RR_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(why, "another version"));
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(mkdir(path, 0700), 0); /* cannot be renamed to */
+    ck_assert_int_ne(rr_state_file_open(path, &one, why, sizeof why), RR_OK);
+    ck_assert_int_eq(rmdir(path), 0);
     drop_folder();
 }
 END_TEST

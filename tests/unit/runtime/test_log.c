@@ -157,15 +157,49 @@ static void *drain_pipe(void *context) {
     return NULL;
 }
 
-/* The screen is a full pipe: the log thread hangs in it, writers must not, and the loss is counted and told. */
-START_TEST(a_stuck_screen_blocks_nobody) {
-    int ends[2];
-    ck_assert_int_eq(pipe(ends), 0);
+/* What standard error has been told, in a file that stands for it. */
+static const char *stderr_text(int fd) {
+    static char text[8192];
+    ssize_t size = pread(fd, text, sizeof text - 1, 0);
+    ck_assert_int_ge(size, 0);
+    text[size] = '\0';
+    return text;
+}
+
+static unsigned count_of(const char *text, const char *what) {
+    unsigned count = 0;
+    for (; (text = strstr(text, what)); text++)
+        count++;
+    return count;
+}
+
+static int stand_for_stderr(void) {
+    char path[] = "/tmp/rr_test_stderr.XXXXXX";
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    return fd;
+}
+
+static void make_full_pipe(int ends[2]) {
     char block[4096] = {0};
+    ck_assert_int_eq(pipe(ends), 0);
     fcntl(ends[1], F_SETFL, O_NONBLOCK);
     while (write(ends[1], block, sizeof block) > 0)
         ;
     fcntl(ends[1], F_SETFL, 0);
+}
+
+static bool is_of_dropped(const char *line) {
+    const char *end = strchr(line, '\n'), *word = strstr(line, " dropped");
+    return word && end && word < end;
+}
+
+/* The screen is a full pipe: the log thread hangs in it, writers must not, and the loss is counted and told. */
+START_TEST(a_stuck_screen_blocks_nobody) {
+    int ends[2];
+    make_full_pipe(ends);
     rr__log_t *log = open_log((rr__log_options_t){.screen = true, .screen_fd = ends[1], .lines = 64});
     for (int i = 0; i < 10000; i++)
         say(log, RR_INFO, "FLOOD", "line %d", i);
@@ -180,13 +214,50 @@ START_TEST(a_stuck_screen_blocks_nobody) {
     char *text = contents("redrabbit");
     uint64_t told = 0;
     for (char *at = text; (at = strstr(at, "WARN  LOG    ")); at++)
-        told += strtoull(at + strlen("WARN  LOG    "), NULL, 10);
+        told += is_of_dropped(at) ? strtoull(at + strlen("WARN  LOG    "), NULL, 10) : 0;
     ck_assert_uint_eq(told, dropped);
     ck_assert_ptr_nonnull(strstr(text, "line 0\n"));
     close(ends[1]);
     pthread_join(drainer, NULL);
     close(ends[0]);
     clean_up(NULL);
+}
+END_TEST
+
+/* Nobody ever reads it: the file goes on, a flush and the end come in time, and what is missing is told when it is read again. */
+START_TEST(a_screen_that_nobody_reads_holds_nobody) {
+    int ends[2], told = stand_for_stderr();
+    char block[4096];
+    make_full_pipe(ends);
+    rr__log_t *log = open_log((rr__log_options_t){.screen = true, .screen_fd = ends[1]});
+    say(log, RR_INFO, "A", "one");
+    rr__log_flush(log);
+    say(log, RR_INFO, "A", "two");
+    rr__log_flush(log);
+    ck_assert_ptr_nonnull(strstr(contents("redrabbit"), "one\n"));
+    ck_assert_ptr_nonnull(strstr(contents("redrabbit"), "two\n"));
+    ck_assert_uint_eq(rr__log_lost(log), 2);
+    ck_assert_uint_eq(count_of(stderr_text(told), "the screen: nobody reads it"), 1);
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    while (read(ends[0], block, sizeof block) > 0)
+        ;
+    say(log, RR_INFO, "A", "three");
+    rr__log_flush(log);
+    ssize_t size = read(ends[0], block, sizeof block - 1);
+    ck_assert_int_gt(size, 0);
+    block[size] = '\0';
+    ck_assert_ptr_nonnull(strstr(block, "three\n"));
+    ck_assert_ptr_nonnull(strstr(block, " 2 lines before this one are lost: the screen could not be written to"));
+    close(ends[1]);
+    close(ends[0]);
+    make_full_pipe(ends);
+    clean_up(log);
+    log = open_log((rr__log_options_t){.screen = true, .screen_fd = ends[1]});
+    for (int i = 0; i < 5000; i++)
+        say(log, RR_INFO, "A", "a line that fills more than one buffer of the sink by being written so often: %d", i);
+    clean_up(log);
+    close(ends[1]);
+    close(ends[0]);
 }
 END_TEST
 
@@ -247,31 +318,6 @@ START_TEST(reopens_after_rotation) {
     clean_up(log);
 }
 END_TEST
-
-/* What standard error has been told, in a file that stands for it. */
-static const char *stderr_text(int fd) {
-    static char text[8192];
-    ssize_t size = pread(fd, text, sizeof text - 1, 0);
-    ck_assert_int_ge(size, 0);
-    text[size] = '\0';
-    return text;
-}
-
-static unsigned count_of(const char *text, const char *what) {
-    unsigned count = 0;
-    for (; (text = strstr(text, what)); text++)
-        count++;
-    return count;
-}
-
-static int stand_for_stderr(void) {
-    char path[] = "/tmp/rr_test_stderr.XXXXXX";
-    int fd = mkstemp(path);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(unlink(path), 0);
-    ck_assert_int_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
-    return fd;
-}
 
 /* Whatever the disk took, there is no half line but its last, and what is missing is said. */
 START_TEST(a_full_disk_loses_whole_lines) {
@@ -411,5 +457,6 @@ END_TEST
 #endif
 
 CHECK_MAIN("log", format_of_a_line, foreign_text_cannot_forge_lines, levels_and_classes, raw_bytes_pass_as_they_are,
-           long_lines_are_cut, a_stuck_screen_blocks_nobody, many_writers_keep_their_order, reopens_after_rotation,
-           a_full_disk_loses_whole_lines, a_lost_line_has_no_rest, errors_of_creation, limit_first_n_per_window OUT_OF_MEMORY)
+           long_lines_are_cut, a_stuck_screen_blocks_nobody, a_screen_that_nobody_reads_holds_nobody,
+           many_writers_keep_their_order, reopens_after_rotation, a_full_disk_loses_whole_lines, a_lost_line_has_no_rest,
+           errors_of_creation, limit_first_n_per_window OUT_OF_MEMORY)
