@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import redrabbit  # first: outside of a server it stands in for _redrabbit  # noqa: F401
+
 import _redrabbit
 
 service_name: str = _redrabbit.name()

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+import redrabbit  # first: outside of a server it stands in for _redrabbit  # noqa: F401
+
 import _redrabbit
 from _redrabbit import alloc_id, close as close_session, exists as is_exist
 from _redrabbit import move_now as _move_now, multi_send as _multi_send

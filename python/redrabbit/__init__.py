@@ -15,7 +15,8 @@
         await redrabbit.sleep(0.1)
         redrabbit.broadcast(1, f"{session.id}: {text[0]}")
 
-The package works inside of a server. Outside of one, only `redrabbit.client` is of use.
+The package works inside of a server. Outside of one scripts can be imported, for tests: decorators give the function back, and
+what needs a server says so when it is called; `redrabbit.client` works anywhere.
 """
 
 from __future__ import annotations
@@ -96,6 +97,11 @@ else:
     try:
         import _redrabbit
     except ModuleNotFoundError:
+        import sys
+
+        from . import _outside
+
+        sys.modules["_redrabbit"] = _outside
         _inside = False
     else:
         _inside = True
@@ -170,9 +176,9 @@ if _inside:
     from .singletons import singleton
 else:
 
-    def __getattr__(name: str) -> Any:
-        if name in __all__:
-            raise AttributeError(
-                f"redrabbit.{name} works only inside of a server: run the script as a scene"
-            )
-        raise AttributeError(f"module 'redrabbit' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:  # clients, which need none of this, do not wait for it
+        if name not in __all__:
+            raise AttributeError(f"module 'redrabbit' has no attribute {name!r}")
+        from . import _api, _database, _redis, singletons
+
+        return next(getattr(m, name) for m in (_api, _database, _redis, singletons) if hasattr(m, name))

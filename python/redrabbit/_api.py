@@ -105,9 +105,10 @@ def register(
 
 
 class Login(NamedTuple):
-    """A client that wants in. online_time: Unix time of its connect."""
+    """A client that wants in. online_time: Unix time of its connect. key: str; what on_login(protocol=…) makes of
+    it otherwise (then annotate the handler's argument as Any)."""
 
-    key: Any
+    key: str
     online_time: int
     ip: str
     gate: str

@@ -140,7 +140,7 @@ def _warn_shadows(folders: list[str]) -> None:
 
 def setup(extra_path: list[str]) -> None:
     global _loop
-    from . import _reload
+    from . import _logging, _reload
 
     facts.update(_redrabbit.facts())
     sys.setswitchinterval(facts["switch_interval"])
@@ -155,6 +155,7 @@ def setup(extra_path: list[str]) -> None:
     folders = [os.path.dirname(facts["file"]), *extra_path]
     _warn_shadows(folders)
     _reload.begin(folders, facts["reload_on_save"])
+    _logging.begin()
     if facts["asyncio"]:
         import asyncio
 
@@ -263,6 +264,8 @@ def _hint(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, RuntimeError) and "no running event loop" in text:
         return "\nHint: asyncio needs an event loop: set `asyncio: true` for this scene"
+    if isinstance(error, _redrabbit.HandlerTimeout):
+        return "\nHint: it ran longer than the scene's option `watchdog` allows"
     if isinstance(error, ImportError) and ("subinterpreter" in text or "interpreters" in text):
         return "\nHint: set `interpreter: main` for this scene"
     return ""

@@ -79,11 +79,10 @@ def _hook_imports() -> None:
         (SourcelessFileLoader, BYTECODE_SUFFIXES),
     )
 
-    def hook(folder: str) -> FileFinder:
+    def hook(folder: str) -> Any:
         if not _is_project(folder):
             raise ImportError("not of the project", path=folder)
-        finder: FileFinder = find(folder)
-        return finder
+        return find(folder)
 
     sys.path_hooks.insert(0, hook)
     for folder in sys.path:

@@ -199,6 +199,36 @@ START_TEST(paths) {
 }
 END_TEST
 
+/* The standard library's logging is the server's log: at its level, from loggers of any name, with tracebacks. */
+START_TEST(logging) {
+    fake_t fake;
+    fake_start(&fake,
+               "import logging\n"
+               "logging.basicConfig(level=logging.DEBUG)\n" /* what is there already stays */
+               "log = logging.getLogger('game.rooms')\n"
+               "log.info('room %d', 7)\n"
+               "log.debug('not at level info')\n"
+               "logging.warning('careful')\n"
+               "logging.critical('the end')\n"
+               "try: 1 / 0\n"
+               "except ZeroDivisionError: log.exception('failed')\n"
+               "log.log(35, 'between'); log.log(99, 'above'); log.error('%d', 'bad')\n"
+               "print(len(logging.getLogger().handlers))\n",
+               &(rr_script_options_t){.asyncio = _i});
+    EXPECT(&fake, "log 4 game.rooms room 7\n");
+    EXPECT_NOT(&fake, "not at level info");
+    EXPECT(&fake, "log 3 PYTHON careful\n");
+    EXPECT(&fake, "log 1 PYTHON the end\n");
+    EXPECT(&fake, "log 2 game.rooms failed\nTraceback (most recent call last):\n");
+    EXPECT(&fake, "ZeroDivisionError: division by zero\n");
+    EXPECT(&fake, "log 3 game.rooms between\n");
+    EXPECT(&fake, "log 1 game.rooms above\n");
+    EXPECT(&fake, "Logging error"); /* said on standard error, as everywhere */
+    EXPECT(&fake, "print 1\n");
+    fake_end(&fake);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("errors");
     TCase *tcase = tcase_create("errors");
@@ -210,6 +240,7 @@ int main(void) {
     tcase_add_test(tcase, hints);
     tcase_add_test(tcase, output);
     tcase_add_test(tcase, paths);
+    tcase_add_loop_test(tcase, logging, 0, 2);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }

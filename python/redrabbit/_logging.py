@@ -1,0 +1,62 @@
+"""The standard library's logging goes into the server's log, with the logger's name as the module.
+
+It is set up when a script, or what that uses, imports logging: others pay nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
+
+import _redrabbit
+
+_finders: list[Any] = sys.meta_path
+_LEVELS = ("fatal", "error", "warn", "info", "debug", "trace")  # of the server: 1 to 6
+
+
+def _server_level() -> int:
+    text = _redrabbit.config("-log_level") or "info"
+    return _LEVELS.index(text) + 1 if text in _LEVELS else int(text)
+
+
+def _adopt(logging: Any) -> None:
+    class Handler(logging.Handler):  # type: ignore[misc]
+        def emit(self, record: Any) -> None:
+            try:
+                level = 6 - min(max(record.levelno // 10, 0), 5)  # DEBUG 10 is 5, CRITICAL 50 is 1
+                _redrabbit.log(level, "PYTHON" if record.name == "root" else record.name, self.format(record))
+            except Exception:
+                self.handleError(record)
+
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(Handler())
+        root.setLevel(max(1, (6 - _server_level()) * 10))  # what the server would not write is not made
+
+
+class _Finder:
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != "logging":
+            return None
+        _finders.remove(_Finder)
+        spec = PathFinder.find_spec(name)
+        loader: Any = spec.loader if spec else None
+        if loader is None:
+            return spec
+        run = loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            run(module)
+            _adopt(module)
+
+        loader.exec_module = exec_module
+        return spec
+
+
+def begin() -> None:
+    if "logging" in sys.modules:
+        _adopt(sys.modules["logging"])
+    elif _Finder not in _finders:
+        _finders.insert(0, _Finder)
