@@ -187,10 +187,10 @@ START_TEST(library) {
                "assert sqlite3.connect(':memory:').execute('select 1').fetchone() == (1,)\n"
                "assert os.system('exit 3') >> 8 == 3\n"
                "assert subprocess.run(['echo', 'hi'], capture_output=True, text=True).stdout == 'hi\\n'\n"
-               "logging.getLogger('x').error('to stderr')\n"
+               "logging.getLogger('x').error('to the log')\n"
                "t = threading.Thread(target=lambda: None); t.start(); t.join()\n",
                &(rr_script_options_t){.interpreter = _i});
-    EXPECT(&fake, "stderr to stderr\n");
+    EXPECT(&fake, "log 2 x to the log\n");
     fake_end(&fake);
 }
 END_TEST
