@@ -47,7 +47,7 @@ const rr_option_t rr_options[] = {
     {G, "threads", RR_TYPE_COUNT, "0", 0, 1024, NULL, "-threads", "Threads for actors written in C; 0 = one a CPU. More only stand in for turns above 10 ms."},
     {G, "python_threads", RR_TYPE_COUNT, "0", 0, 1024, NULL, "-python_threads", "Threads for scenes; 0 = one a CPU, at least 2."},
     {G, "loops", RR_TYPE_COUNT, "0", 0, 64, NULL, "-loops", "Network threads; 0 = 1, from 8 CPUs on 2."},
-    {G, "reload_on_save", RR_TYPE_FLAG, "false", 0, 0, NULL, "--watch", "For development: a saved script, and what it imports from its folder or python_path, is loaded at once; clients stay. `redrabbit up` does so unless this says false."},
+    {G, "reload_on_save", RR_TYPE_FLAG, "false", 0, 0, NULL, "--watch", "For development: a saved script, and what it imports from its folder or python_path, is loaded at once; clients stay. Handlers above 100 ms are warned of. `redrabbit up` does so unless this says false."},
     {G, "daemon", RR_TYPE_FLAG, "false", 0, 0, NULL, "-d", "Run in the background."},
 
     {N, "address", RR_TYPE_ADDRESS, NULL, 0, 0, NULL, NULL, "Where the other nodes reach this one, and its port for nodes; absent: they reach it through a broker."},

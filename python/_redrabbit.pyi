@@ -39,8 +39,12 @@ class Task(Generic[T]):
     def add_done_callback(self, function: Callable[[Task[T]], object], /) -> None: ...
 
 class Session:
-    """One client that this scene holds. Scripts may put attributes of their own on it."""
+    """One client that this scene holds. Scripts may put attributes of their own on it.
 
+    Outside of a server, in tests, Session("ann") makes one whose `sent` has the (cmd, body) that were
+    sent to it; inside only the scene makes them."""
+
+    def __init__(self, id: SessionId) -> None: ...
     @property
     def id(self) -> SessionId: ...
     @property

@@ -196,6 +196,7 @@ struct rr_script {
     char *file, *name, *scene;
     bool asyncio, session_id_int, reload_on_save, to_log;
     bool warned_no_verifier;
+    uint64_t began_ms; /* what runs now; with reload_on_save */
 
     PyObject *module_c;    /* _redrabbit */
     PyObject *glue;        /* redrabbit._host */

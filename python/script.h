@@ -151,7 +151,8 @@ typedef struct rr_script_options {
     bool asyncio;                 /* a host-stepped event loop */
     const char *scene;            /* name, for messages; copied */
     bool session_id_int;          /* digit strings returned by verify become ints (spec 5.1) */
-    bool reload_on_save;          /* remembers what its modules were made of, for rr_script_look */
+    bool reload_on_save;          /* for development: remembers what its modules were made of, for rr_script_look; warns of
+                                     handlers that take longer than 100 ms */
 } rr_script_options_t;
 
 #define RR_SCRIPT_PENDING 1 /* an async handler runs on: host->done(token) follows */

@@ -229,6 +229,37 @@ START_TEST(logging) {
 }
 END_TEST
 
+/* Who develops is told of handlers that hold their scene up, whatever becomes of them; others are not. */
+START_TEST(slow_handlers) {
+    fake_t fake;
+    fake_start(&fake,
+               "import ffext, redrabbit, time\n"
+               "time.sleep(0.15)\n"
+               "@ffext.session_call(1)\n"
+               "def slow(id, msg):\n"
+               "    time.sleep(0.15)\n"
+               "    1 / msg\n"
+               "@ffext.session_call(2)\n"
+               "async def steps(id, msg):\n"
+               "    await redrabbit.sleep(1)\n"
+               "    time.sleep(msg)\n",
+               &(rr_script_options_t){.reload_on_save = _i});
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    EXPECT_NOT(&fake, "held its scene up"); /* loading may */
+    ck_assert_int_eq(message(&fake, bob, 1, "1", 1), RR_OK);
+    ck_assert_uint_eq(times(&fake, "log 3 PYTHON cmd 1, session 'bob': it held its scene up for more than 100 ms"), _i);
+    ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
+    ck_assert_uint_eq(times(&fake, "log 3 PYTHON cmd 1, session 'bob': it held its scene up for more than 100 ms"), 2 * _i);
+    EXPECT(&fake, "ZeroDivisionError");
+    ck_assert_int_eq(message(&fake, bob, 2, "0.15", 7), RR_SCRIPT_PENDING);
+    fire_timer(&fake);
+    EXPECT(&fake, "done 7 0\n");
+    ck_assert_uint_eq(times(&fake, "log 3 PYTHON cmd 2, session 'bob': it held its scene up for more than 100 ms"), _i);
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("errors");
     TCase *tcase = tcase_create("errors");
@@ -241,6 +272,7 @@ int main(void) {
     tcase_add_test(tcase, output);
     tcase_add_test(tcase, paths);
     tcase_add_loop_test(tcase, logging, 0, 2);
+    tcase_add_loop_test(tcase, slow_handlers, 0, 2);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }

@@ -37,11 +37,11 @@ class Outside(unittest.TestCase):
 
     def test_the_chat_room(self) -> None:
         room = importlib.import_module("main")
-        ann = redrabbit.Session("ann")  # type: ignore[call-arg]
+        ann = redrabbit.Session("ann")
         with mock.patch("redrabbit.broadcast") as broadcast:
             room.enter(ann)
             room.say(ann, ["hello"])
-        self.assertEqual([cmd for cmd, _ in ann.sent], [room.HISTORY, room.NOTICE])  # type: ignore[attr-defined]
+        self.assertEqual([cmd for cmd, _ in ann.sent], [room.HISTORY, room.NOTICE])
         self.assertEqual(broadcast.call_args.args[1]["text"], "hello")
         self.assertEqual(room.login(redrabbit.Login("bob", 0, "127.0.0.1", "gate@0")), ("bob", {"name": "bob"}))
         with self.assertRaises(redrabbit.Refuse):
