@@ -95,9 +95,12 @@ static database_t *database_new(rr_databases_t *databases, const rr_item_t *item
     return database;
 }
 
-/* Under lock, or before anybody else knows of them. */
+/* Under lock, or before anybody else knows of them. Its work is as much as queries are asked: gates and scenes go first. */
 static int need_loop(rr_databases_t *databases) {
-    return databases->loop ? RR_OK : rr_loop_create(databases->options.system, "db", &databases->loop);
+    if (databases->loop)
+        return RR_OK;
+    int rc = rr_loop_create(databases->options.system, "db", &databases->loop);
+    return rc == RR_OK ? rr_loop_long_slices(databases->loop) : rc;
 }
 
 static void fill(rr_database_options_t *options, const rr_item_t *item) {

@@ -18,6 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/slice.h"
+
 #define SLICE_TURNS 64u        /* actor turns between two looks at the sockets */
 #define SLICE_NS 1000000ull    /* and in time, looked at after each turn */
 #define DEFER_ROUNDS 4u        /* flushing may defer again; the rest waits for the next iteration */
@@ -153,6 +155,18 @@ int rr_loop_post(rr_loop_t *loop, void (*fn)(void *context), void *context) {
         wake(loop);
     }
     return RR_OK;
+}
+
+static void take_long_slices(void *context) {
+    rr_loop_t *loop = context;
+    int rc = rr__slice_long();
+    if (rc != RR_OK) {
+        rr_log(loop->executor.system, RR_DEBUG, "NET", "%s: no long time slices: %s", loop->executor.name, rr_strerror(rc));
+    }
+}
+
+int rr_loop_long_slices(rr_loop_t *loop) {
+    return rr_loop_post(loop, take_long_slices, loop); /* threads in reserve are made by the one that drives */
 }
 
 /* Takes the posted functions, leaves `replace` in their place, and runs them in order of posting. */

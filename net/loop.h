@@ -36,6 +36,11 @@ typedef struct rr_deferred {
 void rr_loop_defer(rr_loop_t *loop, rr_deferred_t *item);
 void rr_loop_defer_cancel(rr_loop_t *loop, rr_deferred_t *item);
 
+/* The loop's threads, and those that they make from then on, ask the kernel for long time slices: for one whose work is as much as
+ * comes, so that loops and workers that wake on the same CPU go first (20 ms at most, at the same share for each over time). Linux
+ * 6.12; elsewhere nothing changes. Any thread. RR_ENOMEM, RR_ESTOPPING. */
+RR_MUST_CHECK int rr_loop_long_slices(rr_loop_t *loop);
+
 /* Runs fn(context) on the loop thread soon. Any thread. RR_ENOMEM, RR_ESTOPPING. */
 RR_MUST_CHECK int rr_loop_post(rr_loop_t *loop, void (*fn)(void *context), void *context);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "net/loop.h"
@@ -107,6 +108,48 @@ static void defer_some(void *context) {
     rr_loop_defer_cancel(f->loop, &f->items[1]);
     rr_loop_defer_cancel(f->loop, &f->items[1]);
 }
+
+/* What the kernel says of the calling thread; 0 = it knows no slices, or lets nobody choose. */
+static uint64_t slice_ns(void) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t slice_ns, deadline_ns, period_ns;
+    } told = {0};
+    bool known = syscall(SYS_sched_getattr, 0, &told, sizeof told, 0) == 0 && syscall(SYS_sched_setattr, 0, &told, 0) == 0;
+    return known ? told.slice_ns : 0;
+}
+
+static void note_slice(void *context) {
+    *(uint64_t *)context = slice_ns();
+}
+
+/* Of the loop, whether it is asked before it runs or later; of nobody else. */
+START_TEST(long_slices) {
+    uint64_t before = slice_ns(), got[4] = {0};
+    fixture_t f;
+    setup(&f);
+    rr_loop_t *other;
+    ck_assert_int_eq(rr_loop_create(f.system, "other", &other), RR_OK);
+    ck_assert_int_eq(rr_loop_long_slices(f.loop), RR_OK);
+    ck_assert_int_eq(rr_loop_post(f.loop, note_slice, &got[0]), RR_OK);
+    ck_assert_int_eq(rr_system_start(f.system), RR_OK);
+    ck_assert_int_eq(rr_loop_post(f.loop, finish, &f), RR_OK);
+    wait_done(&f);
+    ck_assert_int_eq(rr_loop_post(other, note_slice, &got[1]), RR_OK);
+    ck_assert_int_eq(rr_loop_long_slices(other), RR_OK);
+    ck_assert_int_eq(rr_loop_post(other, note_slice, &got[2]), RR_OK);
+    ck_assert_int_eq(rr_loop_post(other, finish, &f), RR_OK);
+    wait_done(&f);
+    ck_assert_uint_eq(got[1], before);
+    ck_assert_uint_eq(got[0], got[2]);
+    ck_assert_uint_eq(slice_ns(), before);
+    ck_assert(before == 0 || got[0] == 20000000);
+    teardown(&f);
+}
+END_TEST
 
 START_TEST(deferred_items_run_once) {
     fixture_t f;
@@ -402,5 +445,5 @@ START_TEST(loop_end_closes_streams) {
 }
 END_TEST
 
-RUN_TESTS("loop", posts_run_in_order, never_started, deferred_items_run_once, actors_are_pinned, writes_of_all_kinds,
+RUN_TESTS("loop", posts_run_in_order, never_started, long_slices, deferred_items_run_once, actors_are_pinned, writes_of_all_kinds,
           limit_and_drained, peer_that_never_reads_is_left, pause_and_peer_end, loop_end_closes_streams)
