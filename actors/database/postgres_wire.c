@@ -64,7 +64,9 @@ void rr__pg_failure(const PGconn *pq, const PGresult *result, rr__db_failure_t *
         snprintf(out->state, sizeof out->state, "%s", state);
         out->error = error_of(state);
     }
-    if (text && strncmp(text, "malformed array literal: \"[", 26) == 0) /* in a server's other languages it says it itself */
+    if (state && strcmp(state, "42P18") == 0) /* undetermined */
+        detail = "write it, as in ?::text";
+    else if (text && strncmp(text, "malformed array literal: \"[", 26) == 0) /* a server with another language says it its way only */
         detail = "a list goes as JSON, an array as a text: '{1,2}'";
     char whole[sizeof out->message];
     if (!text)

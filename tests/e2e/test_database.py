@@ -313,6 +313,26 @@ class Sqlite(Sql, DatabaseCase):
     }  # fmt: skip
     slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1000000000) SELECT count(*) FROM c"
 
+    async def test_a_transaction_within_a_transaction_with_asyncio(self) -> None:
+        """There each task is a handler of its own."""
+        scene = await self.begin_scene({"db@main": 'url: "sqlite://./test.db", acquire_timeout: 60s'}, scene="asyncio: true")
+        await scene.do("globals()['db'] = await redrabbit.database('db@main')")
+        await self.fails(scene, "DatabaseStateError", """
+            async with db.transaction():
+                async with db.transaction():
+                    pass""")  # fmt: skip
+        self.assertEqual(await scene.do("""
+            import asyncio
+            async def other():
+                async with db.transaction() as tx:
+                    return await tx.value("SELECT 7")
+            async with db.transaction() as tx:
+                tasks = [asyncio.create_task(other()), redrabbit.spawn(other())]
+                await asyncio.sleep(0.05)  # they wait meanwhile
+                async with tx.savepoint():
+                    pass
+            return [await task for task in tasks]"""), [7, 7])  # fmt: skip
+
 
 class Mysql(Sql, DatabaseCase):
     kind = "mariadb"
@@ -471,6 +491,16 @@ class Postgres(Sql, DatabaseCase):
             assert [type(x).__name__ for x in await db.one("SELECT 1::int2, 1.5::float4, '10.0.0.1'::inet, 'infinity'::date, ARRAY[1, 2], ARRAY['10.0.0.1'::inet]")] == ["int", "float", "str", "str", "list", "str"]
             return True
         """))  # fmt: skip
+
+    async def test_what_to_write_instead(self) -> None:
+        scene = await self.scene_with()
+        await self.table(scene, "n INTEGER[]")
+        for kind, source, word in (
+            ("DatabaseSyntaxError", "SELECT 1 WHERE ? IS NULL", "?::text"), ("DataError", "INSERT INTO t VALUES (?)", "'{1,2}'"),
+            ("DataError", "DELETE FROM t WHERE 1 IN (?)", "= ANY(?)"),
+        ):  # fmt: skip
+            failed = await self.fails(scene, kind, f"await db.query({source!r}, [{'None' if 'NULL' in source else '[1, 2]'}])")
+            self.assertIn(word, failed.text)
 
     async def test_arrays(self) -> None:
         scene = await self.scene_with(", pool: 1")
