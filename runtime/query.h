@@ -10,6 +10,8 @@
  * What each op takes and brings:
  *     QUERY      text = one statement; parameters: a LIST, by position for `?`; or, with RR_QUERY_NAMED, name TEXT and value in
  *                turn, for `:name`. -> affected, last_id, columns, rows. Within a transaction, if one is named.
+ *                What would stay on its connection (BEGIN, SET, …) ends as STATE, unless RR_QUERY_TEXTS is set; see
+ *                actors/database/GUIDE.md.
  *     BATCH      text; parameters = LIST of LISTs: the statement once for each, on one connection, all or none (within a
  *                transaction of its own unless one is named). -> affected of all
  *     BEGIN      flags = isolation and RR_QUERY_READ_ONLY; transaction = one that stays open for as long as this one is waited
