@@ -22,9 +22,11 @@ void rr_bridge_options_init(rr_bridge_options_t *options) {
 
 static bool stopping(const rr_bridge_t *bridge) { return __atomic_load_n(&bridge->stop, __ATOMIC_ACQUIRE) != 0; }
 
+/* That it waits, then that this is over. */
 static void say(void *context, const char *line) {
     rr__link_t *link = context;
-    rr_log(link->bridge->own, RR_WARN, CLASS, "%s: %s", link->address, line);
+    link->waits = !link->waits;
+    rr_log(link->bridge->own, link->waits ? RR_WARN : RR_INFO, CLASS, "%s: %s", link->address, line);
 }
 
 #define SAY_AGAIN_NS (60 * 1000000000ull)
@@ -122,6 +124,7 @@ static int enter(rr__link_t *link, rr_bridge_stay_t *where) {
              (unsigned)rr_system_random(bridge->own) & 0xffff);
     rr_bridge_place_t place = {RR_BRIDGE_GROUP, link->address, as, bridge->key, bridge->key_size, &bridge->system,
                                bridge->has_mesh ? &bridge->mesh : NULL, lost, link};
+    link->waits = false;
     int rc = bridge->carrier->enter(&place, say, link, &bridge->stop, where, why, sizeof why);
     if (rc != RR_OK)
         complain(link, "cannot connect: %s", *why ? why : rr_strerror(rc));

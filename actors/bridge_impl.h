@@ -118,6 +118,7 @@ typedef struct rr__link {
     int reason;
     char said[256]; /* the last complaint, and when: not again and again. The link's thread only */
     uint64_t said_ns;
+    bool waits; /* said that it waits for the bridge. The link's thread only */
 } rr__link_t;
 
 struct rr_bridge {

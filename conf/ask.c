@@ -142,6 +142,8 @@ static void explain(const char *command, const rr_question_t *question, int rc, 
                 question->key_file);
     else if (rc == RR_EACCES)
         fprintf(stderr, "redrabbit: %s: the group has a key; name it: --cluster_key FILE, or the graph that its nodes run\n", command);
+    else if (rc == RR_EIO)
+        fprintf(stderr, "redrabbit: %s: that is where its master should be: does the group run? Else name the master: --broker ADDRESS\n", command);
 }
 
 /* ---- ps ---- */

@@ -107,10 +107,20 @@ static void check_scene_name(rr_graph_t *graph, const rr_item_t *gate, const cha
                    scene ? "no scene" : "not in this graph", mend);
 }
 
+static const char *next_node(void *state) {
+    rr_scan_t *scan = state;
+    return scan->index < rr_graph_node_count(scan->graph) ? rr_graph_node(scan->graph, scan->index++)->name : NULL;
+}
+
 static void check_node_name(rr_graph_t *graph, rr_item_t *actor) {
     const rr_value_t *node = rr_item_value(actor, "node");
-    if (node && !rr_graph_find_node(graph, node->texts[0]))
-        rr_graph_error(graph, node->place, "there is no node '%s'; add it under `nodes:` or leave `node` out", node->texts[0]);
+    rr_scan_t scan = {.graph = graph};
+    char near[128], mend[192] = "add it under `nodes:` or leave `node` out";
+    if (!node || rr_graph_find_node(graph, node->texts[0]))
+        return;
+    if (rr_nearest(node->texts[0], next_node, &scan, near, sizeof near))
+        snprintf(mend, sizeof mend, "did you mean '%s'?", near);
+    rr_graph_error(graph, node->place, "there is no node '%s'; %s", node->texts[0], mend);
 }
 
 /* ---- Files ---- */

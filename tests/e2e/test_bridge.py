@@ -183,6 +183,9 @@ class Groups(Case):
         self.assertRegex(str(err), f"^NOROUTE: .*{re.escape(self.bridge)} is not")
         self.start_bridge("-broker_fresh")
         await self.until(me, 2, "GroupB", 7, 0)
+        for server in groups:
+            server.wait_line("WARN  BRIDGE .* waiting for the master")
+            server.wait_line("INFO  BRIDGE .* joined group")
 
     async def test_outer_services(self) -> None:
         self.write("outer/main.py", SCRIPT)

@@ -51,6 +51,13 @@ class Mistakes(Nodes):
         self.wrong("g.yaml", "--node", "bakc", words=["did you mean 'back'", "front, back"])
         self.wrong("g.yaml", "--node", "zebra", words=["no node 'zebra'", "front, back"])
         self.wrong("up", "g.yaml", "zebra", words=["no node 'zebra'", "front, back"])
+        self.write("typo.yaml", self.graph().replace("scene, node: back", "scene, node: bakc"))
+        self.wrong("up", "typo.yaml", words=["typo.yaml:10:", "no node 'bakc'; did you mean 'back'?"])
+
+    def test_asked_for_a_group_that_does_not_run(self) -> None:
+        self.write("g.yaml", self.graph())
+        for command in (["ps"], ["drain", "back"]):
+            self.wrong(*command, "g.yaml", words=[f"127.0.0.1:{self.front}", "does the group run?", "--broker ADDRESS"])
 
     def test_a_port_in_use(self) -> None:
         self.write("g.yaml", self.graph())
