@@ -210,10 +210,9 @@ int rr__spawn(rr_system_t *system, rr_actor_t *parent, const rr_spawn_t *spec, r
     rc = equip(actor, parent, spec);
     if (rc != RR_OK)
         goto fail;
-    uint64_t serial = atomic_fetch_add_explicit(&system->serial, 1, memory_order_relaxed) + 1;
+    uint64_t serial = rr__census_spawned(system);
     /* A drain ends the newest first, and those that others speak through last. */
     atomic_store_explicit(&actor->serial, spec->behavior->proxy ? 0 : serial, memory_order_relaxed);
-    atomic_fetch_add_explicit(&system->actors, 1, memory_order_relaxed);
     actor->phase = RR__PHASE_NEW;
     atomic_store_explicit(&actor->word, 1, memory_order_release); /* the first turn itself counts one */
     rr__directory_publish(&system->directory, actor);
@@ -954,6 +953,7 @@ static void pass_on(rr_actor_t *proxy, rr_message_t *msg) {
 }
 
 static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, uint64_t consumed) {
+    worker->serials.left = 0;
     if (__builtin_expect(msg->to != actor->addr, 0)) {
         if (is_passed_on(worker, actor, msg->to))
             pass_on(actor, msg);
@@ -1030,7 +1030,8 @@ static uint64_t dispatch_packed(rr_worker_t *worker, rr_actor_t *actor, rr_messa
     return counts;
 }
 
-static void first_turn(rr_actor_t *actor) {
+static void first_turn(rr_worker_t *worker, rr_actor_t *actor) {
+    worker->serials.left = 0;
     int rc = actor->behavior->start ? actor->behavior->start(actor, actor->state, actor->arg) : RR_OK;
     if (actor->bits & RR__ARG_OWNED)
         rr__free((void *)actor->arg);
@@ -1231,7 +1232,7 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
             consumed += handle_control(worker->system, actor);
         consumed += 1;
         if (actor->phase == RR__PHASE_NEW)
-            first_turn(actor);
+            first_turn(worker, actor);
         flush_burst();
     }
     worker->burst.to = RR_NOBODY;

@@ -6,6 +6,7 @@
 #include "runtime/alloc.h"
 
 #define FIRST_RING 131072u
+#define FETCH_AHEAD 4 /* spawns: a slot was last used 65536 of them ago, and often by another CPU */
 
 /* Address space only: pages come with their first use. */
 static void *reserve(size_t size) {
@@ -126,6 +127,8 @@ int rr__directory_claim(rr__directory_t *d, rr__directory_cache_t *cache, rr_act
         return RR_ELIMIT;
     *out = cache->headers[--cache->header_count];
     *addr = next_address(d, cache->slots[--cache->slot_count]);
+    if (cache->slot_count >= FETCH_AHEAD)
+        __builtin_prefetch(&d->slots[cache->slots[cache->slot_count - FETCH_AHEAD]], 1);
     return RR_OK;
 }
 

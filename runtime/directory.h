@@ -26,7 +26,7 @@ typedef struct rr__directory {
     rr_actor_t *arena;
     size_t slots_size, arena_size;
 
-    pthread_mutex_t lock;
+    _Alignas(64) pthread_mutex_t lock; /* apart from what every message looks at */
     uint32_t slots_used, headers_used; /* high-water marks */
     uint32_t *free_slots;              /* the oldest first */
     uint32_t free_first, free_count, ring_size; /* of the ring, which grows */

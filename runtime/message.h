@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "runtime/census.h"
 #include "runtime/executor.h"
 #include "runtime/remote.h"
 
@@ -91,7 +92,7 @@ typedef struct rr__chain { /* bunches of one origin */
     rr__bunch_t *first, *last;
 } rr__chain_t;
 
-/* One worker's messages. It outlives the worker: the next one with the same number takes it over. */
+/* One worker's messages, and its part of the census. It outlives the worker: the next one with the same number takes it over. */
 typedef struct rr__pool {
     uint16_t number; /* owner only, from here ... */
     rr__bunch_t *returned; /* came home, not yet sorted into free[] */
@@ -103,6 +104,7 @@ typedef struct rr__pool {
     /* Chains that came home. Others push (CAS release), the owner takes all (exchange acquire); never popped one by one,
      * so no ABA. On its own line: the owner's allocations must not share it. */
     _Alignas(64) _Atomic(rr__bunch_t *) inbound;
+    rr__tally_t tally; /* actors that workers of this number spawned and ended */
 } rr__pool_t;
 
 rr__pool_t *rr__pool_new(unsigned number);

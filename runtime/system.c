@@ -24,7 +24,7 @@ unsigned rr_system_node(const rr_system_t *system) { return system->node; }
 uint64_t rr_system_now_ns(rr_system_t *system) { return rr_clock_now(&system->clock); }
 
 size_t rr_system_actor_count(rr_system_t *system) {
-    return atomic_load_explicit(&system->actors, memory_order_relaxed);
+    return rr__census_living(system);
 }
 
 uint64_t rr_system_random(rr_system_t *system) {
@@ -79,7 +79,7 @@ static void collect(void *context, rr_metrics_writer_t *writer) {
     rr_metrics_write(writer, "rr_actors", RR_METRIC_GAUGE, "Living actors.", NULL,
                      (double)rr_system_actor_count(system));
     rr_metrics_write(writer, "rr_actors_spawned_total", counter, "Actors spawned.", NULL,
-                     (double)atomic_load_explicit(&system->serial, memory_order_relaxed));
+                     (double)rr__census_total(system));
     rr_metrics_write(writer, "rr_dead_letters_total", counter, "Messages that could not be delivered.", NULL,
                      (double)rr_counted(&system->dead.count));
     rr_metrics_write(writer, "rr_dead_letters_untold_total", counter,
@@ -151,9 +151,10 @@ static int create_core(rr_system_t *system) {
 int rr_system_create(rr_system_t **out, const rr_options_t *options) {
     if (options->node < 1 || options->node > 65535 || options->max_actors < 1 || options->max_actors > MAX_ACTORS)
         return RR_EINVAL;
-    rr_system_t *system = rr__calloc(1, sizeof *system);
+    rr_system_t *system = rr__aligned_alloc(64, (sizeof *system + 63) & ~(size_t)63);
     if (!system)
         return RR_ENOMEM;
+    memset(system, 0, sizeof *system);
     system->options = *options;
     system->node = options->node;
     system->cpus = count_cpus();
@@ -203,7 +204,7 @@ int rr_system_start(rr_system_t *system) {
 /* ---- Waiting ----------------------------------------------------------------------------------------------------- */
 
 void rr__actor_gone(rr_system_t *system) {
-    atomic_fetch_sub(&system->actors, 1);
+    rr__census_ended(system);
     if (__builtin_expect(atomic_load(&system->waiters) > 0, 0)) {
         pthread_mutex_lock(&system->lock);
         pthread_cond_broadcast(&system->changed);
@@ -243,7 +244,7 @@ static bool wait_for(rr_system_t *system, condition_t condition, rr_addr_t addr,
 
 static bool nobody_left(rr_system_t *system, rr_addr_t addr) {
     (void)addr;
-    return atomic_load(&system->actors) == 0;
+    return rr__census_living(system) == 0;
 }
 
 static bool is_gone(rr_system_t *system, rr_addr_t addr) { return !rr__directory_find(&system->directory, addr); }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "runtime/actor.h"
+#include "runtime/census.h"
 #include "runtime/clock.h"
 #include "runtime/deadletter.h"
 #include "runtime/directory.h"
@@ -48,6 +49,7 @@ struct rr_worker {
     rr__burst_t burst;
     bool self_sent; /* the actor in its turn has sent to itself */
     rr__directory_cache_t cache; /* free slots and headers */
+    rr__serials_t serials;       /* of what its present handler spawns */
     rr_counter_t turns, messages; /* written by this worker, read by metrics */
     /* Odd while in a turn. Written by this worker (release), read by thieves and the monitor, who compare two readings:
      * the same odd value means one long turn. */
@@ -87,20 +89,19 @@ struct rr_system {
     bool started, stopped, has_directory;
     bool left_behind; /* a thread did not come back when it was stopped, and may still be anywhere in here; under lock */
 
-    _Atomic(uint64_t) serial;       /* spawns so far; relaxed: only order matters */
-    _Atomic(uint64_t) actors;       /* living; relaxed count, waiters re-check under lock */
-    _Atomic(uint32_t) waiters;      /* threads in wait_idle or drain; seq_cst against actors */
+    rr__census_t census;
+    _Alignas(64) _Atomic(uint32_t) waiters; /* threads in wait_idle or drain; seq_cst against the census */
     _Atomic(bool) draining;         /* set once by drain; relaxed reads */
     rr__dead_letters_t dead;
     rr_counter_t late_replies, refused; /* shared counters */
 
     rr__overseer_t overseer;
     unsigned cpus;
-    /* Workers of all pools that are not asleep; relaxed, a hint for spinning. */
-    _Atomic(int) running_threads;
+    struct rr__replay *replay;   /* NULL unless this instance runs from a seed */
+    /* Workers of all pools that are not asleep; relaxed, a hint for spinning. On a line that no turn looks at. */
+    _Alignas(64) _Atomic(int) running_threads;
     /* 1 while a worker spins: one per system; relaxed, it guards nothing but CPU time. */
     _Atomic(int) spinner;
-    struct rr__replay *replay;   /* NULL unless this instance runs from a seed */
 };
 
 extern _Thread_local rr_worker_t *rr__current __attribute__((tls_model("initial-exec")));
