@@ -35,12 +35,10 @@
 #define SPIN_NS      50000  /* before sleeping; about what a wake-up costs */
 #define LONG_TURN_NS 50000  /* after which even a worker's single waiting actor may be taken */
 #define STEAL_MAX    128
-#define LOOT_NS      200000 /* what a theft brings must last that long, */
-#define LOOT_TURN_NS 2000   /* or consist of turns that long, to be worth the cache lines that it moves */
-#define POOR_THEFTS  2      /* in a row that are not: */
-#define PROBE_MAX    2      /* then no more than so many actors are tried until a theft has paid, */
-#define REST_NS      64000  /* and the thief rests before each: doubled with each, */
-#define REST_DOUBLED 2      /* so often at most */
+#define LOOT_TURN_NS 2000   /* turns so long are worth the cache lines that a theft moves; of shorter ones */
+#define THEFT_NS     64000000 /* a worker steals once in so long on average, */
+#define THEFTS_SAVED 8      /* so many at once if it has stolen nothing for long, */
+#define REST_NS      250000 /* and looks so often meanwhile whether one sits in a long turn */
 #define STOP_WAIT_S  2
 
 typedef struct pool pool_t;
@@ -69,7 +67,8 @@ typedef struct member {
     pthread_t thread;
     unsigned index, slot_turns, picks, ring_takes; /* owner */
     uint64_t loot_ns, loot_seq;        /* owner: the last theft's time (0 = judged), and the worker's turn_seq then */
-    unsigned poor;                     /* owner: thefts in a row that were not worth it */
+    uint64_t theft_due_ns;             /* owner: no theft before */
+    uint64_t pace_ns;                  /* owner: when the last CLOCK_PICK picks were over; 0 = it has been dry since */
     sighting_t seen[64];               /* owner; by victim's index modulo 64: a collision only forgets */
     worker_mode_t mode;                /* under pool->lock */
     bool stuck;                        /* under pool->lock */
@@ -102,6 +101,8 @@ struct pool {
     _Atomic(int) searching;
     /* futex: 1 while the searcher rests. Set by it, cleared by who ends the rest; seq_cst beside `queued`: see rest. */
     _Atomic(uint32_t) resting;
+    /* Set by a worker whose turns are long, for the thief whose rest it ends then, which resets it. Relaxed: a hint. */
+    _Atomic(bool) worthwhile;
     _Atomic(bool) stopping;
     pthread_cond_t ended_one;
     rr_counter_t wakes, stucks, spare_hits; /* under lock */
@@ -393,7 +394,7 @@ static rr_actor_t *steal_from(member_t *thief, member_t *victim, bool long_turn)
     uint32_t count = rr__ring_count(&victim->woken);
     if (count >= 2 || (count && long_turn)) {
         rr_actor_t *loot[STEAL_MAX];
-        uint32_t taken = rr__ring_take(&victim->woken, loot, thief->poor < POOR_THEFTS ? STEAL_MAX : PROBE_MAX);
+        uint32_t taken = rr__ring_take(&victim->woken, loot, STEAL_MAX);
         for (uint32_t i = 1; i < taken; i++)
             push_woken(thief, loot[i]);
         if (taken)
@@ -410,6 +411,15 @@ static uint64_t turns_seq(const member_t *member) {
     return atomic_load_explicit(&worker->turn_seq, memory_order_relaxed);
 }
 
+static void note_theft(member_t *thief, uint64_t now) {
+    rr_count(&thief->steals, 1);
+    thief->loot_ns = now;
+    thief->loot_seq = turns_seq(thief);
+    uint64_t saved = now - THEFTS_SAVED * (uint64_t)THEFT_NS, due = thief->theft_due_ns;
+    due = (due > saved ? due : saved) + THEFT_NS;
+    thief->theft_due_ns = due < now + THEFT_NS ? due : now + THEFT_NS; /* after one out of turn */
+}
+
 static rr_actor_t *steal(member_t *thief, uint64_t now) {
     pool_t *pool = thief->pool;
     rr_actor_t *actor = queue_take(thief);
@@ -419,11 +429,8 @@ static rr_actor_t *steal(member_t *thief, uint64_t now) {
         if (!victim || victim == thief)
             continue;
         actor = steal_from(thief, victim, in_long_turn(victim, &thief->seen[index % 64], now));
-        if (actor) {
-            rr_count(&thief->steals, 1);
-            thief->loot_ns = now;
-            thief->loot_seq = turns_seq(thief);
-        }
+        if (actor)
+            note_theft(thief, now);
     }
     return actor;
 }
@@ -438,48 +445,67 @@ static bool may_spin(rr_system_t *system) {
                                                    memory_order_relaxed);
 }
 
-/* Where turns are so short that what is stolen has gone home before long (clients of one server, workers that answer one
- * leader), a second worker only moves cache lines to and fro: its turns cost more there than they save here. */
+/* Where turns are short and actors talk to each other (clients of one server, workers that answer one leader), a theft draws
+ * those that the stolen ones talk to after them, until all is on the thief's side, and the other one, dry now, steals it back:
+ * each time every cache line moves. That much is lost whether or not some of it ran side by side meanwhile; so such thefts
+ * are rare. Those of longer turns are not counted. */
 static void judge_loot(member_t *member, uint64_t now) {
-    if (!member->loot_ns)
-        return;
-    uint64_t lasted = now - member->loot_ns, turns = (turns_seq(member) - member->loot_seq) / 2;
-    if (lasted < LOOT_NS && lasted < turns * LOOT_TURN_NS)
-        member->poor++;
-    else
-        member->poor = 0;
+    if (member->loot_ns && now - member->loot_ns >= (turns_seq(member) - member->loot_seq) / 2 * LOOT_TURN_NS)
+        member->theft_due_ns -= THEFT_NS;
     member->loot_ns = 0;
 }
 
-/* The searcher stays the one searcher meanwhile: nobody is woken for what it leaves alone. Announced (seq_cst), then a look
- * at the queue: who pushes there looks for a rest afterwards, so either it sees this one, or this one sees its push. */
-static void rest(member_t *member, uint64_t now) {
+static bool one_in_long_turn(member_t *member, uint64_t now) {
     pool_t *pool = member->pool;
-    if (member->poor < POOR_THEFTS)
-        return;
-    unsigned doubled = member->poor - POOR_THEFTS;
-    uint64_t ns = (uint64_t)REST_NS << (doubled < REST_DOUBLED ? doubled : REST_DOUBLED);
+    bool found = false;
+    for (unsigned i = 0; i < pool->capacity && !found; i++) {
+        member_t *victim = __atomic_load_n(&pool->members[i], __ATOMIC_ACQUIRE);
+        found = victim && victim != member && in_long_turn(victim, &member->seen[i % 64], now);
+    }
+    return found;
+}
+
+/* No theft is due, nobody would be helped by one out of turn, and no timer wants the thread. */
+static bool may_rest(member_t *member, uint64_t now) {
+    pool_t *pool = member->pool;
     rr_worker_t *worker = atomic_load_explicit(&member->worker, memory_order_relaxed);
-    uint64_t next = atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed);
-    atomic_store(&pool->resting, 1);
-    if (next > now + ns && !atomic_load(&pool->queued) && !atomic_load(&pool->stopping)) {
-        rr_worker_asleep(worker, true);
-        futex_wait(&pool->resting, 1, ns);
-        rr_worker_asleep(worker, false);
+    return member->theft_due_ns > now && !atomic_load(&pool->stopping) &&
+           atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed) > now + REST_NS &&
+           !atomic_exchange_explicit(&pool->worthwhile, false, memory_order_relaxed) && !one_in_long_turn(member, now);
+}
+
+/* Until the next theft is due. Returns what came from outside meanwhile. The searcher stays the one searcher: nobody is woken
+ * for what it leaves alone. Announced (seq_cst), then a look at the queue: who pushes there looks for a rest afterwards, so
+ * either it sees this one, or this one sees its push. */
+static rr_actor_t *rest(member_t *member, uint64_t now) {
+    pool_t *pool = member->pool;
+    if (member->theft_due_ns <= now)
+        return NULL;
+    rr_worker_t *worker = atomic_load_explicit(&member->worker, memory_order_relaxed);
+    rr_actor_t *actor = NULL;
+    rr_worker_asleep(worker, true);
+    while (!actor && may_rest(member, now)) {
+        atomic_store(&pool->resting, 1);
+        if (!atomic_load(&pool->queued))
+            futex_wait(&pool->resting, 1, REST_NS);
+        actor = queue_take(member);
+        now = rr_clock_now(&pool->executor.system->clock);
     }
     atomic_store(&pool->resting, 0);
+    rr_worker_asleep(worker, false);
+    return actor;
 }
 
 static rr_actor_t *search(member_t *member) {
     rr_system_t *system = member->pool->executor.system;
     uint64_t dry = rr_clock_now(&system->clock);
     judge_loot(member, dry);
-    rest(member, dry);
-    uint64_t start = rr_clock_now(&system->clock), now = start;
-    rr_actor_t *actor = steal(member, now);
+    rr_actor_t *actor = rest(member, dry);
     if (actor)
         return actor;
-    member->poor = 0;
+    uint64_t start = rr_clock_now(&system->clock), now = start;
+    if ((actor = steal(member, now)))
+        return actor;
     if (!may_spin(system))
         return NULL;
     do {
@@ -676,6 +702,7 @@ static rr_actor_t *next_actor(member_t *member) {
     rr_actor_t *actor = steps_aside ? NULL : pick_own(member);
     if (__builtin_expect(actor != NULL, 1))
         return actor;
+    member->pace_ns = 0;
     int none = 0;
     if (steps_aside) {
         hand_over(member);
@@ -696,6 +723,18 @@ static rr_actor_t *next_actor(member_t *member) {
     return NULL;
 }
 
+/* Turns that are worth a theft do not wait for a thief's rest to end. */
+static __attribute__((noinline)) void note_pace(member_t *member, uint64_t now) {
+    pool_t *pool = member->pool;
+    if (member->pace_ns && now - member->pace_ns > CLOCK_PICK * LOOT_TURN_NS &&
+        (rr__ring_count(&member->woken) >= 2 || !rr__stack_empty(&member->fresh)) &&
+        atomic_load_explicit(&pool->resting, memory_order_relaxed)) {
+        atomic_store_explicit(&pool->worthwhile, true, memory_order_relaxed);
+        end_rest(pool);
+    }
+    member->pace_ns = now;
+}
+
 static void run_turns(member_t *member, rr_worker_t *worker) {
     pool_t *pool = member->pool;
     rr_actor_t *actor;
@@ -707,9 +746,11 @@ static void run_turns(member_t *member, rr_worker_t *worker) {
             push_woken(member, actor);
         if (__builtin_expect(atomic_load_explicit(&member->check_in, memory_order_relaxed), 0))
             check_in(member);
-        if (member->picks % CLOCK_PICK == 0 ||
-            worker->now_ns >= atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed))
+        bool looks = member->picks % CLOCK_PICK == 0;
+        if (looks || worker->now_ns >= atomic_load_explicit(&worker->timer_next_ns, memory_order_relaxed))
             (void)rr_worker_timers(worker);
+        if (looks)
+            note_pace(member, worker->now_ns);
         if (__builtin_expect(atomic_load_explicit(&pool->stopping, memory_order_relaxed), 0))
             break;
     }

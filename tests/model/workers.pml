@@ -6,7 +6,7 @@
  *   - runnable actors as numbers: in the pool's queue and in each worker's ring; a ring with one is left to its owner;
  *   - producers outside of the pool: push, look for sleepers, look for a rest;
  *   - workers: own ring, queue, theft of half a ring, sleep; turns that make others runnable and then wake a searcher;
- *   - the rest of a thief whose thefts did not pay (it may rest before any search), with its second look at the queue;
+ *   - the rest of a thief until a theft is due (it may rest before any search), with its looks at the queue;
  *   - the reserve: members above ACTIVE that are not woken, step aside when too many are awake, and stand in for a turn
  *     that the overseer finds in its place;
  *   - a timer of a sleeper, which wakes it without anybody's doing;
@@ -198,26 +198,36 @@ inline rob(v) {
 }
 
 inline rest() {
-    resting = true;
-    if
-    :: queued == 0 ->
+    do
+    :: resting = true;
+       if
+       :: queued == 0 ->
 #if LIMIT
-        skip /* it wakes when it is told to or when the time is over: at any moment */
+           skip /* it wakes when it is told to or when the time is over: at any moment */
 #else
 end_rest_of_thief:
-        !resting
+           !resting
 #endif
-    :: else
-    fi;
+       :: else
+       fi;
+       queue_take();
+       if
+       :: true -> break
+       :: !got -> skip /* no theft is due yet: once more */
+       fi
+    od;
     resting = false
 }
 
 inline search() {
     if
     :: true
-    :: true -> rest() /* its thefts have not paid */
+    :: true -> rest() /* no theft is due */
     fi;
-    queue_take();
+    if
+    :: !got -> queue_take()
+    :: else
+    fi;
     rob(0);
     rob(1);
 #if W > 2

@@ -5,6 +5,12 @@
 #include "tests/unit/runtime/loop.h"
 #include "tests/unit/runtime/rig.h"
 
+static unsigned cpus_here(void) {
+    cpu_set_t set;
+    MUST(sched_getaffinity(0, sizeof set, &set) == 0);
+    return (unsigned)CPU_COUNT(&set);
+}
+
 static latch_t begun = LATCH_INIT, ended = LATCH_INIT, inside = LATCH_INIT, gate = LATCH_INIT, done = LATCH_INIT;
 
 static void on_begin(void *context, rr_worker_t *worker) {
@@ -141,6 +147,80 @@ START_TEST(work_is_stolen) {
 }
 END_TEST
 
+/* Turns so short that a theft draws everything after it are left to one worker, but for a theft now and then; work that lasts
+ * is stolen from it at once. */
+enum { FOLLOWERS = 200, FEW_STEALS = 200, JOBS = 400 };
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+enum { ROUNDS = 100, SLOWED = 1 }; /* no turn is short there */
+#else
+enum { ROUNDS = 5000, SLOWED = 0 };
+#endif
+static rr_addr_t followers[FOLLOWERS];
+static unsigned answered, rounds;
+static _Atomic(uint64_t) ran_on; /* bit per worker that ran a job */
+static void follow(rr_actor_t *self, void *state, rr_message_t *msg) {
+    MUST(rr_send(self, rr_message_from(msg), 1, NULL, 0) == RR_OK);
+}
+static const rr_behavior_t follower = {.name = "follower", .receive = follow};
+static void job(rr_actor_t *self, void *state, rr_message_t *msg) {
+    atomic_fetch_or(&ran_on, 1ull << rr_worker_id(rr_worker_current()));
+    burn(self, state, msg);
+}
+static const rr_behavior_t employee = {.name = "job", .receive = job};
+static void employ(rr_actor_t *self, void *state, rr_message_t *msg) {
+    rr_addr_t addr;
+    for (int i = 0; i < JOBS; i++) {
+        MUST(rr_spawn(self, &(rr_spawn_t){.behavior = &employee}, &addr) == RR_OK);
+        MUST(rr_send(self, addr, 0, NULL, 0) == RR_OK);
+    }
+}
+static const rr_behavior_t employer = {.name = "employer", .receive = employ};
+static void lead(rr_actor_t *self, void *state, rr_message_t *msg) {
+    if (rr_message_type(msg) == 1 && ++answered < FOLLOWERS)
+        return;
+    answered = 0;
+    if (rounds++ < ROUNDS) {
+        for (int i = 0; i < FOLLOWERS; i++)
+            MUST(rr_send(self, followers[i], 0, NULL, 0) == RR_OK);
+        return;
+    }
+    rounds = 0;
+    latch_add(&done, 1);
+}
+static const rr_behavior_t leader = {.name = "leader", .receive = lead};
+
+static uint64_t steals(rr_system_t *system) {
+    rr_pool_stats_t stats;
+    rr_pool_stats(rr_system_core(system), &stats);
+    return stats.steals;
+}
+
+/* A worker whose CPU is taken away looks like one of long turns, and is robbed: so one time of ten that is quiet is enough. */
+START_TEST(short_turns_stay_together) {
+    rr_system_t *system = rig_start(2);
+    for (int i = 0; i < FOLLOWERS; i++)
+        followers[i] = rig_spawn_behavior(system, &follower);
+    rr_addr_t addr = rig_spawn_behavior(system, &leader);
+    uint64_t fewest = UINT64_MAX;
+    for (unsigned i = 1; i <= (SLOWED ? 1 : 10) && fewest > FEW_STEALS; i++) {
+        uint64_t before = steals(system);
+        rig_send(system, addr, 0);
+        latch_wait(&done, i);
+        uint64_t now = steals(system) - before;
+        fewest = now < fewest ? now : fewest;
+    }
+    if (!SLOWED)
+        ck_assert_uint_le(fewest, FEW_STEALS);
+    left = JOBS;
+    uint64_t times = latch_count(&done);
+    rig_send(system, rig_spawn_behavior(system, &employer), 0);
+    latch_wait(&done, times + 1);
+    if (cpus_here() > 1)
+        ck_assert_uint_eq(ran_on, 3); /* both workers */
+    rig_end(system);
+}
+END_TEST
+
 /* One stuck core worker does not hold back actors that sit behind it. */
 START_TEST(stuck_core_worker_is_robbed) {
     rr_system_t *system = rig_start(2);
@@ -155,12 +235,6 @@ START_TEST(stuck_core_worker_is_robbed) {
 END_TEST
 
 /* ---- More threads than CPUs ------------------------------------------------------------------------------------------- */
-
-static unsigned cpus_here(void) {
-    cpu_set_t set;
-    MUST(sched_getaffinity(0, sizeof set, &set) == 0);
-    return (unsigned)CPU_COUNT(&set);
-}
 
 enum { CROWD = 16, CROWD_TURNS = 2000 };
 static _Atomic(unsigned) in_turn, most_in_turn;
@@ -300,5 +374,5 @@ START_TEST(pinned_executor) {
 END_TEST
 
 CHECK_MAIN("pool", threads_begin_and_end, spares_replace_stuck_workers, spares_are_limited, work_is_stolen,
-           stuck_core_worker_is_robbed, no_more_run_than_there_are_cpus, the_reserve_stands_in_for_long_turns,
+           short_turns_stay_together, stuck_core_worker_is_robbed, no_more_run_than_there_are_cpus, the_reserve_stands_in_for_long_turns,
            outsiders_get_their_turn, nobody_starves_behind_a_stuck_worker, pinned_executor)
