@@ -16,7 +16,7 @@ typedef struct cluster_options {
         {"size", OPTION_SIZE, &(o)->params.size, "a message's body, 8 bytes to 64 KiB"},                               \
         {"outstanding", OPTION_COUNT, &(o)->params.outstanding, "call: in flight"},                                    \
         {"relay", OPTION_FLAG, &(o)->params.relay, "through a third node"},                                            \
-        {"guest", OPTION_FLAG, &(o)->params.guest, "the links' loops may run the actors, as they run scenes"},          \
+        {"guest", OPTION_FLAG, &(o)->params.guest, "the links' loops may run the actors (on one CPU they do anyway)"},  \
         {"pinned", OPTION_FLAG, &(o)->params.pinned, "the actors live on the links' loops"},                           \
         {"floor", OPTION_FLAG, &(o)->floor, "measure a bare libuv pair in turn and print the share"},                  \
         {"json", OPTION_FLAG, &(o)->json, "print JSON"},                                                               \

@@ -476,7 +476,7 @@ static void proxy_turn_end(rr_actor_t *self, void *state) {
     rr__link_t *link = ((proxy_t *)state)->link;
     (void)self;
     if (link && link->attached && !link->ended) {
-        rr__link_push(link);
+        rr__link_push(link, rr_others_wait());
         rr__link_flush_soon(link);
     }
 }

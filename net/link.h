@@ -167,7 +167,8 @@ void rr__link_send_nack(rr__link_t *link, const rr_envelope_t *env, int reason);
 void rr__link_flush_soon(rr__link_t *link);
 void rr__link_on_flush(rr_deferred_t *item);
 void rr__link_pump(rr__link_t *link);
-void rr__link_push(rr__link_t *link); /* whole segments leave now */
+/* Whole segments leave now, and if this thread goes on with other turns, what there is for a node that has nothing of ours to do. */
+void rr__link_push(rr__link_t *link, bool goes_on);
 bool rr__link_on_ack(rr__link_t *link, uint64_t received); /* false: it acknowledges what was never sent */
 void rr__link_rewind(rr__link_t *link);                    /* sends again what is not acknowledged */
 void rr__link_send_ack(rr__link_t *link);

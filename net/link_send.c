@@ -484,8 +484,19 @@ void rr__link_pump(rr__link_t *link) {
     }
 }
 
-void rr__link_push(rr__link_t *link) {
-    if (link->agreed && link->path && link->written < link->sealed) {
+/* Everything that it was sent is acknowledged: it waits for us. */
+static bool other_side_is_idle(const rr__link_t *link) {
+    return link->acked == link->sealed;
+}
+
+void rr__link_push(rr__link_t *link, bool goes_on) {
+    if (!link->agreed || !link->path) {
+        return;
+    }
+    if (goes_on && is_open(link) && other_side_is_idle(link)) {
+        seal(link, NULL, 0, 0);
+    }
+    if (link->written < link->sealed) {
         (void)write_sealed(link); /* what the path does not take now leaves with the turn's flush, or when there is room */
         rr__wire_flush(link->path);
     }

@@ -196,6 +196,15 @@ static void executor_post(rr_executor_t *executor, rr_actor_t *actor) {
     }
 }
 
+/* Also asked in a guest's turn, in which another thread may have taken the loop and what it has at hand. */
+static bool executor_others_wait(rr_executor_t *executor) {
+    rr_loop_t *loop = (rr_loop_t *)executor;
+    if (current_loop != loop) {
+        return atomic_load_explicit(&loop->runnable.posted, memory_order_relaxed) != NULL;
+    }
+    return !rr_runqueue_empty(&loop->runnable) || rr_worker_has_guest(loop->worker);
+}
+
 static void run_actors(rr_loop_t *loop) {
     uint64_t until = 0;
     for (unsigned turns = 0; turns < SLICE_TURNS; turns++) {
@@ -372,6 +381,22 @@ static bool run_guest(driver_t *driver) {
     return kept;
 }
 
+/* Runs the guest that waits: the whole turn, with a break whenever others have something to do meanwhile. Others' guests wait
+ * until the sockets were looked at. False: the loop was taken meanwhile. */
+static bool run_guest_and_others(driver_t *driver) {
+    rr_loop_t *loop = driver->loop;
+    uint64_t until = uv_hrtime() + SLICE_NS;
+    bool goes_on;
+    do {
+        if (!run_guest(driver)) {
+            return false;
+        }
+        goes_on = rr_worker_has_guest(loop->worker);
+        run_actors(loop); /* what it says has come here: now, not after a poll */
+    } while (goes_on && uv_hrtime() < until);
+    return true;
+}
+
 /* A turn goes on for long: if it is a guest's, the loop goes to a thread from the reserve. Overseer's thread. */
 static void executor_stuck(rr_executor_t *executor, rr_worker_t *worker, unsigned ms) {
     rr_loop_t *loop = (rr_loop_t *)executor;
@@ -458,11 +483,8 @@ static void drive(driver_t *driver) {
     while (!atomic_load_explicit(&loop->stopping, memory_order_acquire)) {
         run_posts(loop, NULL);
         run_actors(loop);
-        if (rr_worker_has_guest(loop->worker)) {
-            if (!run_guest(driver)) {
-                return;
-            }
-            run_actors(loop); /* what it says has come here: now, not after a poll */
+        if (rr_worker_has_guest(loop->worker) && !run_guest_and_others(driver)) {
+            return;
         }
         run_timers(loop);
         run_deferred(loop);
@@ -589,6 +611,7 @@ static const rr_executor_ops_t loop_ops = {
     .stop = executor_stop,
     .destroy = executor_destroy,
     .stuck = executor_stuck,
+    .others_wait = executor_others_wait,
 };
 
 /* Executors are linked newest first: how many loops are older than this one? */

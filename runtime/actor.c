@@ -12,6 +12,9 @@
 #define DEFAULT_TURN_MESSAGES 256
 #define DEFAULT_TURN_US 500
 #define DEFAULT_CLOCK_EVERY 32
+#define CLOCK_STEP_MAX 8     /* where one message may take long: looks at the clock are at most so many messages apart, */
+#define CLOCK_STEP_NS 1000   /* and twice as far as before after messages that took less than this together */
+#define GIVE_WAY_NS 10000    /* about what a read and a write of a socket take: less is not worth being sent by itself */
 #define BURST_MAX 64 /* messages that are handed over at once */
 #define AWAY_MAX 256 /* the same to another node, packed */
 #define PROXY_PAUSE (RR_POLICY_PAUSE_SOURCE + 1) /* the policy of a proxy that pauses: in the header for who may not read the behavior */
@@ -131,6 +134,13 @@ static void set_limits(rr_actor_t *actor, const rr_spawn_t *spec) {
     atomic_store_explicit(&actor->policy, (uint8_t)policy, memory_order_relaxed);
 }
 
+/* Nobody where there are several CPUs, or nobody to be a guest of: then its turns need not be timed. */
+static bool may_be_guest(const rr_spawn_t *spec, const rr_executor_t *executor) {
+    const rr_system_t *system = executor->system;
+    return system->cpus == 1 && (spec->guest || executor == system->core) &&
+           atomic_load_explicit(&((rr_system_t *)system)->has_loops, memory_order_relaxed);
+}
+
 /* Everything but the address, the word and being found. */
 static void init_header(rr_actor_t *actor, const rr_spawn_t *spec, rr_executor_t *executor) {
     atomic_store_explicit(&actor->stub, NULL, memory_order_relaxed);
@@ -144,9 +154,7 @@ static void init_header(rr_actor_t *actor, const rr_spawn_t *spec, rr_executor_t
     actor->state = NULL;
     actor->side = NULL;
     actor->reason = RR_OK;
-    /* Nobody is a guest where there are several CPUs: then its turns need not be timed. */
-    bool guest = spec->guest && executor->system->cpus == 1;
-    actor->bits = (uint8_t)((guest ? RR__GUEST : 0) | (spec->leased ? RR__LEASED : 0));
+    actor->bits = (uint8_t)((may_be_guest(spec, executor) ? RR__GUEST : 0) | (spec->leased ? RR__LEASED : 0));
     actor->calm = 0;
     atomic_store_explicit(&actor->remote, 0, memory_order_relaxed);
     set_limits(actor, spec);
@@ -1057,30 +1065,77 @@ static bool time_over(rr_worker_t *worker, uint64_t *since) {
     return worker->now_ns - *since > us * 1000ull;
 }
 
+bool rr_others_wait(void) {
+    rr_executor_t *executor = rr__current ? rr__current->executor : NULL;
+    return executor && executor->ops->others_wait && executor->ops->others_wait(executor);
+}
+
 /* An actor that goes on by messages to itself lets the others have a turn first, each time. */
-static bool others_wait(rr_worker_t *worker) {
-    rr_executor_t *executor = worker->executor;
+static bool lets_others_go(rr_worker_t *worker) {
     worker->self_sent = false;
-    return executor->ops->others_wait && executor->ops->others_wait(executor);
+    return worker->cut = rr_others_wait();
+}
+
+/* When a turn looks at the time. */
+typedef struct looks {
+    uint64_t since_ns;   /* the first look; 0 = none yet */
+    unsigned step, next; /* so many messages from one to the next, which is behind so many */
+    bool varies;         /* the step: every message is worth a look, unless they are very short */
+    bool shares;         /* the turn is on a loop: it gives way after so many messages */
+    uint64_t half;
+} looks_t;
+
+static looks_t first_look(rr_worker_t *worker, rr_actor_t *actor) {
+    const rr_executor_t *executor = worker->executor;
+    looks_t looks = {.step = DEFAULT_CLOCK_EVERY};
+    if (!actor->behavior->proxy && executor->clock_every) { /* a proxy's messages are short work, whatever else its executor runs */
+        looks.step = executor->clock_every;
+        looks.varies = executor->clock_every == 1;
+        looks.shares = executor->pinned;
+        if (executor->pinned) { /* it has just looked */
+            looks.since_ns = worker->now_ns;
+            looks.half = rr__word_count(atomic_load_explicit(&actor->word, memory_order_relaxed)) / 2;
+        } else {
+            (void)time_over(worker, &looks.since_ns);
+        }
+    }
+    looks.next = looks.step;
+    return looks;
+}
+
+/* On a loop what a turn has sent leaves only after it. So a turn of much work ends in its middle, if others wait: the other node
+ * has something to do, while this one goes on with the other half. */
+static bool gives_way(rr_worker_t *worker, const looks_t *looks, uint64_t consumed) {
+    return looks->shares && worker->now_ns - looks->since_ns >= GIVE_WAY_NS && rr__word_count(consumed) >= looks->half &&
+           (worker->cut = rr_others_wait());
+}
+
+/* True: the turn is over. */
+static bool look(rr_worker_t *worker, looks_t *looks, unsigned done, uint64_t consumed) {
+    uint64_t before = worker->now_ns;
+    if (time_over(worker, &looks->since_ns) || gives_way(worker, looks, consumed))
+        return true;
+    if (looks->varies && worker->now_ns - before >= CLOCK_STEP_NS)
+        looks->step = 1;
+    else if (looks->varies && looks->step < CLOCK_STEP_MAX)
+        looks->step *= 2;
+    looks->next = done + looks->step;
+    return false;
 }
 
 static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) {
     const rr_executor_t *executor = worker->executor;
     unsigned budget = executor->turn_messages ? executor->turn_messages : DEFAULT_TURN_MESSAGES;
-    /* A proxy's messages are short work, whatever else its executor runs. */
-    unsigned every = executor->clock_every && !actor->behavior->proxy ? executor->clock_every : DEFAULT_CLOCK_EVERY;
     unsigned done = 0;
-    uint64_t since = 0;
+    looks_t looks = first_look(worker, actor);
     rr_message_t *pack = begun_pack(actor);
-    if (every < DEFAULT_CLOCK_EVERY)
-        (void)time_over(worker, &since);
     while (done < budget) {
         if (__builtin_expect(atomic_load_explicit(&actor->control, memory_order_relaxed) != NULL, 0))
             consumed += handle_control(worker->system, actor);
         if (__builtin_expect(actor->phase == RR__PHASE_ENDING || (actor->bits & RR__HELD), 0))
             break;
         rr_message_t *msg = pack ? pack : pop(worker->system, worker->pool, actor);
-        unsigned taken = 1, before = done;
+        unsigned taken = 1;
         if (!msg)
             break;
         if (__builtin_expect(msg->kind == RR__PACK, 0)) {
@@ -1093,15 +1148,14 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
             dispatch(worker, actor, msg, consumed);
         }
         if (__builtin_expect(actor->side != NULL, 0) && actor->side->mute_on)
-            before = done = budget; /* it sent to somebody who is full: end the turn, to be muted */
-        if (__builtin_expect(worker->self_sent, 0) && others_wait(worker))
+            break; /* it sent to somebody who is full: end the turn, to be muted */
+        if (__builtin_expect(worker->self_sent, 0) && lets_others_go(worker))
             break;
         done += taken;
-        if (((done ^ before) & ~(every - 1)) != 0) { /* another `every` is full */
-            flush_burst(); /* nobody waits for longer than it takes until the next look at the time */
-            if (time_over(worker, &since))
-                break;
-        }
+        if (looks.varies || done >= looks.next)
+            flush_burst(); /* nobody waits for longer than until the next look, nor for a message that may take long */
+        if (done >= looks.next && look(worker, &looks, done, consumed))
+            break;
     }
     rr_count(&worker->messages, rr__word_count(consumed));
     return consumed;
@@ -1132,6 +1186,12 @@ static void last_words(rr_actor_t *actor) {
         return;
     actor->bits &= (uint8_t)~RR__STARTED; /* once */
     actor->behavior->finish(actor, actor->state, actor->reason);
+}
+
+/* Who is a guest in good standing need not be timed on its own workers: it is where it is a guest. 0 = it is not. */
+static uint64_t turn_begins(const rr_worker_t *worker, const rr_actor_t *actor) {
+    unsigned calm = actor->calm & RR__CALM_MAX, strikes = actor->calm >> RR__CALM_BITS;
+    return calm >= RR__CALM_ENOUGH && !strikes ? 0 : rr_clock_now(&worker->system->clock);
 }
 
 /* May it go on to be a guest? A strike is forgiven after RR__CALM_MAX short turns. */
@@ -1174,7 +1234,7 @@ static bool end_turn(rr_worker_t *worker, rr_actor_t *actor, uint64_t consumed) 
             resume_senders(worker->system, actor, word - consumed);
         }
     }
-    if (__builtin_expect(actor->bits & RR__GUEST, 0))
+    if (__builtin_expect((actor->bits & RR__GUEST) && worker->turn_ns, 0))
         note_length(worker, actor);
     if (__builtin_expect(actor->bits & RR__HELD, 0))
         return !rest(actor, consumed);
@@ -1211,6 +1271,7 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
     worker->current = actor;
     if (worker->executor->pinned) /* a loop may have slept since the last reading */
         worker->now_ns = rr_clock_now(&worker->system->clock);
+    worker->cut = false;
     check_single(actor, true);
     bool runnable;
     uint64_t consumed = 0;
@@ -1222,8 +1283,7 @@ bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor) {
         }
         consumed = actor->bits & RR__CARRY ? 1 : 0;
         actor->bits &= (uint8_t)~RR__CARRY;
-        if (actor->bits & RR__GUEST)
-            worker->turn_ns = rr_clock_now(&worker->system->clock);
+        worker->turn_ns = !(actor->bits & RR__GUEST) ? 0 : worker->executor->pinned ? worker->now_ns : turn_begins(worker, actor);
     }
     if (actor->behavior->turn_begin)
         actor->behavior->turn_begin(actor, actor->state);

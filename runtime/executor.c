@@ -87,6 +87,8 @@ int rr_executor_add(rr_system_t *system, rr_executor_t *executor) {
     pthread_mutex_lock(&system->lock);
     executor->next = system->executors;
     system->executors = executor;
+    if (executor->pinned)
+        atomic_store_explicit(&system->has_loops, true, memory_order_relaxed);
     bool start = system->started && !system->stopped;
     pthread_mutex_unlock(&system->lock);
     return start && executor->ops->start ? executor->ops->start(executor) : RR_OK;

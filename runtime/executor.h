@@ -42,7 +42,7 @@ struct rr_executor {
     bool pinned; /* one thread only (loops): its actors are never muted */
     unsigned turn_messages; /* budget of a turn; 0 = 256 */
     unsigned turn_us;       /* and in time; 0 = 500 */
-    unsigned clock_every;   /* look at the time every so many messages (a power of two); 0 = 32 */
+    unsigned clock_every;   /* look at the time every so many messages; 1 = after each, up to eighth if they are very short; 0 = 32 */
 };
 
 /* Hands the executor to the system, which starts, stops and destroys it. Before rr_system_start, or later: then it is
@@ -61,6 +61,9 @@ void rr_worker_detach(rr_worker_t *worker);
 /* Runs one turn of a posted actor. True = it is still runnable and must be run again. */
 bool rr_worker_run(rr_worker_t *worker, rr_actor_t *actor);
 
+/* Do other actors wait for their turns on the calling thread, which is in one's? False if it is no worker. */
+bool rr_others_wait(void);
+
 /* Fires the worker's due timers (posts their messages); returns when the earliest of the rest is due, in ns on
  * rr_system_now_ns's clock, UINT64_MAX if there is none. Its thread only. */
 uint64_t rr_worker_timers(rr_worker_t *worker);
@@ -78,9 +81,9 @@ rr_worker_t *rr_worker_current(void); /* of the calling thread, NULL if none */
 
 /* ---- Guests ----
  * On a single CPU a hand-over to another thread is two switches and a few system calls, and nothing runs sooner for it. So
- * there a loop that makes an actor of an idle pool runnable may keep it and run it itself, if it was spawned as a `guest`
- * and its last turns were all short. The loop must be ready for a turn that is not: another of its threads goes on with its
- * sockets then (ops->stuck tells it). */
+ * there a loop that makes an actor of an idle pool runnable may keep it and run it itself, if it is one of the core workers'
+ * or was spawned as a `guest`, and its last turns were all short. The loop must be ready for a turn that is not: another of
+ * its threads goes on with its sockets then (ops->stuck tells it). */
 
 /* From now on the worker takes guests, or not: then one that waits goes back to its pool. Its thread, between turns. */
 void rr_worker_host(rr_worker_t *worker, bool takes_guests);
@@ -89,7 +92,8 @@ bool rr_worker_has_guest(const rr_worker_t *worker);
 /* Takes the one that waits; NULL = none. The caller owes it rr_worker_visit or rr_actor_post. Its thread. */
 rr_actor_t *rr_worker_guest(rr_worker_t *worker);
 /* Runs a guest's turn: rr_worker_run; meanwhile no other guest is taken. True = it has more to do than a guest should have:
- * the caller owes it rr_actor_post, which takes it to its pool, where it stays until it has had some turns that were enough. */
+ * the caller owes it rr_actor_post, which takes it to its pool, where it stays until it has had some turns that were enough.
+ * If it only let others go first it waits again, as before. */
 bool rr_worker_visit(rr_worker_t *worker, rr_actor_t *actor);
 /* Posts an actor that still is runnable after its turn, or was not run. */
 void rr_actor_post(rr_actor_t *actor);

@@ -125,7 +125,7 @@ typedef struct rr_spawn {
     rr_policy_t policy;
     bool link;       /* rr_spawn only: linked to its parent from the start */
     bool trap_exits; /* linked actors' ends arrive as RR_EXIT instead of ending this one */
-    bool guest;      /* its turns are short as a rule: on a single CPU a loop that wakes it may run it itself (executor.h) */
+    bool guest;      /* its turns are short as a rule, as those of the core workers' actors: on a single CPU a loop that wakes it may run it itself (executor.h) */
     bool leased;     /* its names are the group's: no turn starts, not even the first, without a lease (remote.h) */
 } rr_spawn_t;
 

@@ -34,9 +34,12 @@ static void replay_post(rr_executor_t *executor, rr_actor_t *actor) {
     replay->runnable[replay->count++] = actor;
 }
 
+static bool replay_others_wait(rr_executor_t *executor) { return executor->system->replay->count > 0; }
+
 static void stand_in_destroy(rr_executor_t *executor) { rr__free(executor); }
 
-static const rr_executor_ops_t stand_in_ops = {.name = "replay", .post = replay_post, .destroy = stand_in_destroy};
+static const rr_executor_ops_t stand_in_ops = {
+    .name = "replay", .post = replay_post, .destroy = stand_in_destroy, .others_wait = replay_others_wait};
 
 int rr__replay_executor(rr_system_t *system, const rr_pool_options_t *options, rr_executor_t **out) {
     stand_in_t *stand_in = rr__calloc(1, sizeof *stand_in);

@@ -929,6 +929,10 @@ bool rr_worker_visit(rr_worker_t *worker, rr_actor_t *actor) {
     worker->hosts = false;
     bool runnable = rr_worker_run(worker, actor);
     worker->hosts = hosts;
+    if (runnable && worker->cut) { /* only to let others go first */
+        worker->guest = actor;
+        return false;
+    }
     if (runnable) /* ours until it is posted */
         actor->calm &= (uint16_t)~RR__CALM_MAX;
     return runnable;

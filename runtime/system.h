@@ -41,13 +41,14 @@ struct rr_worker {
     rr__pool_t *pool;
     rr_actor_t *current; /* in a turn; NULL between */
     uint64_t now_ns;     /* the last clock reading */
-    uint64_t turn_ns;    /* when the turn began; only of actors that may be guests */
+    uint64_t turn_ns;    /* when the turn began; only of actors that may be guests, 0 = that does not matter */
     bool hosts;          /* takes guests; not while one is in its turn. Its thread only, as the next two */
     rr_actor_t *guest;   /* woken by this thread, waits to be run on it; NULL = none */
     rr_executor_t *visited[RR__MAX_VISITED]; /* pools whose thread_begin was called here; NULL at the end */
     unsigned id;
     rr__burst_t burst;
     bool self_sent; /* the actor in its turn has sent to itself */
+    bool cut;       /* the last turn ended early, because others wait */
     rr__directory_cache_t cache; /* free slots and headers */
     rr__serials_t serials;       /* of what its present handler spawns */
     rr_counter_t turns, messages; /* written by this worker, read by metrics */
@@ -87,6 +88,8 @@ struct rr_system {
     rr_worker_t *retired;                  /* detached; their wheels may still hold timers; under lock */
     rr_counter_t retired_turns, retired_messages;
     bool started, stopped, has_directory;
+    /* Loops that may have guests were added. Set under lock, read by spawn (relaxed: who is spawned before is no guest). */
+    _Atomic(bool) has_loops;
     bool left_behind; /* a thread did not come back when it was stopped, and may still be anywhere in here; under lock */
 
     rr__census_t census;

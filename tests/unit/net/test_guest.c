@@ -14,8 +14,10 @@
 #define ROUNDS 5000
 
 #define FLOOD_MESSAGES 4000 /* many turns' worth */
+#define PILE 32u            /* less than a turn's worth, but */
+#define HEAVY_NS 5000       /* worth a break */
 
-enum { ASK = 1, ANSWER, BLOCK, GO, FLOOD, NOTE, TICK };
+enum { ASK = 1, ANSWER, BLOCK, GO, FLOOD, NOTE, TICK, GO_PILE, HEAVY, HEARD };
 
 typedef struct world {
     rr_system_t *system;
@@ -24,6 +26,7 @@ typedef struct world {
     rr_addr_t front, guests[GUESTS];
     sem_t done, release, inside;
     _Atomic(unsigned) on_loop, elsewhere, begun, ended, ticks; /* relaxed counts, read for checks only */
+    _Atomic(unsigned) heard, heard_before_the_end;             /* of a pile; the same */
     bool guest_flag;
 } world_t;
 
@@ -40,6 +43,16 @@ static void wait_for(sem_t *semaphore) {
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += 20;
     MUST(sem_timedwait(semaphore, &until) == 0);
+}
+
+static void be_busy(uint64_t ns) {
+    struct timespec t;
+    uint64_t now, until = 0;
+    do {
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        now = (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+        until = until ? until : now + ns;
+    } while (now < until);
 }
 
 /* ---- The guest: answers, or blocks until it is released ---- */
@@ -71,6 +84,14 @@ static void guest_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         if (number == FLOOD_MESSAGES - 1) {
             sem_post(&world->done);
         }
+        return;
+    }
+    if (rr_message_type(msg) == HEAVY) {
+        be_busy(HEAVY_NS);
+        if (number == PILE - 1) {
+            atomic_store(&world->heard_before_the_end, atomic_load(&world->heard));
+        }
+        MUST(rr_send(self, world->front, HEARD, NULL, 0) == RR_OK);
         return;
     }
     MUST(number == guest->seen++);
@@ -121,6 +142,17 @@ static void front_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
             MUST(rr_send(self, world->guests[*(const unsigned *)rr_message_data(msg)], NOTE, &i, sizeof i) == RR_OK);
         }
         break;
+    case GO_PILE:
+        atomic_store(&world->heard, 0);
+        for (uint64_t i = 0; i < PILE; i++) {
+            MUST(rr_send(self, world->guests[*(const unsigned *)rr_message_data(msg)], HEAVY, &i, sizeof i) == RR_OK);
+        }
+        break;
+    case HEARD:
+        if (atomic_fetch_add(&world->heard, 1) + 1 == PILE) {
+            sem_post(&world->done);
+        }
+        break;
     case BLOCK:
         MUST(rr_send(self, world->guests[*(const unsigned *)rr_message_data(msg)], BLOCK, NULL, 0) == RR_OK);
         break;
@@ -164,7 +196,7 @@ static void pin(unsigned cpus) {
     ck_assert_int_eq(sched_setaffinity(0, sizeof some, &some), 0);
 }
 
-static world_t *setup(bool guest_flag) {
+static world_t *setup_with(bool guest_flag, bool core) {
     world_t *world = calloc(1, sizeof *world);
     rr_options_t options;
     rr_options_init(&options);
@@ -179,13 +211,21 @@ static world_t *setup(bool guest_flag) {
     rr_pool_options_t pool = {.name = "pool", .threads = 1, .stuck_ms = 20, .context = world};
     pool.thread_begin = on_begin;
     pool.thread_end = on_end;
-    ck_assert_int_eq(rr_pool_create(world->system, &pool, &world->pool), RR_OK);
+    if (core) {
+        world->pool = rr_system_core(world->system);
+    } else {
+        ck_assert_int_eq(rr_pool_create(world->system, &pool, &world->pool), RR_OK);
+    }
     ck_assert_int_eq(rr_system_start(world->system), RR_OK);
     for (unsigned i = 0; i < GUESTS; i++) {
         world->guests[i] = spawn(world, &guest_behavior, world->pool);
     }
     world->front = spawn(world, &front_behavior, rr_loop_executor(world->loop));
     return world;
+}
+
+static world_t *setup(bool guest_flag) {
+    return setup_with(guest_flag, false);
 }
 
 static void teardown(world_t *world) {
@@ -252,6 +292,32 @@ START_TEST(only_those_that_were_spawned_so) {
     world_t *world = setup(false);
     play(world, 0);
     ck_assert_uint_eq(atomic_load(&world->on_loop), 0);
+    teardown(world);
+}
+END_TEST
+
+START_TEST(and_those_of_the_core_workers) {
+    pin(1);
+    world_t *world = setup_with(false, true);
+    play_as_guest(world, 0);
+    ck_assert_uint_eq(guest_turns(world), atomic_load(&world->on_loop));
+    teardown(world);
+}
+END_TEST
+
+/* It hears of a part of its answers before it makes the last, and is a guest still. */
+START_TEST(a_long_turn_has_a_break) {
+    pin(1);
+    world_t *world = setup(true);
+    bool whole = false;
+    for (int i = 0; i < 50 && !whole; i++) { /* a busy machine makes it longer than a guest's may be */
+        play_as_guest(world, 0);
+        unsigned before = atomic_load(&world->on_loop);
+        tell(world, GO_PILE, 0);
+        wait_for(&world->done);
+        whole = atomic_load(&world->on_loop) == before + PILE && atomic_load(&world->heard_before_the_end) > 0;
+    }
+    ck_assert(whole);
     teardown(world);
 }
 END_TEST
@@ -346,5 +412,5 @@ START_TEST(the_end_while_one_blocks) {
 }
 END_TEST
 
-RUN_TESTS("guest", short_turns_run_on_the_loop, only_those_that_were_spawned_so, not_where_another_cpu_could_run_them,
-          one_with_much_to_do_goes_to_its_pool, a_guest_that_blocks_loses_the_loop, many_block_at_once, the_end_while_one_blocks)
+RUN_TESTS("guest", short_turns_run_on_the_loop, only_those_that_were_spawned_so, and_those_of_the_core_workers,
+          not_where_another_cpu_could_run_them, a_long_turn_has_a_break, one_with_much_to_do_goes_to_its_pool, a_guest_that_blocks_loses_the_loop, many_block_at_once, the_end_while_one_blocks)

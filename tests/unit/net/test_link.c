@@ -116,6 +116,58 @@ START_TEST(calls_are_answered) {
 }
 END_TEST
 
+/* ---- Answers that leave while others are made ---- */
+
+#define ASKED 16u
+#define LONG_ENOUGH_NS 20000 /* for half of them to be worth a write of their own */
+
+typedef struct desk {
+    _Atomic(int) *answered; /* the caller's */
+    unsigned handled;       /* its turn only */
+    _Atomic(int) in_time;   /* its turn writes, the test reads: an answer was there before the last one was made; -1 = not */
+} desk_t;
+
+static void desk_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    desk_t *desk = *(desk_t **)state;
+    bool last = ++desk->handled == ASKED;
+    uint64_t until = now_ns() + (last ? patience_ns(5000) : LONG_ENOUGH_NS);
+    while (now_ns() < until && !(last && atomic_load(desk->answered))) {
+    }
+    if (last) {
+        atomic_store(&desk->in_time, atomic_load(desk->answered) ? 1 : -1);
+    }
+    rr_reply(self, msg, rr_message_data(msg), rr_message_size(msg));
+}
+
+static const rr_behavior_t desk_behavior = {
+    .name = "desk", .state_size = sizeof(desk_t *), .start = sink_start, .receive = desk_receive};
+
+/* All calls are made in one turn on the link's loop, so they come in one piece. The last one is handled when an answer has
+ * arrived: it could not, if all left at the end. */
+START_TEST(half_of_the_answers_leave_first) {
+    pair_t p;
+    sink_t sink = {0};
+    desk_t state = {0}, *desk = &state;
+    pair_start(&p, NULL);
+    caller_t first = {.to = sink_spawn(&p.b, &sink, 0), .count = 1, .timeout_ms = 10000};
+    caller_spawn(&p.a, &first);
+    EVENTUALLY(5000, atomic_load(&first.answered) == 1 && node_link(&p.b, 1).unacked_bytes == 0);
+    caller_t c = {.count = ASKED, .timeout_ms = 20000};
+    desk->answered = &c.answered;
+    rr_spawn_t spec = {
+        .behavior = &desk_behavior, .arg = &desk, .arg_size = sizeof desk, .executor = rr_loop_executor(p.b.loop)};
+    ck_assert_int_eq(rr_system_spawn(p.b.system, &spec, &c.to), RR_OK);
+    caller_t *caller = &c;
+    spec = (rr_spawn_t){
+        .behavior = &caller_behavior, .arg = &caller, .arg_size = sizeof caller, .executor = rr_loop_executor(p.a.loop)};
+    ck_assert_int_eq(rr_system_spawn(p.a.system, &spec, NULL), RR_OK);
+    EVENTUALLY(20000, atomic_load(&c.answered) == (int)ASKED);
+    ck_assert_int_eq(atomic_load(&desk->in_time), 1);
+    ck_assert_int_eq(atomic_load(&c.failed), 0);
+    pair_stop(&p);
+}
+END_TEST
+
 START_TEST(an_actor_that_is_not_there) {
     pair_t p;
     pair_start(&p, NULL);
@@ -432,7 +484,7 @@ START_TEST(a_drain_sends_the_last_words) {
 }
 END_TEST
 
-RUN_TESTS("link", messages_arrive_in_order_once, both_sides_may_begin, calls_are_answered, an_actor_that_is_not_there,
+RUN_TESTS("link", messages_arrive_in_order_once, both_sides_may_begin, calls_are_answered, half_of_the_answers_leave_first, an_actor_that_is_not_there,
           a_monitor_hears_of_an_end, a_dead_node_ends_calls_and_monitors, leaving_is_told_at_once,
           what_was_sent_before_leaving_arrives, who_leaves_acknowledges_first,
           big_messages_let_others_through, big_and_small_of_one_sender_keep_order, one_full_actor_stops_nobody_else,

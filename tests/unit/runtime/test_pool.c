@@ -373,6 +373,41 @@ START_TEST(pinned_executor) {
 }
 END_TEST
 
+/* ---- Looks at the clock where handlers may take long ------------------------------------------------------------------ */
+
+enum { FILL = 1, SHORT, LONG, SHORTS = 65, LONGS = 30, APART = 8 };
+static unsigned longs_in_turn, longest_turn; /* the loop's thread only, until the latch is full */
+
+static void mixed_begin(rr_actor_t *self, void *state) { longs_in_turn = 0; }
+
+static void mixed(rr_actor_t *self, void *state, rr_message_t *msg) {
+    if (rr_message_type(msg) == FILL) {
+        for (unsigned i = 0; i < SHORTS + LONGS; i++)
+            MUST(rr_send(self, rr_self(self), i < SHORTS ? SHORT : LONG, NULL, 0) == RR_OK);
+        return;
+    }
+    if (rr_message_type(msg) == SHORT)
+        return;
+    for (uint64_t until = rr_now_ns(self) + 600000; rr_now_ns(self) < until;) { /* more than a whole turn may take */
+    }
+    longest_turn = ++longs_in_turn > longest_turn ? longs_in_turn : longest_turn;
+    latch_add(&done, 1);
+}
+static const rr_behavior_t mixed_behavior = {.name = "mixed", .receive = mixed, .turn_begin = mixed_begin};
+
+/* However short those before were. */
+START_TEST(long_messages_soon_end_a_turn) {
+    rr_system_t *system = rig_start(1);
+    rr_executor_t *loop = loop_new();
+    loop->clock_every = 1;
+    ck_assert_int_eq(rr_executor_add(system, loop), RR_OK);
+    rig_send(system, rig_spawn(system, &(rr_spawn_t){.behavior = &mixed_behavior, .executor = loop}), FILL);
+    latch_wait(&done, LONGS);
+    ck_assert_uint_le(longest_turn, APART);
+    rig_end(system);
+}
+END_TEST
+
 CHECK_MAIN("pool", threads_begin_and_end, spares_replace_stuck_workers, spares_are_limited, work_is_stolen,
            short_turns_stay_together, stuck_core_worker_is_robbed, no_more_run_than_there_are_cpus, the_reserve_stands_in_for_long_turns,
-           outsiders_get_their_turn, nobody_starves_behind_a_stuck_worker, pinned_executor)
+           outsiders_get_their_turn, nobody_starves_behind_a_stuck_worker, pinned_executor, long_messages_soon_end_a_turn)
