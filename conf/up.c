@@ -12,12 +12,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "conf/printer.h"
 #include "conf/run.h"
 #include "conf/run_key.h"
 #include "conf/share.h"
 
 #define LINE_MAX_BYTES 65536u
-#define GRACE_MS 5000u /* beyond a node's own drain deadline */
+#define GRACE_MS 5000u    /* beyond a node's own drain deadline */
+#define READ_BYTES 4096u  /* at once of a node's output: what is printed of it has room then */
+#define PATIENCE_MS 1000u /* with who does not read the last words */
 
 typedef enum rr_up_state { UP_IDLE = 0, UP_RUNNING, UP_WAITING /* for its restart */, UP_ENDED } rr_up_state_t;
 
@@ -37,7 +40,8 @@ typedef struct rr_up {
     const rr_up_options_t *options;
     rr_up_node_t **nodes;
     size_t count;
-    struct pollfd *polls; /* of the signals, then of each node */
+    struct pollfd *polls; /* of the signals, standard output, then of each node */
+    rr_printer_t *out;
     int signals;
     int width; /* of the longest name */
     bool colour, all_ready;
@@ -62,9 +66,9 @@ static void print_line(const rr_up_t *up, const rr_up_node_t *node, const char *
     while (up->nodes[index] != node)
         index++;
     if (up->colour)
-        printf("\033[%dm%-*s |\033[0m %.*s\n", colours[index % 10], up->width, node->name, (int)size, line);
+        rr_printer_say(up->out, "\033[%dm%-*s |\033[0m %.*s\n", colours[index % 10], up->width, node->name, (int)size, line);
     else
-        printf("%-*s | %.*s\n", up->width, node->name, (int)size, line);
+        rr_printer_say(up->out, "%-*s | %.*s\n", up->width, node->name, (int)size, line);
 }
 
 static void tell_ready(rr_up_t *up) {
@@ -74,7 +78,7 @@ static void tell_ready(rr_up_t *up) {
             return;
     }
     if (!up->all_ready)
-        printf("redrabbit: ready: %s\n", rr_graph_node_names(up->options->graph, names, sizeof names));
+        rr_printer_say(up->out, "redrabbit: ready: %s\n", rr_graph_node_names(up->options->graph, names, sizeof names));
     up->all_ready = true;
 }
 
@@ -111,17 +115,19 @@ static void close_output(rr_up_node_t *node) {
     node->output = -1;
 }
 
-static void read_output(rr_up_t *up, rr_up_node_t *node) {
+/* all: also what there may be no room for. */
+static void read_output(rr_up_t *up, rr_up_node_t *node, bool all) {
     ssize_t got = 1;
-    while (node->output >= 0 && got > 0) {
-        got = read(node->output, node->line + node->used, sizeof node->line - node->used);
+    while (node->output >= 0 && got > 0 && (all || !rr_printer_is_full(up->out))) {
+        size_t room = sizeof node->line - node->used;
+        got = read(node->output, node->line + node->used, room < READ_BYTES ? room : READ_BYTES);
         if (got > 0)
             node->used += (size_t)got;
         if (got == 0)
             close_output(node);
         take_lines(up, node, got == 0);
+        (void)rr_printer_write(up->out);
     }
-    fflush(stdout);
 }
 
 /* ---- Starting ---- */
@@ -181,8 +187,7 @@ static bool start_node(rr_up_t *up, rr_up_node_t *node) {
     node->used = 0;
     node->ready = node->asked = false;
     node->state = UP_RUNNING;
-    printf("redrabbit: node %s started, process %ld\n", node->name, (long)pid);
-    fflush(stdout);
+    rr_printer_say(up->out, "redrabbit: node %s started, process %ld\n", node->name, (long)pid);
     return true;
 }
 
@@ -236,10 +241,9 @@ static void kill_all(rr_up_t *up) {
     for (size_t i = 0; i < up->count; i++) {
         if (up->nodes[i]->state != UP_RUNNING)
             continue;
-        printf("redrabbit: node %s is killed: it did not end in time\n", up->nodes[i]->name);
+        rr_printer_say(up->out, "redrabbit: node %s is killed: it did not end in time\n", up->nodes[i]->name);
         kill(up->nodes[i]->pid, SIGKILL);
     }
-    fflush(stdout);
     up->status = up->status == RR_EXIT_OK ? RR_EXIT_CUT : up->status;
     up->deadline_ms = UINT64_MAX;
 }
@@ -275,14 +279,14 @@ static void node_died(rr_up_t *up, rr_up_node_t *node, const char *text) {
     if (delay) {
         node->state = UP_WAITING;
         node->restart_ms = now_ms() + delay;
-        printf("redrabbit: node %s %s; it is started again in %llu s\n", node->name, text, (unsigned long long)delay / 1000);
+        rr_printer_say(up->out, "redrabbit: node %s %s; it is started again in %llu s\n", node->name, text, (unsigned long long)delay / 1000);
         return;
     }
     if (node->was_ready)
-        printf("redrabbit: node %s %s; that was too often (%d times in %d s): everything is stopped\n", node->name, text,
+        rr_printer_say(up->out, "redrabbit: node %s %s; that was too often (%d times in %d s): everything is stopped\n", node->name, text,
                RR_UP_RESTARTS + 1, RR_UP_WITHIN_MS / 1000);
     else
-        printf("redrabbit: node %s %s before it was ready: everything is stopped\n", node->name, text);
+        rr_printer_say(up->out, "redrabbit: node %s %s before it was ready: everything is stopped\n", node->name, text);
     stop_all(up, RR_EXIT_FAILED);
 }
 
@@ -290,16 +294,15 @@ static void node_ended(rr_up_t *up, rr_up_node_t *node, int status) {
     char text[64];
     bool well = WIFEXITED(status) && WEXITSTATUS(status) == RR_EXIT_OK;
     node->state = UP_ENDED;
-    read_output(up, node);
+    read_output(up, node, true);
     close_output(node); /* what it has left behind may hold it open for ever */
     take_lines(up, node, true);
     if (well || node->asked || up->stopping)
-        printf("redrabbit: node %s %s\n", node->name, how(status, text, sizeof text));
+        rr_printer_say(up->out, "redrabbit: node %s %s\n", node->name, how(status, text, sizeof text));
     else
         node_died(up, node, how(status, text, sizeof text));
     if (!well && up->stopping && up->status == RR_EXIT_OK)
         up->status = RR_EXIT_CUT;
-    fflush(stdout);
     go_on_stopping(up);
 }
 
@@ -326,8 +329,7 @@ static void on_signals(rr_up_t *up) {
             }
         } else if (!up->signal_ms) {
             up->signal_ms = now_ms();
-            printf("redrabbit: stopping; a second signal ends it now\n");
-            fflush(stdout);
+            rr_printer_say(up->out, "redrabbit: stopping; a second signal ends it now\n");
             stop_all(up, RR_EXIT_OK);
         } else if (now_ms() - up->signal_ms >= RR_SAME_SIGNAL_MS) {
             kill_all(up);
@@ -365,13 +367,16 @@ static bool anything_left(const rr_up_t *up) {
 }
 
 static void turn(rr_up_t *up) {
+    int wait_ms = timeouts(up);
+    bool left = rr_printer_write(up->out), full = rr_printer_is_full(up->out);
     up->polls[0] = (struct pollfd){.fd = up->signals, .events = POLLIN};
-    for (size_t i = 0; i < up->count; i++)
-        up->polls[i + 1] = (struct pollfd){.fd = up->nodes[i]->output, .events = POLLIN};
-    int n = poll(up->polls, up->count + 1, timeouts(up));
+    up->polls[1] = (struct pollfd){.fd = left ? STDOUT_FILENO : -1, .events = POLLOUT};
+    for (size_t i = 0; i < up->count; i++) /* what nobody reads here waits there, and holds nobody (say.h) */
+        up->polls[i + 2] = (struct pollfd){.fd = full ? -1 : up->nodes[i]->output, .events = POLLIN};
+    int n = poll(up->polls, up->count + 2, wait_ms);
     for (size_t i = 0; n > 0 && i < up->count; i++) {
-        if (up->polls[i + 1].revents)
-            read_output(up, up->nodes[i]);
+        if (up->polls[i + 2].revents)
+            read_output(up, up->nodes[i], false);
     }
     if (n > 0 && up->polls[0].revents)
         on_signals(up);
@@ -437,7 +442,8 @@ static bool choose(rr_up_t *up) {
     size_t count = rr_graph_node_count(graph);
     up->nodes = calloc(count + 1, sizeof(rr_up_node_t *));
     up->polls = calloc(count + 2, sizeof *up->polls);
-    bool ok = up->nodes && up->polls;
+    up->out = rr_printer_new(STDOUT_FILENO);
+    bool ok = up->nodes && up->polls && up->out;
     for (size_t i = 0; i < up->options->node_count; i++) {
         if (rr_graph_select(graph, up->options->nodes[i]) != RR_OK)
             break; /* noted */
@@ -470,10 +476,9 @@ static bool watch_signals(rr_up_t *up) {
 }
 
 static void tell_how_to_look(const rr_up_t *up) {
-    printf("redrabbit: who is where: redrabbit ps %s\n", up->options->file);
+    rr_printer_say(up->out, "redrabbit: who is where: redrabbit ps %s\n", up->options->file);
     if (up->key.path[0])
-        printf("redrabbit: its key, found by ps, drain and --node of this user: %s\n", up->key.path);
-    fflush(stdout);
+        rr_printer_say(up->out, "redrabbit: its key, found by ps, drain and --node of this user: %s\n", up->key.path);
 }
 
 static void run(rr_up_t *up) {
@@ -492,6 +497,7 @@ static void finish(rr_up_t *up) {
         free(up->nodes[i]);
     free(up->nodes);
     free(up->polls);
+    rr_printer_free(up->out, PATIENCE_MS);
     if (up->signals >= 0)
         close(up->signals);
     rr_run_key_drop(&up->key);

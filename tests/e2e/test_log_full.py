@@ -148,6 +148,38 @@ class Stuck(Case):
             finally:
                 process.kill()
 
+    async def test_up_whose_output_nobody_reads(self) -> None:
+        """It still hears Ctrl-C, and so do its nodes."""
+        port, center = free_port(), free_port()
+        self.write("scene.py", SCRIPT)
+        self.write(
+            "g.yaml",
+            f"""group: world
+cluster: {{ lease: 60s }}
+nodes:
+  one: {{ address: "tcp://127.0.0.1:{center}" }}
+  two: {{}}
+actors:
+  broker@0: {{ role: broker, node: one }}
+  gate@0: {{ role: gate, node: one, listen: "tcp://127.0.0.1:{port}" }}
+  scene@0: {{ role: scene, node: two, script: scene.py }}
+""",
+        )
+        unread, output = os.pipe()
+        self.addCleanup(os.close, unread)
+        command = [str(BINARY), "up", "g.yaml"]
+        with subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process:
+            os.close(output)
+            try:
+                client = await self.connected(port, process)
+                for number in range(400):  # 20,000 lines, of 64 KiB and `up`'s own room
+                    await client.send(1, number)
+                    await self.expect(client, str(number))
+                process.send_signal(signal.SIGINT)
+                self.assertEqual(await asyncio.to_thread(process.wait, 30 * SLOW), 0)
+            finally:
+                process.terminate()  # its nodes end with it
+
 
 if __name__ == "__main__":
     unittest.main()
