@@ -103,7 +103,14 @@ static uint64_t host_epoch(void *host) {
 
 static void host_log(void *host, rr_level_t level, const char *module, const char *text, size_t size) {
     rr_scene_t *scene = scene_of(host);
-    rr_log(scene->system, level, module, "%s: %.*s", scene->options->name, (int)(size < 65536 ? size : 65536), text);
+    char *copy = NULL;
+    size = size < 65536 ? size : 65536;
+    if (memchr(text, 0, size) && (copy = malloc(size))) { /* a text of a client's: what is behind a NUL shall be seen */
+        for (size_t i = 0; i < size; i++)
+            copy[i] = text[i] ? text[i] : '?';
+    }
+    rr_log(scene->system, level, module, "%s: %.*s", scene->options->name, (int)size, copy ? copy : text);
+    free(copy);
 }
 
 /* Whole lines, with the scene's name, whatever the log level. Standard error goes the same way, named as such. */

@@ -63,10 +63,18 @@ static int lock(rr_state_file_t *file, char *why, size_t why_size) {
 
 /* *there: false if there is no such file yet. */
 static int load(const char *path, content_t *out, bool *there, char *why, size_t why_size) {
-    FILE *in = fopen(path, "re");
-    *there = in != NULL;
-    if (!in && errno == ENOENT)
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe that nobody writes would hold us for ever */
+    *there = fd >= 0;
+    if (fd < 0 && errno == ENOENT)
         return RR_OK;
+    if (fd >= 0 && (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))) {
+        close(fd);
+        return fail(RR_EINVAL, why, why_size, "the master's state in %s: that is not a file; mend that, " ANOTHER, path);
+    }
+    FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
+    if (!in && fd >= 0)
+        close(fd);
     if (!in)
         return fail(rr_error_from_errno(errno), why, why_size, "the master's state in %s: %s; mend that, " ANOTHER, path, strerror(errno));
     unsigned format = 0;

@@ -20,6 +20,25 @@ def _server_level() -> int:
     return _LEVELS.index(text) + 1 if text in _LEVELS else int(text)
 
 
+def _mend_dummies() -> None:
+    """logging asks for the thread's name, whose stand-in CPython before 3.13.3 takes away when `threading` is already empty: a
+    TypeError on standard error at each scene's end. With what it needs at hand, as later ones have it."""
+    import threading
+
+    dummy: Any = getattr(threading, "_DeleteDummyThreadOnDel", None)
+    active: Any = getattr(threading, "_active", None)
+    lock: Any = getattr(threading, "_active_limbo_lock", None)
+    if dummy is None or active is None or lock is None or sys.version_info >= (3, 13, 3):
+        return
+
+    def forget(self: Any) -> None:
+        with lock:
+            if active.get(self._tident) is self._dummy_thread:
+                active.pop(self._tident, None)
+
+    dummy.__del__ = forget
+
+
 def _adopt(logging: Any) -> None:
     class Handler(logging.Handler):  # type: ignore[misc]
         def emit(self, record: Any) -> None:
@@ -29,6 +48,7 @@ def _adopt(logging: Any) -> None:
             except Exception:
                 self.handleError(record)
 
+    _mend_dummies()
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(Handler())

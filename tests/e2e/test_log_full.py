@@ -1,5 +1,5 @@
 """A log whose disk is full: the server goes on serving, says so once on standard error, and logs again when there is room;
-SIGHUP opens the file anew, also meanwhile. And a screen that nobody reads."""
+SIGHUP opens the file anew, also meanwhile. A screen that nobody reads. Texts of clients in a line."""
 
 from __future__ import annotations
 
@@ -179,6 +179,36 @@ actors:
                 self.assertEqual(await asyncio.to_thread(process.wait, 30 * SLOW), 0)
             finally:
                 process.terminate()  # its nodes end with it
+
+
+TEXTS = """
+import logging, redrabbit
+
+@redrabbit.message(1)
+def say(session, text):
+    text = text[0]
+    redrabbit.log.info(f"{text} is all of ours")
+    logging.getLogger("game").info("%s is all of logging's", text)
+    session.send(1, "ok")
+"""
+
+
+class Texts(Case):
+    async def test_what_a_client_sends(self) -> None:
+        """Neither hides what stands behind it nor forges a line; and `logging` leaves no complaint at the end."""
+        port = free_port()
+        self.write("scene.py", TEXTS)
+        self.write("g.yaml", f'actors:\n  gate@0: {{ role: gate, listen: "tcp://127.0.0.1:{port}" }}\n  scene@0: {{ role: scene, script: scene.py }}\n')
+        server = self.start("g.yaml")
+        client = await self.client(port, "anna")
+        await client.send(1, ["nul\0, \r\nFORGED and \x1b[31m red"])
+        await self.expect(client, "ok")
+        for whose in ("of ours", "of logging's"):
+            server.wait_line(f"and \\?\\[31m red is all {whose}")
+        server.stop()
+        self.assertEqual(server.output.count("nul?, "), 2)
+        self.assertNotRegex(server.output, "(?m)^FORGED|\0|\x1b")
+        self.assertNotIn("Exception ignored", server.output)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,9 @@ START_TEST(a_damaged_file_is_refused) {
     ck_assert_int_eq(mkdir(path, 0700), 0); /* cannot be renamed to */
     ck_assert_int_ne(rr_state_file_open(path, &one, why, sizeof why), RR_OK);
     ck_assert_int_eq(rmdir(path), 0);
+    ck_assert_int_eq(mkfifo(path, 0600), 0); /* nobody is waited for who might write it */
+    ck_assert_int_eq(rr_state_file_open(path, &one, why, sizeof why), RR_EINVAL);
+    ck_assert_ptr_nonnull(strstr(why, "not a file"));
     drop_folder();
 }
 END_TEST
