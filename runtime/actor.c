@@ -1073,7 +1073,7 @@ bool rr_others_wait(void) {
 /* An actor that goes on by messages to itself lets the others have a turn first, each time. */
 static bool lets_others_go(rr_worker_t *worker) {
     worker->self_sent = false;
-    return worker->cut = rr_others_wait();
+    return rr_others_wait();
 }
 
 /* When a turn looks at the time. */
@@ -1081,7 +1081,7 @@ typedef struct looks {
     uint64_t since_ns;   /* the first look; 0 = none yet */
     unsigned step, next; /* so many messages from one to the next, which is behind so many */
     bool varies;         /* the step: every message is worth a look, unless they are very short */
-    bool shares;         /* the turn is on a loop: it gives way after so many messages */
+    bool shares;         /* the turn is on a loop, and does not gather what it says: it gives way after so many messages */
     uint64_t half;
 } looks_t;
 
@@ -1091,7 +1091,7 @@ static looks_t first_look(rr_worker_t *worker, rr_actor_t *actor) {
     if (!actor->behavior->proxy && executor->clock_every) { /* a proxy's messages are short work, whatever else its executor runs */
         looks.step = executor->clock_every;
         looks.varies = executor->clock_every == 1;
-        looks.shares = executor->pinned;
+        looks.shares = executor->pinned && !actor->behavior->turn_end;
         if (executor->pinned) { /* it has just looked */
             looks.since_ns = worker->now_ns;
             looks.half = rr__word_count(atomic_load_explicit(&actor->word, memory_order_relaxed)) / 2;

@@ -929,7 +929,7 @@ bool rr_worker_visit(rr_worker_t *worker, rr_actor_t *actor) {
     worker->hosts = false;
     bool runnable = rr_worker_run(worker, actor);
     worker->hosts = hosts;
-    if (runnable && worker->cut) { /* only to let others go first */
+    if (runnable && worker->cut) { /* to give way in its middle */
         worker->guest = actor;
         return false;
     }

@@ -48,7 +48,7 @@ struct rr_worker {
     unsigned id;
     rr__burst_t burst;
     bool self_sent; /* the actor in its turn has sent to itself */
-    bool cut;       /* the last turn ended early, because others wait */
+    bool cut;       /* the last turn gave way in its middle */
     rr__directory_cache_t cache; /* free slots and headers */
     rr__serials_t serials;       /* of what its present handler spawns */
     rr_counter_t turns, messages; /* written by this worker, read by metrics */
