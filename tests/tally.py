@@ -1,6 +1,7 @@
 """Adds up the JUnit files of every ctest run and prints the suite's one summary line.
 
 A test program that says how many cases it ran (Check, unittest, node's runner) counts as that many; any other counts as one.
+Of each that failed, the lines that say why come first, on standard error.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import pathlib
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
+
+from why import report
 
 CHECK = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in .*\n\n(?:OK|FAILED)(?: \((.*)\))?", re.M)
@@ -30,8 +33,8 @@ def cases(output: str) -> tuple[int, int, int] | None:
     return (total - failed - skipped, failed, skipped) if total else None
 
 
-def tally(file: pathlib.Path) -> tuple[int, int, int]:
-    """(passed, failed, skipped) of one ctest run."""
+def tally(file: pathlib.Path, failures: list[tuple[str, str]]) -> tuple[int, int, int]:
+    """(passed, failed, skipped) of one ctest run; adds (name, output) of what failed."""
     passed = failed = skipped = 0
     for case in ElementTree.parse(file).getroot().iter("testcase"):
         status = case.get("status")
@@ -44,23 +47,43 @@ def tally(file: pathlib.Path) -> tuple[int, int, int]:
                 case.find("skipped").get("message") or ""
             )
             skipped, failed = skipped + skip, failed + (not skip)
+            if not skip:
+                failures.append(failure(file, case))
         elif status == "run":
             good, bad, skip = counted or (1, 0, 0)
             passed, failed, skipped = passed + good, failed + bad, skipped + skip
         else:
             good, bad, skip = counted or (0, 1, 0)
             passed, failed, skipped = passed + good, failed + max(bad, 1), skipped + skip
-            print(f"failed: {file.stem}: {case.get('name')}")
+            failures.append(failure(file, case))
     return passed, failed, skipped
 
 
+def failure(file: pathlib.Path, case: ElementTree.Element) -> tuple[str, str]:
+    """Its name with what ctest says of it (Timeout, SEGFAULT …), and its output."""
+    found = case.find("failure")
+    if found is None:
+        found = case.find("skipped")
+    said = (found.get("message") or "") if found is not None else ""
+    name = f"{file.stem}: {case.get('name')}" + (f" ({said})" if said else "")
+    return name, case.findtext("system-out") or ""
+
+
 def main() -> int:
-    """One line a run, then the sum alone on the last line."""
+    """Why tests failed and their names, one line a run, then the sum alone on the last line."""
     passed = failed = skipped = 0
+    failures: list[tuple[str, str]] = []
+    runs = []
     for file in sorted(pathlib.Path(sys.argv[1]).glob("*.xml")):
-        good, bad, skip = tally(file)
-        print(f"{file.stem}: {good} passed, {bad} failed, {skip} skipped")
+        good, bad, skip = tally(file, failures)
+        runs.append(f"{file.stem}: {good} passed, {bad} failed, {skip} skipped")
         passed, failed, skipped = passed + good, failed + bad, skipped + skip
+    for line in report(failures):
+        print(line, file=sys.stderr, flush=True)
+    for name, _ in failures:
+        print(f"failed: {name}")
+    for line in runs:
+        print(line)
     if not passed and not failed:
         print("no test ran")
         failed = 1
