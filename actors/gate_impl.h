@@ -26,7 +26,8 @@ typedef struct rr__link { /* of a ring; next NULL: of none */
     struct rr__link *next, *prev;
 } rr__link_t;
 
-/* A scene that this shard talks to. Lives until it is dead and no slot names it. */
+/* A scene that this shard talks to. Lives until it is dead and no slot names it. One that was out of reach and is back, under
+ * the same address, has ended our sessions meanwhile: it is another one, beside the dead one that slots still name. */
 typedef struct rr__scene_ref {
     struct rr__scene_ref *next;
     rr_addr_t addr;
@@ -232,6 +233,8 @@ void rr__shard_free(rr__shard_t *shard);
 
 /* For shard_output.c. */
 rr__scene_ref_t *rr__scene_ref(rr__shard_t *shard, rr_addr_t addr); /* made if need be; NULL: out of memory */
+/* The one that has the address; a dead one only as long as its end was not told. NULL: none. */
+rr__scene_ref_t *rr__scene_known(const rr__shard_t *shard, rr_addr_t addr);
 void rr__ref_dirty(rr__shard_t *shard, rr__scene_ref_t *ref);
 /* A record for a scene, and how much of its window it takes; RR_OK or RR_ENOMEM. What is for a dead one goes nowhere. */
 int rr__ref_put(rr__shard_t *shard, rr__scene_ref_t *ref, uint16_t kind, uint16_t cmd, uint32_t slot,

@@ -484,12 +484,34 @@ static void on_ordered(rr_scene_t *scene, rr_message_t *msg) {
     }
 }
 
+/* What a shard had said before its end and nobody has looked at: lost with it, and not to be taken for the word of the same
+ * shard, should it come back. */
+static void drop_backlog(rr_scene_t *scene, rr_addr_t shard) {
+    rr__backlog_item_t **at = &scene->backlog;
+    for (rr__backlog_item_t *item; (item = *at);) {
+        uint32_t type = rr_message_type(item->msg);
+        if (rr_message_from(item->msg) != shard || (type != RR_TYPE_INPUT && type != RR_TYPE_INPUT_BODY)) {
+            at = &item->next;
+            continue;
+        }
+        if (item == scene->backlog)
+            scene->reading = false;
+        *at = item->next;
+        rr_message_release(scene->self, item->msg);
+        free(item);
+        rr__count_down(&scene->count.backlog);
+    }
+    scene->backlog_last = at;
+}
+
 static void on_down(rr_scene_t *scene, uint64_t monitor) {
     if (rr__on_name_down(scene, monitor))
         return;
     rr__peer_t *peer = rr_map_take(&scene->downs, monitor);
-    if (peer)
-        rr__peer_down(scene, peer);
+    if (!peer)
+        return;
+    drop_backlog(scene, peer->addr);
+    rr__peer_down(scene, peer);
 }
 
 static void on_timer(rr_scene_t *scene, rr_message_t *msg) {

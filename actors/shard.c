@@ -11,11 +11,18 @@
 
 /* ---- Scenes ---- */
 
+rr__scene_ref_t *rr__scene_known(const rr__shard_t *shard, rr_addr_t addr) {
+    rr__scene_ref_t *ref = shard->scenes;
+    while (ref && (ref->addr != addr || (ref->dead && !ref->superseded)))
+        ref = ref->next;
+    return ref;
+}
+
 rr__scene_ref_t *rr__scene_ref(rr__shard_t *shard, rr_addr_t addr) {
-    for (rr__scene_ref_t *ref = shard->scenes; ref; ref = ref->next)
-        if (ref->addr == addr)
-            return ref;
-    rr__scene_ref_t *ref = calloc(1, sizeof(*ref));
+    rr__scene_ref_t *ref = rr__scene_known(shard, addr);
+    if (ref)
+        return ref;
+    ref = calloc(1, sizeof(*ref));
     if (!ref)
         return NULL;
     ref->addr = addr;

@@ -58,13 +58,6 @@ static void start_seeking(rr__shard_t *shard) {
                shard->gate->options.name);
 }
 
-static rr__scene_ref_t *known(rr__shard_t *shard, rr_addr_t addr) {
-    rr__scene_ref_t *ref = shard->scenes;
-    while (ref && ref->addr != addr)
-        ref = ref->next;
-    return ref;
-}
-
 typedef struct handover {
     rr__scene_ref_t *from, *to;
 } handover_t;
@@ -123,10 +116,11 @@ static void on_found(rr_actor_t *self, void *state, int status, rr_message_t *ms
     rr__ref_dirty(shard, from); /* it may go now */
 }
 
+/* Also the address that it had: it may only have been out of reach. Who is dead answers that nobody is there. */
 static void ask(rr__shard_t *shard, rr__scene_ref_t *ref) {
     rr_addr_t addr = rr_lookup(shard->system, ref->name);
-    rr__scene_ref_t *other = known(shard, addr);
-    if (addr == RR_NOBODY || addr == ref->addr || (other && (other->dead || other->draining)))
+    rr__scene_ref_t *other = rr__scene_known(shard, addr);
+    if (addr == RR_NOBODY || (other && (other->dead || other->draining)))
         return;
     ref->found = addr;
     ref->asking =

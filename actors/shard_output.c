@@ -295,10 +295,18 @@ static void name_ref(rr__scene_ref_t *ref, const void *name, size_t size) {
         ref->name = strndup(name, size); /* without memory its sessions cannot outlive it */
 }
 
+/* Where it moved to. If only one that is gone is known there, that one: what is held goes to its name's next owner. */
+static rr__scene_ref_t *target_of(rr__shard_t *shard, rr_addr_t addr) {
+    rr__scene_ref_t *ref = shard->scenes;
+    while (ref && ref->addr != addr)
+        ref = ref->next;
+    return ref && !rr__scene_known(shard, addr) ? ref : rr__scene_ref(shard, addr);
+}
+
 /* The session is the target's now, or was, if the client has left meanwhile: it hears of that then. */
 static void on_moved(output_t *o, rr__slot_t *slot) {
     const rr_record_t *record = o->record;
-    rr__scene_ref_t *target = record->size >= 12 ? rr__scene_ref(o->shard, rr_get64(record->body)) : NULL;
+    rr__scene_ref_t *target = record->size >= 12 ? target_of(o->shard, rr_get64(record->body)) : NULL;
     if (!target) {
         bad(o);
         return;

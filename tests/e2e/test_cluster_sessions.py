@@ -1,6 +1,6 @@
-"""Gate sessions whose scene's node dies (kill -9), stands still beyond its lease, or comes back as another process: what each
-policy of `scene_lost` promises, with real processes. A message is handled at most once, what the gate held arrives once and
-in order."""
+"""Gate sessions whose scene's node dies (kill -9), stands still beyond its lease, comes back as another process, or as the same one:
+what each policy of `scene_lost` promises, with real processes. A message is handled at most once, what the gate held arrives once
+and in order."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from harness import SLOW, Client, Closed, Server
 from trio import DOWN, LEASE, MARGIN, Trio
 
 WAIT = 20
+LONG = 60.0  # a lease that nobody outlives by standing still until the links are down
 
 LOBBY = """
 import redrabbit
@@ -28,11 +29,16 @@ def count(session, number):
 
 @redrabbit.message(2)
 async def go(session, extra):
-    await session.move("room@0", extra[0])
+    await session.move(extra[1], extra[0])
+
+@redrabbit.on_offline
+def offline(session):
+    redrabbit.log.info(f"lobby offline {session.id}")
 """
 
 ROOM = """
 import os
+import time
 import redrabbit
 
 @redrabbit.on_enter
@@ -43,6 +49,11 @@ def enter(session, from_scene, extra):
 def count(session, number):
     session.send(1, ["room", number])
 
+@redrabbit.message(4)
+def work(session, number):
+    time.sleep(0.002)
+    session.send(4, number)
+
 @redrabbit.on_offline
 def offline(session):
     redrabbit.log.info(f"offline {session.id}")
@@ -50,12 +61,15 @@ def offline(session):
 
 
 class Sessions(Trio):
-    def nodes(self, policy: str, wait: int = WAIT, login: str = "front") -> None:
+    def nodes(self, policy: str, wait: int = WAIT, login: str = "front", lease: float = LEASE) -> None:
+        """room@0 on `back`, room@1 on `front`."""
         self.write("lobby.py", LOBBY)
         self.write("room.py", ROOM)
         self.launch(
-            f"  scene@0: {{ role: scene, node: {login}, script: lobby.py }}\n  room@0: {{ role: scene, node: back, script: room.py }}",
+            f"  scene@0: {{ role: scene, node: {login}, script: lobby.py }}\n  room@0: {{ role: scene, node: back, script: room.py }}\n"
+            "  room@1: { role: scene, node: front, script: room.py }",
             gate=f", scene_lost: {policy}, scene_wait: {wait}s",
+            lease=lease,
         )
 
     def lost(self) -> None:
@@ -67,10 +81,10 @@ class Sessions(Trio):
         back.ready()
         return back
 
-    async def in_room(self, name: str) -> tuple[Client, int]:
-        """A client that has moved to room@0, and the process that it is in."""
+    async def in_room(self, name: str, room: str = "room@0") -> tuple[Client, int]:
+        """A client that has moved to the room, and the process that it is in."""
         client = await self.client(self.gate, name)
-        await client.send(2, ["state of " + name])
+        await client.send(2, ["state of " + name, room])
         entered = (await self.expect(client, lambda m: m.cmd == 3)).json()
         self.assertEqual(entered[:2], ["scene@0", "state of " + name])
         await self.echoes(client, "room", 0)
@@ -170,7 +184,7 @@ class Sessions(Trio):
         back = self.again()
         end = time.monotonic() + (LEASE + MARGIN + 15) * SLOW
         while True:  # until the name is known again
-            await client.send(2, ["anew"])
+            await client.send(2, ["anew", "room@0"])
             await client.send(1, 2)
             message = await self.expect(client, lambda m: m.cmd in (1, 3))
             if message.cmd == 3:
@@ -195,6 +209,107 @@ class Sessions(Trio):
         await self.echoes(again, "lobby", 2)
         self.back = self.again()
         await self.in_room("cleo")
+
+    # ---- The same process comes back ----
+
+    def stand_still(self, until: str) -> None:
+        """`back` is stopped until `front` has said that."""
+        os.kill(self.back.pid, signal.SIGSTOP)
+        try:
+            self.front.wait_line(until, LEASE + MARGIN + 10)
+        except BaseException:
+            os.kill(self.back.pid, signal.SIGCONT)
+            raise
+
+    async def served(self, name: str) -> Client:
+        """A login, made again until the gate lets one in."""
+        end = time.monotonic() + 20 * SLOW
+        while True:
+            try:
+                client = await self.client(self.gate, name)
+                await client.send(1, 0)
+                self.assertEqual((await client.receive(20 * SLOW)).json(), ["lobby", 0])
+                return client
+            except (Closed, TimeoutError) as error:
+                self.assertLess(time.monotonic(), end, f"logins stay closed: {error!r}\n{self.front.output}")
+
+    async def test_back_within_its_lease(self) -> None:
+        """Its gate has lost it, its name has not: it is the name's next owner, and has ended what it had of that gate."""
+        self.nodes("wait", lease=LONG)
+        client, was = await self.in_room("anna")
+        self.stand_still(r"gate@0: room@0 is gone; its clients, by scene_lost: 1 wait")
+        for number in range(1, 6):
+            await client.send(1, number)
+        os.kill(self.back.pid, signal.SIGCONT)
+        entered = (await self.expect(client, lambda m: m.cmd == 3, timeout=15)).json()
+        self.assertEqual(entered, ["room@0", "state of anna", was])
+        for number in range(1, 6):
+            self.assertEqual((await client.receive(5 * SLOW)).json(), ["room", number])
+        await self.echoes(client, "room", 100)
+        self.assertEqual(self.back.output.count("offline anna"), 1, "of the visit that was cut")
+        await self.in_room("bert")
+        second = await self.client(self.gate, "anna")  # the id is registered where it was
+        await self.expect_closed(client)
+        await self.echoes(second, "lobby", 1)
+        self.back.wait_line("offline anna", 5, 2)
+
+    async def test_back_with_much_unread(self) -> None:
+        """What it had been given and not looked at is lost with that visit, and counts in no other."""
+        self.nodes("wait", lease=LONG)
+        client, was = await self.in_room("anna")
+        for number in range(3000):  # six seconds of work
+            await client.send(4, number)
+        await self.expect(client, lambda m: m.cmd == 4)
+        self.stand_still(r"gate@0: room@0 is gone; its clients, by scene_lost: 1 wait")
+        await client.send(1, 1)
+        os.kill(self.back.pid, signal.SIGCONT)
+        entered = (await self.expect(client, lambda m: m.cmd == 3, timeout=15)).json()
+        self.assertEqual(entered, ["room@0", "state of anna", was])
+        for number in range(1, 100):
+            self.assertEqual((await client.receive(5 * SLOW)).json(), ["room", number])
+            await client.send(1, number + 1)
+
+    async def login_scene_back(self, policy: str) -> None:
+        """The login scene was out of reach while somebody played elsewhere: logins go on, ids stay unique."""
+        self.nodes(policy, login="back", lease=LONG)
+        client, _ = await self.in_room("anna", "room@1")
+        self.stand_still("gate@0: scene@0 is gone: logins")
+        os.kill(self.back.pid, signal.SIGCONT)
+        await self.echoes(client, "room", 1)
+        await self.served("bert")
+        await self.echoes(client, "room", 2)  # nobody was taken for her
+        await self.served("anna")
+        await self.expect_closed(client)
+
+    async def test_login_scene_back_wait(self) -> None:
+        await self.login_scene_back("wait")
+
+    async def test_login_scene_back_relogin(self) -> None:
+        await self.login_scene_back("relogin")
+
+    async def test_login_scene_back_close(self) -> None:
+        await self.login_scene_back("close")
+
+    async def test_given_up_by_a_master_that_is_gone(self) -> None:
+        """`back` stood still beyond its lease and was given up; the next master knows nothing of that and takes it under its number."""
+        self.nodes("wait", wait=90, login="back")
+        client = await self.client(self.gate, "anna")
+        await self.echoes(client, "lobby", 0)
+        self.stand_still(r"node back \(number \d+\) is gone")
+        self.kill(self.center)
+        for number in range(1, 4):
+            await client.send(1, number)
+        os.kill(self.back.pid, signal.SIGCONT)
+        center = self.begin("g.yaml", "--node", "center")
+        center.ready()
+        self.back.wait_line("the lease is renewed: named actors go on", LEASE + MARGIN + 20)
+        for number in range(1, 4):
+            self.assertEqual((await client.receive(20 * SLOW)).json(), ["lobby", number])
+        await self.echoes(client, "lobby", 4)
+        await self.served("bert")
+        for server in (self.front, self.back, center):  # before their master
+            self.assertEqual(server.stop(), 0, server.output)
+            self.clean(server)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ LEASE, MARGIN, DOWN = 2.0, 0.5, 1.5  # seconds
 
 
 class Trio(Case):
-    def launch(self, actors: str, gate: str = "") -> None:
+    def launch(self, actors: str, gate: str = "", lease: float = LEASE) -> None:
         """Writes the graph (more actors, a line each; more options of the gate) and starts all three."""
         self.gate = free_port()
         self.write(
             "g.yaml",
             f"""group: world
-cluster: {{ lease: {LEASE}s, margin: {int(MARGIN * 1000)}ms, heartbeat: 100ms, suspect: 500ms, link_down: {int(DOWN * 1000)}ms }}
+cluster: {{ lease: {lease}s, margin: {int(MARGIN * 1000)}ms, heartbeat: 100ms, suspect: 500ms, link_down: {int(DOWN * 1000)}ms }}
 nodes:
   center: {{ address: "tcp://127.0.0.1:{free_port()}" }}
   front: {{ address: "tcp://127.0.0.1:{free_port()}" }}
