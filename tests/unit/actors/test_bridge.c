@@ -402,7 +402,7 @@ END_TEST
 
 START_TEST(too_many_are_refused) {
     begin();
-    order_t hold = {.count = 150, .timeout_ms = 300, .group = "GroupB", .name = "scene@0", .method = "hold"};
+    order_t hold = {.count = 150, .timeout_ms = 2000, .group = "GroupB", .name = "scene@0", .method = "hold"};
     say(a.system, hold);
     latch_wait(&ends, 50); /* those over the limit, at once */
     pthread_mutex_lock(&last.lock);

@@ -155,7 +155,7 @@ static bool ask(group_t *from, const char *group, uint32_t size, uint32_t timeou
     uint64_t before = ends(), good = latch_count(&ok), begun = rr_system_now_ns(from->system);
     send_order(from, group, size, timeout_ms);
     while (ends() == before) {
-        ck_assert_msg(rr_system_now_ns(from->system) - begun < (timeout_ms + 2000) * 1000000ull, "no end");
+        ck_assert_msg(rr_system_now_ns(from->system) - begun < timeout_ms * 1000000ull + PATIENCE_NS, "no end");
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     }
     return latch_count(&ok) > good;
@@ -228,7 +228,7 @@ START_TEST(the_bridge_dies_and_returns_under_calls) {
     }
     uint64_t begun = rr_system_now_ns(a.system);
     while (ends() < before + 2 * ROUNDS) { /* every one of them, in bounded time */
-        ck_assert_uint_lt(rr_system_now_ns(a.system) - begun, 10000000000ull);
+        ck_assert_uint_lt(rr_system_now_ns(a.system) - begun, PATIENCE_NS);
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     }
     ask_until(&a, "GroupB", true);

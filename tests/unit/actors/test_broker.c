@@ -67,7 +67,7 @@ static const rr_behavior_t client = {.name = "client", .receive = receive};
 static void wait_for(unsigned *count, unsigned at_least) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 5;
+    until.tv_sec += 30;
     pthread_mutex_lock(&got.lock);
     int rc = 0;
     while (*count < at_least && rc == 0)

@@ -53,7 +53,7 @@ static const rr_behavior_t asker = {.name = "asker", .receive = receive};
 static void await(const unsigned *count, unsigned at_least) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 8;
+    until.tv_sec += 30;
     pthread_mutex_lock(&got.lock);
     int rc = 0;
     while (*count < at_least && rc == 0)

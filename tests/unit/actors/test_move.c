@@ -185,7 +185,7 @@ END_TEST
 
 START_TEST(a_move_that_takes_too_long_is_undone) {
     prepare();
-    node.scenes[0].move_timeout_ms = 200;
+    node.scenes[0].move_timeout_ms = 1000;
     start();
     client_t *boss = log_in("boss");
     tell(boss, 1, "move:scene@1");
@@ -217,7 +217,7 @@ END_TEST
 /* Its next scene wants to move it on while its enter runs: giving the move up ends that, too. */
 START_TEST(an_enter_that_wants_to_move_on_is_undone) {
     prepare();
-    node.scenes[0].move_timeout_ms = 100;
+    node.scenes[0].move_timeout_ms = 1000;
     node.scenes[1].offline_wait_ms = 100;
     start();
     client_t *a = log_in("slowback-alice");

@@ -38,6 +38,7 @@ typedef struct faults {
     _Atomic(int) cut_every_bytes; /* 0 = never; each pair is reset once so many bytes have gone through it */
     _Atomic(int) cut_now;
     _Atomic(int) cuts, live; /* the thread writes */
+    _Atomic(uint64_t) heard_ns; /* the thread writes: before this, who dialled us was sent its last byte */
     fault_pair_t pairs[FAULT_PAIRS];
     uint64_t passed[FAULT_PAIRS];
     unsigned seed;
@@ -113,6 +114,9 @@ static bool fault_write(faults_t *f, fault_pair_t *p, int side) {
     ssize_t n = send(p->fd[side], pipe->data, pipe->used, MSG_NOSIGNAL);
     if (n < 0) {
         return errno == EAGAIN || errno == EINTR;
+    }
+    if (side == 0) {
+        atomic_store(&f->heard_ns, now_ns());
     }
     pipe->used -= (size_t)n;
     memmove(pipe->data, pipe->data + n, pipe->used);

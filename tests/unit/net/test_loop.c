@@ -42,7 +42,7 @@ static void teardown(fixture_t *f) {
 static void wait_done(fixture_t *f) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += 60;
     ck_assert_int_eq(sem_timedwait(&f->done, &until), 0);
 }
 
@@ -269,7 +269,7 @@ static void side_setup(side_t *s, size_t limit) {
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     s->fd = fds[0];
     s->far_end = fds[1];
-    struct timeval time = {.tv_sec = 20};
+    struct timeval time = {.tv_sec = 60};
     setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
     ck_assert_int_eq(rr_system_start(s->f.system), RR_OK);
     ck_assert_int_eq(rr_loop_post(s->f.loop, open_stream, s), RR_OK);

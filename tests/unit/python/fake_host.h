@@ -477,7 +477,7 @@ __attribute__((unused)) static void answer_query(fake_t *fake, int status, rr_bu
 
 /* Plays turns until the text is recorded; fails after 10 s. Entered, and entered again afterwards. */
 __attribute__((unused)) static void turn_until(fake_t *fake, const char *text) {
-    uint64_t until = now_ms() + 10000;
+    uint64_t until = now_ms() + 60000;
     while (!recorded(fake, text)) {
         ck_assert_msg(now_ms() < until, "'%s' does not come:\n%s", text, fake->record);
         int64_t wait = rr_script_run(fake->script);

@@ -124,7 +124,7 @@ END_TEST
 START_TEST(runaway_load) {
     fake_t fake;
     fake_init(&fake, "while True: pass\n");
-    ck_assert_int_eq(fake_open(&fake, &(rr_script_options_t){.watchdog_ms = 50}), RR_EHANDLER);
+    ck_assert_int_eq(fake_open(&fake, &(rr_script_options_t){.watchdog_ms = 250}), RR_EHANDLER);
     ck_assert_ptr_nonnull(strstr(fake.why, "game.py:1: HandlerTimeout"));
     fake_end(&fake);
 }
