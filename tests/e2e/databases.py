@@ -87,7 +87,7 @@ class Scene:
         self._sending = asyncio.create_task(self._client.send(1, [number, textwrap.dedent(source)]))
         return future
 
-    async def do(self, source: str, timeout: float = 20) -> Any:
+    async def do(self, source: str, timeout: float = 60) -> Any:
         """Runs the body of an async function in the scene; what it returns goes as JSON."""
         return await asyncio.wait_for(self.start(source), timeout * SLOW)
 
@@ -113,7 +113,7 @@ class DatabaseCase(Case):
         self.addAsyncCleanup(scene.close)
         return scene
 
-    async def fails(self, scene: Scene, kind: str, source: str, timeout: float = 20) -> Failed:
+    async def fails(self, scene: Scene, kind: str, source: str, timeout: float = 60) -> Failed:
         """The code ends in an error of this class."""
         try:
             value = await scene.do(source, timeout)

@@ -33,6 +33,7 @@ BINARY = pathlib.Path(
 )
 SANITIZE = os.environ.get("RR_SANITIZE", "")
 SLOW = 4.0 if SANITIZE else 1.0  # sanitizers take their time
+PATIENT = 20.0 * SLOW  # seconds: what will come may take as long on a machine with much else to do; only what fails waits to the end
 READY = "redrabbit: ready"
 
 sys.path.insert(0, str(ROOT / "python"))
@@ -40,9 +41,14 @@ from ports import free_port  # noqa: E402
 from redrabbit.client import Client, Closed, Message, encode_frame  # noqa: E402
 
 __all__ = [
-    "BINARY", "Case", "Client", "Closed", "HERE", "Message", "ROOT", "READY", "Result", "SANITIZE", "SLOW",
+    "BINARY", "Case", "Client", "Closed", "HERE", "Message", "PATIENT", "ROOT", "READY", "Result", "SANITIZE", "SLOW",
     "Server", "encode_frame", "free_port", "main_pass", "python_version", "run",
 ]  # fmt: skip
+
+
+def patience(seconds: float) -> float:
+    """How long to wait for what should take that long at most."""
+    return max(seconds * SLOW, PATIENT)
 
 
 class Result(NamedTuple):
@@ -116,7 +122,7 @@ class Server:
 
     def wait_line(self, pattern: str, timeout: float = 10, count: int = 1) -> str:
         """The count-th line that the pattern is found in, once it is there."""
-        end = time.monotonic() + timeout * SLOW
+        end = time.monotonic() + patience(timeout)
         with self._news:
             while True:
                 found = [line for line in self.lines if re.search(pattern, line)]
@@ -139,12 +145,12 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            status = self.process.wait(timeout * SLOW)
+            status = self.process.wait(patience(timeout))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise AssertionError(
-                f"did not end within {timeout} s of signal {number}:\n{self.output}"
+                f"did not end within {patience(timeout):g} s of signal {number}:\n{self.output}"
             ) from None
         self._reader.join(5)
         assert self.process.stdout
@@ -270,14 +276,14 @@ actors:
             return bool(want.search(text)) if isinstance(want, re.Pattern) else text == want
 
         try:
-            async with asyncio.timeout(timeout * SLOW):
+            async with asyncio.timeout(patience(timeout)):
                 while True:
                     message = await client.receive()
                     seen.append(message)
                     if fits(message):
                         return message
         except TimeoutError:
-            self.fail(f"no {want!r} within {timeout} s, only {seen}")
+            self.fail(f"no {want!r} within {patience(timeout):g} s, only {seen}")
         except Closed as closed:
             self.fail(f"closed ({closed}) waiting for {want!r}, after {seen}")
 
@@ -287,11 +293,11 @@ actors:
         """Reads until the end, which must be this code; returns what came before."""
         seen: list[Message] = []
         try:
-            async with asyncio.timeout(timeout * SLOW):
+            async with asyncio.timeout(patience(timeout)):
                 while True:
                     seen.append(await client.receive())
         except TimeoutError:
-            self.fail(f"not closed within {timeout} s; received {seen}")
+            self.fail(f"not closed within {patience(timeout):g} s; received {seen}")
         except Closed as closed:
             self.assertEqual(closed.code, code, f"{closed} after {seen}")
         return seen
@@ -321,13 +327,13 @@ actors:
         """All bytes until the server closes (a reset counts as closing)."""
         data = b""
         try:
-            async with asyncio.timeout(timeout * SLOW):
+            async with asyncio.timeout(patience(timeout)):
                 while chunk := await reader.read(65536):
                     data += chunk
         except ConnectionError:
             pass
         except TimeoutError:
-            self.fail(f"the server did not close within {timeout} s; received {data[:500]!r}")
+            self.fail(f"the server did not close within {patience(timeout):g} s; received {data[:500]!r}")
         return data
 
     async def http(
@@ -345,7 +351,7 @@ actors:
                 f"http://127.0.0.1:{port}{path}", data=body, method=method, headers=headers or {}
             )
             try:
-                answer = urllib.request.urlopen(request, timeout=10 * SLOW)
+                answer = urllib.request.urlopen(request, timeout=PATIENT)
             except urllib.error.HTTPError as error:
                 answer = error
             with answer:
@@ -367,9 +373,9 @@ actors:
 
     async def until(self, condition: Callable[[], bool], what: str, timeout: float = 5) -> None:
         """Polls a condition that no message announces."""
-        end = time.monotonic() + timeout * SLOW
+        end = time.monotonic() + patience(timeout)
         while not condition():
-            self.assertLess(time.monotonic(), end, f"not within {timeout} s: {what}")
+            self.assertLess(time.monotonic(), end, f"not within {patience(timeout):g} s: {what}")
             await asyncio.sleep(0.01)
 
 

@@ -128,7 +128,7 @@ class Server:
     def data(self) -> pathlib.Path:
         return self.folder / "data"
 
-    def start(self, seconds: float = 60) -> None:
+    def start(self, seconds: float = 120) -> None:
         """Starts it on its port and its data, whatever happened before, and waits until it is ready."""
         assert self.process is None or self.process.poll() is not None
         if not self.data.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import unittest
 
-from harness import SLOW, Case
+from harness import PATIENT, SLOW, Case
 
 SCRIPT = """
 import redrabbit, ffext
@@ -70,9 +70,9 @@ class Async(Case):
             await one.send(1, str(number))
             await two.send(1, str(number))
         await one.send(2, b"last")
-        got = [(await one.receive(5 * SLOW)).text for _ in range(7)]
+        got = [(await one.receive(PATIENT)).text for _ in range(7)]
         self.assertEqual(got, ["begin 0", "end 0", "begin 1", "end 1", "begin 2", "end 2", "last"])
-        got = [(await two.receive(5 * SLOW)).text for _ in range(6)]
+        got = [(await two.receive(PATIENT)).text for _ in range(6)]
         self.assertEqual(got, [f"{what} {n}" for n in range(3) for what in ("begin", "end")])
 
     async def test_others_run_meanwhile(self) -> None:
@@ -91,7 +91,7 @@ class Async(Case):
         client = await self.client(port, "me")
         for number in range(3):
             await client.send(3, str(number))
-        got = [(await client.receive(5 * SLOW)).text for _ in range(6)]
+        got = [(await client.receive(PATIENT)).text for _ in range(6)]
         self.assertEqual(got[:3], ["begin 0", "begin 1", "begin 2"])
         self.assertEqual(sorted(got[3:]), ["end 0", "end 1", "end 2"])
 
@@ -108,7 +108,7 @@ class Async(Case):
         _, port = self.scene(SCRIPT, more="  other: { role: scene, script: other.py }")
         client = await self.client(port, "me")
         await client.send(4, ["other", 1, 21])
-        self.assertEqual((await client.receive(5 * SLOW)).json(), 42)
+        self.assertEqual((await client.receive(PATIENT)).json(), 42)
         for what, word in (
             (["other", 2, 1], "(?i)time"),
             (["other", 3, 1], "from afar"),
@@ -116,7 +116,7 @@ class Async(Case):
             (["other", 9, 1], "9"),
         ):
             await client.send(4, what)
-            answer = (await client.receive(10 * SLOW)).json()
+            answer = (await client.receive(PATIENT)).json()
             self.assertRegex(" ".join(answer), word)
 
     async def test_exception_after_an_await(self) -> None:
@@ -131,7 +131,7 @@ class Async(Case):
         _, port = self.scene(SCRIPT)
         client = await self.client(port, "me")
         await client.send(6, "[]")
-        self.assertEqual((await client.receive(5 * SLOW)).json(), [0, 1, 2, 3, 4])
+        self.assertEqual((await client.receive(PATIENT)).json(), [0, 1, 2, 3, 4])
 
     async def test_asyncio_needs_the_option(self) -> None:
         script = """

@@ -10,7 +10,7 @@ import socket
 import sys
 import unittest
 
-from harness import BINARY, READY, ROOT, SLOW, Case, Result, Server, free_port, run
+from harness import BINARY, PATIENT, READY, ROOT, SLOW, Case, Result, Server, free_port, run
 
 SCRIPT = "import ffext\n@ffext.session_call(1, 'raw')\ndef e(s, b):\n    ffext.send_msg_session(s, 1, b)\n"
 
@@ -229,7 +229,7 @@ class OptionsFile(Case):
         )
         pid = int((self.folder / "pid").read_text())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENT):
                 while True:
                     try:
                         client = await self.client(port, "me")

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "python"))
 
 from redrabbit import client as rr  # noqa: E402
 
+PATIENT = 20.0  # seconds: only what fails waits so long
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -165,10 +166,10 @@ class Loopback(unittest.IsolatedAsyncioTestCase):
                 await client.login("alice")
                 await client.send(7, {"a": [1]})
                 await client.send(8, b"")
-                self.assertEqual((await client.receive(5)).text, "alice")
-                message = await client.receive(5)
+                self.assertEqual((await client.receive(PATIENT)).text, "alice")
+                message = await client.receive(PATIENT)
                 self.assertEqual((message.cmd, message.json()), (7, {"a": [1]}))
-                self.assertEqual((await client.receive(5)).body, b"")
+                self.assertEqual((await client.receive(PATIENT)).body, b"")
 
     async def test_websocket_kinds_ping_fragments_and_close(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,12 +191,12 @@ class Loopback(unittest.IsolatedAsyncioTestCase):
         async with rr.Client(f"ws://127.0.0.1:{port}/", key="alice") as client:
             await client.send(1, ["hi"])
             await client.send(2, b"\xff")
-            message = await client.receive(5)
+            message = await client.receive(PATIENT)
             self.assertEqual((message.cmd, message.text, message.binary), (3, "abcd", False))
-            message = await client.receive(5)
+            message = await client.receive(PATIENT)
             self.assertEqual((message.cmd, len(message.body), message.binary), (4, 70000, True))
             with self.assertRaises(rr.Closed) as caught:
-                await client.receive(5)
+                await client.receive(PATIENT)
             self.assertEqual((caught.exception.code, caught.exception.reason), (4003, "kicked"))
             with self.assertRaises(rr.Closed):
                 await client.send(1, "too late")
@@ -219,7 +220,7 @@ class Loopback(unittest.IsolatedAsyncioTestCase):
             port = await self.serve(serve)
             async with rr.Client(f"ws://127.0.0.1:{port}/") as client:
                 with self.subTest(frame=frame[:16]), self.assertRaises(rr.Closed) as caught:
-                    await client.receive(5)
+                    await client.receive(PATIENT)
                 self.assertEqual(caught.exception.code, 1002)
 
     async def test_upgrade_refused(self) -> None:
@@ -269,7 +270,7 @@ class Loopback(unittest.IsolatedAsyncioTestCase):
             if message.text == "3":
                 done.set()
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENT):
             running = asyncio.create_task(client.run())
             await done.wait()
             await client.close()
@@ -290,7 +291,7 @@ class Loopback(unittest.IsolatedAsyncioTestCase):
 
         port = await self.serve(serve)
         client = rr.Client(f"ws://127.0.0.1:{port}/", key="x", reconnect=True, backoff=(0.01, 0.05))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENT):
             await client.run()
             closed = await client.wait_closed()
         self.assertEqual((closed.code, closed.reason, connects), (4001, "replaced", 1))
@@ -306,7 +307,7 @@ class Loopback(unittest.IsolatedAsyncioTestCase):
         def one(message: rr.Message) -> None:
             raise ZeroDivisionError
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENT):
             with self.assertRaises(ZeroDivisionError):
                 await client.run()
 
@@ -319,10 +320,10 @@ class Loopback(unittest.IsolatedAsyncioTestCase):
         port = await self.serve(serve)
         async with rr.Client(f"tcp://127.0.0.1:{port}", queue=3) as client:
             self.assertEqual(
-                [int((await client.receive(5)).body) for _ in range(100)], list(range(100))
+                [int((await client.receive(PATIENT)).body) for _ in range(100)], list(range(100))
             )
             with self.assertRaises(rr.Closed):
-                await client.receive(5)
+                await client.receive(PATIENT)
 
     async def test_receive_times_out(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -538,10 +538,10 @@ class Postgres(Sql, DatabaseCase):
             before = await logins()
             await broken_off(10**12, 3)
             between = await logins(before + 3)
-            await broken_off(1000, 30)
+            await broken_off(100, 100)
             await broken_off(10**12, 1)
             return await logins(between + 1) - between - 1""")
-        self.assertLess(logins, 30)  # so many, if each is stopped; on a busy machine some are
+        self.assertLess(logins, 100)  # so many, if each is stopped; on a busy machine some are
 
     async def test_a_commit_that_was_a_rollback(self) -> None:
         scene = await self.scene_with()

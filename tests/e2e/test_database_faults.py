@@ -187,7 +187,7 @@ class Paused(Faults):
                 return came""")  # fmt: skip
             for kind, executed, seconds in ended:
                 self.assertIn(kind, ("DatabaseTimeout", "DatabaseConnectionError", "DatabaseBusy"))
-                self.assertLess(seconds, 8 * SLOW)
+                self.assertLess(seconds, 20 * SLOW)
             self.assertIn("DatabaseTimeout", {kind for kind, _, _ in ended})
         await self.until(scene, ask)
 
@@ -420,19 +420,19 @@ class Pipelined(Faults):
         scene = await self.reader()
         await scene.do("await together([(1, 0.05, 9)])")
         before = await self.pipelined()
-        ended = await scene.do("return await together([(1, 0.5 if n == 0 else 0.0, 9) for n in range(40)])")
+        ended = await scene.do("return await together([(1, 2.0 if n == 0 else 0.0, 9) for n in range(40)])")
         self.assertEqual([end[:2] for end in ended], [["ok", n] for n in range(40)])
-        self.assertLess(max(seconds for _, _, seconds in ended[1:]), 0.4 * SLOW, "it waited for the slow one")
+        self.assertLess(max(seconds for _, _, seconds in ended[1:]), ended[0][2], "one waited for the slow one")
         self.assertEqual(await self.pipelined(), before)
 
     async def test_time_is_over_behind_a_slow_one(self) -> None:
         scene = await self.reader()
         backends = await scene.do("return await backends()")
-        ended = await self.behind(scene, 6, "return await together([(1, 2.0, 9)] * 2 + [(1, 0.0, 0.3)] * 6)")
+        ended = await self.behind(scene, 6, "return await together([(1, 3.0, 60)] * 2 + [(1, 0.0, 0.3)] * 6)")
         self.assertEqual([end[:2] for end in ended[:2]], [["ok", 0], ["ok", 1]])
         for kind, executed, seconds in ended[2:]:
             self.assertEqual((kind, executed), ("DatabaseTimeout", True))
-            self.assertLess(seconds, 1.5 * SLOW, "it waited for the slow one")
+            self.assertLess(seconds, min(ended[0][2], ended[1][2]), "it waited for the slow one")
         self.assertEqual(await scene.do("return await backends()"), backends, "a connection was given up")
 
     async def test_given_up_behind_a_slow_one(self) -> None:

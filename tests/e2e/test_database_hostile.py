@@ -21,7 +21,7 @@ from harness import SLOW
 
 PASSWORD = "s3cret-w0rd"
 ALLOWED = {"DatabaseTimeout", "DatabaseConnectionError", "DatabaseBusy", "DatabaseAuthError", "DatabaseStateError", "DatabaseError"}
-CONNECTS = 40  # in some seconds of a back-off from 100 ms on; without one there are thousands
+CONNECTS = 200  # a back-off from 100 ms on makes some dozens, more on a slow machine; without one there are thousands
 
 Talk = Callable[["Peer"], Awaitable[None]]
 
@@ -163,10 +163,10 @@ class Hostile(DatabaseCase):
             with self.subTest(name=name):
                 for kind, _, text, seconds in came:
                     self.assertIn(kind, ALLOWED, text)
-                    self.assertLess(seconds, 4 * SLOW)
+                    self.assertLess(seconds, 10 * SLOW)
                     self.assertGreater(len(str(text)), 5)
                     self.assertTrue(str(text).isprintable(), text)
-                self.assertLess(self.made[name].connects, CONNECTS * SLOW)
+                self.assertLess(self.made[name].connects, CONNECTS)
                 self.assertGreater(self.made[name].connects, 0)
                 about = [line for line in self.server.output.splitlines() if f"db@{name}:" in line]
                 self.assertLess(len(about), 12, "\n".join(about))
@@ -310,7 +310,7 @@ class Redis(Hostile):
             while len(heard) < 3:
                 await redrabbit.sleep(0.02)
             return kept["news"].lost >= 1 and set(heard) == {"x"}"""))
-        self.assertLess(self.made["liar"].connects, CONNECTS * SLOW)
+        self.assertLess(self.made["liar"].connects, CONNECTS)
 
 
 def packet(number: int, data: bytes) -> bytes:

@@ -8,10 +8,10 @@ import signal
 import time
 import unittest
 
-from harness import SLOW, Case
+from harness import PATIENT, Case
 
 SCRIPT = """
-import redrabbit, ffext
+import os, redrabbit, ffext
 
 @ffext.session_call(1, 'raw')
 def echo(session_id, body):
@@ -23,6 +23,12 @@ async def slow(session_id, msg):
     await redrabbit.sleep(msg[0])
     ffext.send_msg_session(session_id, 2, 'done')
     print('DONE', session_id)
+
+@ffext.session_call(4, 'raw')
+async def until_told(session_id, body):
+    print('BEGIN', session_id)
+    while not os.path.exists('go'):
+        await redrabbit.sleep(0.02)
 
 @ffext.session_offline_callback
 def offline(session_id, online_time, reason):
@@ -69,12 +75,12 @@ class Drain(Case):
         self.assertEqual(server.stop(number=signal.SIGINT), 0)
 
     async def test_nobody_new_is_let_in(self) -> None:
-        server, port = self.scene(SCRIPT)
+        server, port = self.scene(SCRIPT, top="drain: 60s")
         one = await self.client(port, "one")
-        await one.send(2, [1.5])
+        await one.send(4, b"")
         await asyncio.to_thread(server.wait_line, "BEGIN one")
-        ending = asyncio.create_task(asyncio.to_thread(server.stop))
-        async with asyncio.timeout(1 * SLOW):
+        ending = asyncio.create_task(asyncio.to_thread(server.stop, 60))
+        async with asyncio.timeout(PATIENT):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -83,6 +89,7 @@ class Drain(Case):
                 writer.close()
                 await asyncio.sleep(0.02)
         self.assertFalse(ending.done())
+        self.write("go", "")
         self.assertEqual(await ending, 0)
 
     async def test_cut_short(self) -> None:
@@ -91,17 +98,17 @@ class Drain(Case):
         await self.client(port, "one")
         started = time.monotonic()
         self.assertEqual(await asyncio.to_thread(server.stop, 30), 3, server.output)
-        self.assertLess(time.monotonic() - started, 2 + 6 * SLOW)  # of the cleanup's 60 s
+        self.assertLess(time.monotonic() - started, 40)  # of the cleanup's 60 s
 
     async def test_second_signal(self) -> None:
-        server, port = self.scene(SCRIPT + "    import time\n    time.sleep(60)\n")
+        server, port = self.scene(SCRIPT + "    import time\n    time.sleep(60)\n", top="drain: 60s")
         await self.client(port, "one")
         server.process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(server.wait_line, "CLEANUP")
         await asyncio.sleep(SAME)  # before that it would be the first one, sent twice
         started = time.monotonic()
-        self.assertEqual(await asyncio.to_thread(server.stop, 8), 3)
-        self.assertLess(time.monotonic() - started, 5 * SLOW)
+        self.assertEqual(await asyncio.to_thread(server.stop, 30), 3)
+        self.assertLess(time.monotonic() - started, 40)  # of the cleanup's 60 s
 
     async def test_a_signal_sent_twice(self) -> None:
         """As `timeout` does it: to the process, then to its group."""
@@ -123,10 +130,14 @@ class Idle(Case):
         client = await self.client(port, "one")
         await client.send(1, b"x")
         await self.expect(client, "x")
-        await asyncio.sleep(0.5)
-        before = server.cpu_seconds()
-        await asyncio.sleep(2)
-        self.assertLess(server.cpu_seconds() - before, 0.1)
+        used = []
+        for _ in range(5):  # on a busy machine the last of the work may be done late
+            before = server.cpu_seconds()
+            await asyncio.sleep(2)
+            used.append(server.cpu_seconds() - before)
+            if used[-1] < 0.1:
+                return
+        self.fail(f"CPU seconds of two each: {used}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pathlib
 import time
 import unittest
 
-from harness import SANITIZE, SLOW, Case, Client, free_port, python_version
+from harness import PATIENT, SANITIZE, SLOW, Case, Client, free_port, python_version
 
 GOOD = """
 import ffext
@@ -191,6 +191,7 @@ def nested(session_id, msg):
 import ffext, time
 @ffext.session_call(1)
 def burn(session_id, msg):
+    print('BEGIN')
     end, count = time.monotonic() + msg[0], 0
     while time.monotonic() < end:
         for _ in range(2000):
@@ -203,12 +204,12 @@ def burn(session_id, msg):
 
         async def work(client: Client, seconds: float) -> None:
             await client.send(1, [seconds])
-            await client.receive(20)
+            await client.receive(PATIENT)
 
         # What counts is how many threads of ours want a CPU at a time, not what they get done: other processes may take
         # the CPUs, but only a lock of ours can keep a busy scene's thread asleep. Under one GIL this is about 1.
-        both = asyncio.gather(work(a, 3.0), work(b, 3.0))
-        await asyncio.sleep(0.2)  # both have begun
+        both = asyncio.gather(work(a, 5.0), work(b, 5.0))
+        await asyncio.to_thread(server.wait_line, "BEGIN", count=2)
         samples = []
         end = time.monotonic() + 2.5
         while time.monotonic() < end:

@@ -11,7 +11,7 @@ import unittest
 from typing import Any
 
 import servers
-from harness import ROOT, SLOW, Case, Client, Closed, free_port, main_pass
+from harness import PATIENT, ROOT, SLOW, Case, Client, Closed, free_port, main_pass
 
 SCORE, TOP, ERROR = 1, 2, 3
 
@@ -92,7 +92,7 @@ class Leaderboard(servers.Served):
         self.addAsyncCleanup(client.close)
         await client.connect()
         await client.login("no json")
-        self.assertIn("error", (await client.receive(10 * SLOW)).json())
+        self.assertIn("error", (await client.receive(PATIENT)).json())
 
     async def test_the_best_ten_of_many(self: Any) -> None:
         self.play()

@@ -16,7 +16,7 @@ import time
 import unittest
 from typing import NamedTuple
 
-from harness import BINARY, SLOW, Case, Server, free_port
+from harness import BINARY, PATIENT, SLOW, Case, Server, free_port
 
 HELLO, CHALLENGE, AUTH, WELCOME, REFUSE, HEARTBEAT, SEGMENT = 1, 2, 3, 4, 5, 6, 16
 VERSION = 2
@@ -63,7 +63,7 @@ class Stranger:
             await self.writer.wait_closed()
 
     async def receive(self) -> Frame:
-        async with asyncio.timeout(5 * SLOW):
+        async with asyncio.timeout(PATIENT):
             size, type, _, _ = struct.unpack("<IBBH", await self.reader.readexactly(8))
             return Frame(type, await self.reader.readexactly(size))
 
@@ -71,7 +71,7 @@ class Stranger:
         """Reads up to the refusal, which must be the end."""
         while (got := await self.receive()).type != REFUSE:
             pass
-        async with asyncio.timeout(5 * SLOW):
+        async with asyncio.timeout(PATIENT):
             with contextlib.suppress(ConnectionError):
                 assert await self.reader.read() == b""
         await self.close()
@@ -122,7 +122,7 @@ class NodePort(Case):
             "g.yaml",
             f"""group: world
 {top}
-cluster: {{ lease: 3s, margin: 500ms, heartbeat: 100ms, suspect: 1s, link_down: 2500ms }}
+cluster: {{ lease: 60s, margin: 500ms, heartbeat: 100ms, suspect: 10s, link_down: 20s }}
 nodes:
   front: {{ address: "tcp://127.0.0.1:{self.node}" }}
   back: {{}}
@@ -261,7 +261,7 @@ class Refused(NodePort):
         await last.close()
 
     async def until_counted(self, name: str, number: int) -> None:
-        async with asyncio.timeout(5 * SLOW):
+        async with asyncio.timeout(PATIENT):
             while (await self.counters())[name] - self.before[name] < number:
                 await asyncio.sleep(0.02)
 
@@ -314,7 +314,7 @@ actors:
         return Server(["g.yaml", "--node", "back", *more], self.folder), listener
 
     def ended(self, server: Server) -> int:
-        status = server.process.wait(10 * SLOW)
+        status = server.process.wait(PATIENT)
         server.stop()
         return status
 

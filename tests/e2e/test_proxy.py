@@ -7,7 +7,7 @@ import time
 import unittest
 from collections.abc import Awaitable, Callable
 
-from harness import SLOW
+from harness import PATIENT, SLOW
 from proxy import Proxy
 
 BODY = bytes(range(256)) * 1024
@@ -53,7 +53,7 @@ class TheProxy(unittest.IsolatedAsyncioTestCase):
             self.writer.write(BODY)
             await self.silent(lambda: self.reader.read(1))
             self.proxy.mend()
-            self.assertEqual(await asyncio.wait_for(self.reader.readexactly(len(BODY)), 5 * SLOW), BODY)
+            self.assertEqual(await asyncio.wait_for(self.reader.readexactly(len(BODY)), PATIENT), BODY)
 
     async def test_one_connection_is_cut(self) -> None:
         (link,) = self.proxy.links
@@ -61,10 +61,10 @@ class TheProxy(unittest.IsolatedAsyncioTestCase):
         await self.silent(lambda: self.ask(b"?"))
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
         writer.write(b"other")
-        self.assertEqual(await asyncio.wait_for(reader.readexactly(5), 5 * SLOW), b"other")
+        self.assertEqual(await asyncio.wait_for(reader.readexactly(5), PATIENT), b"other")
         writer.close()
         link.mend()
-        self.assertEqual(await asyncio.wait_for(self.reader.readexactly(1), 5 * SLOW), b"?")
+        self.assertEqual(await asyncio.wait_for(self.reader.readexactly(1), PATIENT), b"?")
 
     async def test_a_new_connection_is_held_too(self) -> None:
         self.proxy.cut()
@@ -72,7 +72,7 @@ class TheProxy(unittest.IsolatedAsyncioTestCase):
         writer.write(b"late")
         await self.silent(lambda: reader.read(1))
         self.proxy.mend()
-        self.assertEqual(await asyncio.wait_for(reader.readexactly(4), 5 * SLOW), b"late")
+        self.assertEqual(await asyncio.wait_for(reader.readexactly(4), PATIENT), b"late")
         writer.close()
 
     async def test_a_close_waits_behind_a_cut(self) -> None:
@@ -81,12 +81,12 @@ class TheProxy(unittest.IsolatedAsyncioTestCase):
         link.sides[1].close()
         await self.silent(lambda: self.reader.read(1))
         self.proxy.mend()
-        self.assertEqual(await asyncio.wait_for(self.reader.read(1), 5 * SLOW), b"")
+        self.assertEqual(await asyncio.wait_for(self.reader.read(1), PATIENT), b"")
 
     async def test_reset(self) -> None:
         self.proxy.reset()
         with self.assertRaises(ConnectionResetError):
-            await asyncio.wait_for(self.reader.read(1), 5 * SLOW)
+            await asyncio.wait_for(self.reader.read(1), PATIENT)
 
     async def test_refused(self) -> None:
         self.proxy.refuse()
@@ -94,7 +94,7 @@ class TheProxy(unittest.IsolatedAsyncioTestCase):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
             writer.write(b"?")
             await writer.drain()
-            if await asyncio.wait_for(reader.read(1), 5 * SLOW) == b"":
+            if await asyncio.wait_for(reader.read(1), PATIENT) == b"":
                 raise ConnectionResetError
 
     async def test_delay(self) -> None:

@@ -11,7 +11,7 @@ import shutil
 import unittest
 from collections.abc import Callable
 
-from harness import SANITIZE, Case, Client, Server, free_port, main_pass
+from harness import PATIENT, SANITIZE, Case, Client, Server, free_port, main_pass
 
 SCRIPT = """
 import redrabbit
@@ -141,7 +141,7 @@ class Saving(Watch):
         in_place(self.path, SCRIPT.replace("WORD", "new"))
         server.wait_line("RELOAD scene@0 runs what was saved: scene.py")
         await client.send(2, 0)
-        self.assertEqual([(await client.receive(10)).text for _ in range(2)], ["WORD", "new"])
+        self.assertEqual([(await client.receive(PATIENT)).text for _ in range(2)], ["WORD", "new"])
 
     async def test_touched_is_not_changed(self) -> None:
         server, _ = self.run_scene()
@@ -203,7 +203,7 @@ class Saving(Watch):
         server.wait_line("WARN .*scene@0 does not come to load what was saved: a handler of it takes long", 20)
         server.wait_line("RELOAD scene@0 runs what was saved", 20)
         await client.send(2, 0)
-        self.assertEqual([(await client.receive(10)).text for _ in range(2)], ["WORD", "new"])
+        self.assertEqual([(await client.receive(PATIENT)).text for _ in range(2)], ["WORD", "new"])
 
 
 class WhoWatches(Watch):

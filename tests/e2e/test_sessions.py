@@ -6,7 +6,7 @@ import asyncio
 import re
 import unittest
 
-from harness import SLOW, Case, Client, Closed, Server, encode_frame, free_port
+from harness import PATIENT, SLOW, Case, Client, Closed, Server, encode_frame, free_port
 
 # Says everything it sees, and does what the messages ask for.
 ROOM = """
@@ -89,7 +89,7 @@ def echo(session_id, body):
             ("tuple", "'tuple'"),
         ]:
             client = await self.client(port, key)
-            self.assertEqual((await client.receive(5 * SLOW)).text, shown)
+            self.assertEqual((await client.receive(PATIENT)).text, shown)
         for key in (
             "zero",
             "empty",
@@ -112,8 +112,8 @@ def echo(session_id, body):
     async def test_five_is_not_its_text(self) -> None:
         _, port = self.scene(self.VERIFY)
         number, text = await self.client(port, "five"), await self.client(port, "five-text")
-        self.assertEqual((await number.receive(5 * SLOW)).text, "5")
-        self.assertEqual((await text.receive(5 * SLOW)).text, "'5'")
+        self.assertEqual((await number.receive(PATIENT)).text, "5")
+        self.assertEqual((await text.receive(PATIENT)).text, "'5'")
         for client, shown in ((number, "5"), (text, "'5'")):
             await client.send(1, b"")
             await self.expect(client, shown)
@@ -127,15 +127,15 @@ def echo(session_id, body):
             ("five", "5"),
         ]:
             client = await self.client(port, key)
-            self.assertEqual((await client.receive(5 * SLOW)).text, shown)
+            self.assertEqual((await client.receive(PATIENT)).text, shown)
 
     async def test_extra_comes_first_and_a_redirect_closes(self) -> None:
         _, port = self.scene(self.VERIFY)
         for kind in ("tcp", "ws"):
             client = await self.client(port, "extra", kind)
-            first = await client.receive(5 * SLOW)
+            first = await client.receive(PATIENT)
             self.assertEqual((first.cmd, first.text), (0, "the extra data"))
-            self.assertEqual((await client.receive(5 * SLOW)).text, "'extra'")
+            self.assertEqual((await client.receive(PATIENT)).text, "'extra'")
             client = await self.client(port, "redirect", kind)
             got = await self.expect_closed(client, 4002 if kind == "ws" else 1006)
             self.assertEqual([(m.cmd, m.text) for m in got], [(0, "go elsewhere")])
@@ -215,7 +215,7 @@ def known(session_id, msg):
 
     async def asked(self, control: Client, key: str) -> None:
         """Waits until verify was called with this key."""
-        async with asyncio.timeout(5 * SLOW):
+        async with asyncio.timeout(PATIENT):
             while True:
                 await control.send(3, "[]")
                 if key in (await self.expect(control, re.compile(""), cmd=3)).json():
@@ -230,7 +230,7 @@ def known(session_id, msg):
         await self.asked(control, "no")
         await control.send(1, ["yes", "yes-id", "welcome"])
         self.assertEqual(
-            [(await yes.receive(5)).text for _ in range(3)], ["welcome", "entered", "pipelined"]
+            [(await yes.receive(PATIENT)).text for _ in range(3)], ["welcome", "entered", "pipelined"]
         )
         await control.send(1, ["no", "", ""])
         await self.expect_closed(no, 4002)
@@ -242,7 +242,7 @@ def known(session_id, msg):
         _, port = self.scene(self.SCRIPT)
         client = await self.client(port, "inside")
         self.assertEqual(
-            [(await client.receive(5 * SLOW)).text for _ in range(2)], ["now", "entered"]
+            [(await client.receive(PATIENT)).text for _ in range(2)], ["now", "entered"]
         )
 
     async def test_a_client_that_leaves_before_the_answer(self) -> None:
@@ -270,7 +270,7 @@ def enter(session_id, from_scene, extra):
         _, port = self.scene(script)
         client, bad = await self.client(port, "good", "ws"), await self.client(port, "bad", "ws")
         self.assertEqual(
-            [(await client.receive(5 * SLOW)).text for _ in range(2)], ["late", "entered"]
+            [(await client.receive(PATIENT)).text for _ in range(2)], ["late", "entered"]
         )
         await self.expect_closed(bad, 4002)
 
@@ -316,7 +316,7 @@ actors:
         async def fate(client: Client) -> bool:
             try:
                 while True:
-                    if (await client.receive(10 * SLOW)).text == "mine":
+                    if (await client.receive(PATIENT)).text == "mine":
                         return True
             except Closed:
                 return False
@@ -359,7 +359,7 @@ class Moves(Case):
             50
         ):  # some are queued at the old scene, some held by the gate: order must hold
             await client.send(1, f"m{number}")
-        got = [(await client.receive(5 * SLOW)).text for _ in range(52)]
+        got = [(await client.receive(PATIENT)).text for _ in range(52)]
         self.assertEqual(got[0], "before the move")
         self.assertEqual(got[1], "enter 'alice' 'scene@0' 'gift'")
         self.assertEqual(got[2:], [f"m{number}" for number in range(50)])
@@ -489,7 +489,7 @@ def mix(session_id, msg):
             client = await self.client(port, f"me-{kind}", kind)
             await client.send(1, "[]")
             self.assertEqual(
-                [int((await client.receive(5 * SLOW)).text) for _ in range(500)], list(range(500))
+                [int((await client.receive(PATIENT)).text) for _ in range(500)], list(range(500))
             )
 
     async def test_nobody_gets_a_broadcast_before_its_enter(self) -> None:
@@ -508,7 +508,7 @@ ffext.every_timer(5, noise)
         _, port = self.scene(script)
         for number in range(5):
             client = await self.client(port, f"late{number}")
-            first = await client.receive(5 * SLOW)
+            first = await client.receive(PATIENT)
             self.assertIn(first.cmd, (1, 2))
             # A broadcast made before the enter handler began never comes; one made while it runs may.
             await self.expect(client, "entered", cmd=2)
@@ -533,7 +533,7 @@ def echo(session_id, body):
             want = encode_frame(0, b"extra") + b"".join(
                 encode_frame(1, b) for b in (b"entered", b"one", b"two")
             )
-            self.assertEqual(await asyncio.wait_for(reader.readexactly(len(want)), 5 * SLOW), want)
+            self.assertEqual(await asyncio.wait_for(reader.readexactly(len(want)), PATIENT), want)
 
     async def test_close_flushes_what_was_sent_first(self) -> None:
         script = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import unittest
 
-from harness import SLOW, Case, Client, Server, free_port
+from harness import PATIENT, SLOW, Case, Client, Server, free_port
 
 CLIENTS = 200
 IN_FLIGHT = 4
@@ -81,7 +81,7 @@ class Player:
             while not self.ending and self.asked - self.answered < IN_FLIGHT:
                 self.asked += 1
                 await self.client.send(self.cmd, self.asked)
-            message = await self.client.receive(10 * SLOW)
+            message = await self.client.receive(PATIENT)
             if message.cmd == 100:
                 self.entered += 1
                 continue
