@@ -16,10 +16,12 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import servers  # noqa: E402
+from ports import free_port  # noqa: E402
 
 BENCH = os.environ.get("RR_BENCH", "build/rr-bench")
 PROGRAM = os.environ.get("RR_BIN", "build/redrabbit")
 SHORT = ["--duration", "100ms", "--warmup", "50ms", "--runs", "1"]
+LONGER = ["--duration", "600ms", "--warmup", "50ms", "--runs", "1"]  # where a busy machine must have got something done
 ACTORS = {
     "pingpong": ["--pairs", "10"],
     "counting": ["--producers", "3"],
@@ -54,13 +56,11 @@ class FloorServer:
     """rr-bench's own bare server on a free port."""
 
     def __init__(self, kind: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process = subprocess.Popen([BENCH, "server", kind, f"tcp://127.0.0.1:{self.port}"])
 
     def __enter__(self) -> FloorServer:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and self.process.poll() is None:
             with socket.socket() as s:
                 if s.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -129,7 +129,7 @@ class Actors(unittest.TestCase):
         self.assertGreater(result["summary"]["messages"]["share_of_floor"], 0)
 
     def test_latencies_are_ordered(self) -> None:
-        (result,) = results("actors", "paced", "--generator", "timer", "--rate", "2000", *SHORT)
+        (result,) = results("actors", "paced", "--generator", "timer", "--rate", "2000", *LONGER)
         latency = result["runs"][0]["latency_ns"]["call"]
         self.assertGreater(latency["count"], 50)
         values = [latency[k] for k in ("p50", "p90", "p99", "p99.9", "max")]
@@ -173,20 +173,20 @@ class Gate(unittest.TestCase):
             f.write(text)
             f.flush()
             to = ["--to", f"tcp://127.0.0.1:{server.port}", "--connections", "10"]
-            bad = run("gate", "chat", *to, "--scenario", f.name, *SHORT, ok=False)
+            bad = run("gate", "chat", *to, "--scenario", f.name, *LONGER, ok=False)
             self.assertEqual(bad.returncode, 1)  # the first answer is to "hello" half of the time
             f.seek(0)
             f.truncate()
             f.write("think 5ms\nsend 1 hello {n} {i}\nexpect 1 containing hello {n}\n")
             f.flush()
-            (result,) = results("gate", "chat", *to, "--scenario", f.name, *SHORT)
+            (result,) = results("gate", "chat", *to, "--scenario", f.name, *LONGER)
             self.assertGreater(result["runs"][0]["latency_ns"]["answer"]["count"], 10)
 
     def test_faults_are_found(self) -> None:
         for how in ("drop", "change", "twice"):
             with self.subTest(how):
                 server = BadServer(how)
-                to = ["--to", f"tcp://127.0.0.1:{server.port}", "--mode", "1x4", *SHORT, "--json"]
+                to = ["--to", f"tcp://127.0.0.1:{server.port}", "--mode", "1x4", *LONGER, "--json"]
                 bad = run("gate", "echo", *to, ok=False)
                 self.assertEqual(bad.returncode, 1, bad.stdout + bad.stderr)
                 (only,) = json.loads(bad.stdout)["results"][0]["runs"]
@@ -194,9 +194,7 @@ class Gate(unittest.TestCase):
                 self.assertIn("out of order", only["failure"])
 
     def test_a_server_command_is_started_and_stopped(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = f"exec {BENCH} server epoll tcp://127.0.0.1:{port}"
         results(
             "gate", "echo", "idle", "--to", f"tcp://127.0.0.1:{port}", "--server", command, *SHORT
@@ -280,7 +278,7 @@ class Tools(unittest.TestCase):
             run("actors", "ring", "--duration", "20ms", "--runs", "10", "--out", str(old))
             document = json.loads(old.read_text())
             for r in document["results"][0]["runs"]:
-                r["metrics"]["messages"] /= 20
+                r["metrics"]["messages"] /= 1000  # whatever else the machine did meanwhile
             new.write_text(json.dumps(document))
             worse = run("compare", str(old), str(new), ok=False)
             self.assertEqual(worse.returncode, 1)

@@ -126,7 +126,7 @@ class Chromium:
         # The DevTools protocol is JSON in plain text frames, without our first line.
         frame = encode_websocket(OP_TEXT, json.dumps(request).encode(), b"\0\0\0\0")
         self._wire._writer.write(frame)
-        answer: dict[str, Any] = await asyncio.wait_for(future, 30)
+        answer: dict[str, Any] = await asyncio.wait_for(future, 60)
         if "error" in answer:
             raise PageError(f"{method}: {answer['error']['message']}")
         return dict(answer["result"])
@@ -194,7 +194,7 @@ class Page:
     async def go(self, url: str) -> None:
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
-        await asyncio.wait_for(self._loaded.wait(), 30)
+        await asyncio.wait_for(self._loaded.wait(), 60)
 
     async def run(self, expression: str) -> Any:
         """The value of a JavaScript expression (a promise is awaited)."""
@@ -206,7 +206,7 @@ class Page:
             raise PageError(details.get("exception", {}).get("description", details["text"]))
         return result["result"].get("value")
 
-    async def wait(self, expression: str, seconds: float = 10) -> Any:
+    async def wait(self, expression: str, seconds: float = 40) -> Any:
         """Waits until the expression is true; the error shows what the page says instead."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
