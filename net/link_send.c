@@ -379,12 +379,12 @@ static unsigned put_run(rr__link_t *link, rr_run_t *run) {
     }
     size_t largest = link->mesh->options.max_message < RR__COPY_MAX ? link->mesh->options.max_message : RR__COPY_MAX;
     rr__last_t last = link->last;
+    rr_run_t left = *run;
     uint8_t *at = link->at, *limit = link->limit;
-    unsigned count = 0;
     uint64_t bytes = 0;
     for (; item && item->from == from && item->size <= largest && (size_t)(limit - at) >= RR_RECORD_MAX + item->size;
-         item = rr_run_first(run)) {
-        rr_envelope_t env = rr_run_envelope(run, item);
+         item = rr_run_first(&left)) {
+        rr_envelope_t env = rr_run_envelope(&left, item);
         rr_record_t r = record_of(&env);
         at = put_record(at, &last, &r);
         if (env.size <= SMALL) {
@@ -394,9 +394,10 @@ static unsigned put_run(rr__link_t *link, rr_run_t *run) {
         }
         at += env.size;
         bytes += env.size;
-        count++;
-        rr_run_take(run, item);
+        rr_run_take(&left, item);
     }
+    unsigned count = left.taken - run->taken;
+    *run = left;
     link->last = last;
     link->at = at;
     link->open_messages += count;

@@ -586,19 +586,38 @@ static __attribute__((noinline)) bool burst_pack(rr_worker_t *worker, rr_actor_t
     return true;
 }
 
+/* One that begins a pack, or cannot go into one. False: it needs a message, or the ordinary way. */
+static __attribute__((noinline)) bool burst_pack_first(rr_worker_t *worker, const rr_envelope_t *env) {
+    rr__burst_t *burst = &worker->burst;
+    if (!rr__packable(env, burst->count) || !append_packed(worker->system, burst->count, &burst->last, env))
+        return false;
+    burst_count(worker, rr__envelope_counts(env, RR__UNIT), AWAY_MAX);
+    return true;
+}
+
 /* The same without a message. False: it needs one, or the ordinary way. */
 static inline bool burst_pack_bytes(rr_worker_t *worker, rr_actor_t *self, rr_addr_t to, uint32_t type, const void *data,
                                     size_t size) {
     rr__burst_t *burst = &worker->burst;
     if (!burst->first || !burst->away || burst->to != to || worker->current != self || size > RR__PACKED_MAX)
         return false;
-    rr_envelope_t env = {
-        .to = to, .from = self->addr, .type = type, .size = (uint32_t)size, .weight = 1, .kind = RR_SEND, .data = data};
     uint64_t word = atomic_load_explicit(&burst->actor->word, memory_order_relaxed);
-    if (!rr__packable(&env, burst->count) || over_limit(burst->actor, word + burst->add, 1) ||
-        !append_packed(worker->system, burst->count, &burst->last, &env))
+    if (over_limit(burst->actor, word + burst->add, 1))
         return false;
-    burst_count(worker, rr__envelope_counts(&env, RR__UNIT), AWAY_MAX);
+    rr_message_t *pack = burst->last;
+    bool fits = size <= RR__PACKED_SMALL || burst->count >= RR__PACKED_ROW;
+    rr_packed_t *item = fits && pack->kind == RR__PACK ? rr__pack_room(pack, (uint32_t)size) : NULL;
+    if (!item)
+        return burst_pack_first(worker, &(rr_envelope_t){.to = to,
+                                                         .from = self->addr,
+                                                         .type = type,
+                                                         .size = (uint32_t)size,
+                                                         .weight = 1,
+                                                         .kind = RR_SEND,
+                                                         .data = data});
+    rr_packed_set(item, self->addr, 0, type, (uint32_t)size, 1, RR_SEND, 0);
+    rr__pack_add(pack, item, data, (uint32_t)size);
+    burst_count(worker, 1 + ((size >> 6) + 1) * RR__UNIT, AWAY_MAX);
     return true;
 }
 
@@ -988,18 +1007,29 @@ static void dispatch(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, 
         rr__message_drop_payload(msg);
 }
 
+static __attribute__((noinline)) rr_message_t *unpack_large(rr_worker_t *worker, const rr_message_t *pack, const rr_packed_t *item) {
+    rr_envelope_t env = rr__packed_envelope(pack, item);
+    return rr__message_of(worker->system, &env);
+}
+
 /* One out of a pack, as a message of its own. */
-static inline rr_message_t *unpack(rr_worker_t *worker, const rr_envelope_t *env) {
-    if (env->size > RR__INLINE_MAX)
-        return rr__message_of(worker->system, env);
-    rr_message_t *msg = rr__message_new_fast(worker->pool, env->size);
+static inline rr_message_t *unpack(rr_worker_t *worker, const rr_message_t *pack, const rr_packed_t *item) {
+    if (item->size > RR__INLINE_MAX)
+        return unpack_large(worker, pack, item);
+    rr_message_t *msg = rr__message_new_fast(worker->pool, item->size);
     if (!msg)
         return NULL;
-    rr__message_address(msg, env);
-    if (env->size <= RR__PACKED_SMALL)
-        rr_copy_small(msg->payload.data, env->data, env->size);
+    msg->to = pack->to;
+    msg->from = item->from;
+    msg->request = item->request;
+    msg->type = item->type;
+    msg->weight = item->weight;
+    msg->kind = item->kind;
+    msg->flags |= item->flags & RR__UNSHEDDABLE;
+    if (item->size <= RR__PACKED_SMALL)
+        rr_copy_small(msg->payload.data, (const uint8_t *)(item + 1), item->size);
     else
-        memcpy(msg->payload.data, env->data, env->size);
+        memcpy(msg->payload.data, item + 1, item->size);
     return msg;
 }
 
@@ -1023,9 +1053,9 @@ static uint64_t dispatch_packed(rr_worker_t *worker, rr_actor_t *actor, rr_messa
                                 unsigned *taken) {
     if (actor->behavior->forward && is_passed_on(worker, actor, pack->to))
         return forward_packed(actor, pack, taken);
-    rr_envelope_t env = rr__pack_take(pack);
-    uint64_t counts = rr__envelope_counts(&env, RR__UNIT);
-    rr_message_t *msg = unpack(worker, &env);
+    const rr_packed_t *item = rr__pack_next(pack);
+    uint64_t counts = rr__packed_counts(item, RR__UNIT);
+    rr_message_t *msg = unpack(worker, pack, item);
     if (msg) {
         msg->flags |= RR__QUEUED; /* taken and answered within its handler, it is still freed here */
         dispatch(worker, actor, msg, consumed + counts);
@@ -1033,6 +1063,7 @@ static uint64_t dispatch_packed(rr_worker_t *worker, rr_actor_t *actor, rr_messa
         if (!(msg->flags & RR__TAKEN))
             rr__message_free_fast(worker->system, worker->pool, msg);
     } else {
+        rr_envelope_t env = rr__packed_envelope(pack, item);
         rr_envelope_refuse(worker->system, &env, RR_ENOMEM);
     }
     return counts;

@@ -44,24 +44,30 @@ static inline bool rr__packable(const rr_envelope_t *env, unsigned count) {
     return !env->buffer && count && env->size <= (count < RR__PACKED_ROW ? RR__PACKED_SMALL : RR__PACKED_MAX);
 }
 
+/* Where one more would stand; NULL: there is no room. */
+static inline rr_packed_t *rr__pack_room(rr_message_t *pack, uint32_t payload) {
+    uint32_t size = (uint32_t)sizeof(rr_packed_t) + ((payload + 7) & ~7u);
+    if (size > (pack->size_class == RR__BIG_CLASS ? RR__BIG_MAX : RR__INLINE_MAX) - pack->size)
+        return NULL;
+    return (rr_packed_t *)(void *)(rr__pack_bytes(pack) + pack->size);
+}
+
+/* The payload behind it, and its bytes in the pack. */
+static inline void rr__pack_add(rr_message_t *pack, rr_packed_t *item, const void *data, uint32_t size) {
+    if (size <= RR__PACKED_SMALL)
+        rr_copy_small((uint8_t *)(item + 1), data, size);
+    else
+        memcpy(item + 1, data, size);
+    pack->size += (uint32_t)sizeof *item + ((size + 7) & ~7u);
+}
+
 /* Appends a copy. False: there is no room. */
 static inline bool rr__pack_put(rr_message_t *pack, const rr_envelope_t *env) {
-    uint32_t size = (uint32_t)sizeof(rr_packed_t) + ((env->size + 7) & ~7u);
-    if (size > (pack->size_class == RR__BIG_CLASS ? RR__BIG_MAX : RR__INLINE_MAX) - pack->size)
+    rr_packed_t *item = rr__pack_room(pack, env->size);
+    if (!item)
         return false;
-    rr_packed_t *item = (rr_packed_t *)(void *)(rr__pack_bytes(pack) + pack->size);
-    *item = (rr_packed_t){.from = env->from,
-                           .request = env->request,
-                           .type = env->type,
-                           .size = env->size,
-                           .weight = env->weight,
-                           .kind = env->kind,
-                           .flags = env->flags};
-    if (env->size <= RR__PACKED_SMALL)
-        rr_copy_small((uint8_t *)(item + 1), env->data, env->size);
-    else
-        memcpy(item + 1, env->data, env->size);
-    pack->size += size;
+    rr_packed_set(item, env->from, env->request, env->type, env->size, env->weight, env->kind, env->flags);
+    rr__pack_add(pack, item, env->data, env->size);
     return true;
 }
 
@@ -82,20 +88,26 @@ static inline rr_run_t rr__pack_run(rr_message_t *pack) {
 
 /* Those that were taken out of a run are taken out of its pack. Returns what they count in the mailbox. */
 static inline uint64_t rr__pack_taken(rr_message_t *pack, const rr_run_t *run, uint64_t unit) {
-    uint64_t counts = 0;
-    rr_run_t done = {.at = rr__pack_bytes(pack) + pack->request, .end = run->at};
-    for (const rr_packed_t *item; (item = rr_run_first(&done)) != NULL; rr_run_take(&done, item))
-        counts += item->weight + ((item->size >> 6) + 1) * unit;
     pack->request = (uint64_t)(run->at - rr__pack_bytes(pack));
-    return counts;
+    return run->weight + run->units * unit;
 }
 
-/* The next one of a pack that is not empty; its data stand in the pack. */
-static inline rr_envelope_t rr__pack_take(rr_message_t *pack) {
-    rr_run_t run = rr__pack_run(pack);
-    const rr_packed_t *item = rr_run_first(&run);
+/* The next one of a pack that is not empty, taken out; its payload stands in the pack behind it. */
+static inline const rr_packed_t *rr__pack_next(rr_message_t *pack) {
+    const rr_packed_t *item = (const rr_packed_t *)(const void *)(rr__pack_bytes(pack) + pack->request);
     pack->request += sizeof *item + ((item->size + 7) & ~7u);
+    return item;
+}
+
+static inline rr_envelope_t rr__packed_envelope(const rr_message_t *pack, const rr_packed_t *item) {
+    rr_run_t run = {.to = pack->to};
     return rr_run_envelope(&run, item);
+}
+
+static inline rr_envelope_t rr__pack_take(rr_message_t *pack) { return rr__packed_envelope(pack, rr__pack_next(pack)); }
+
+static inline uint64_t rr__packed_counts(const rr_packed_t *item, uint64_t unit) {
+    return item->weight + ((item->size >> 6) + 1) * unit;
 }
 
 #endif

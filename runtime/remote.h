@@ -46,7 +46,20 @@ typedef struct rr_run {
     rr_addr_t to; /* of all */
     const uint8_t *at, *end; /* those that are left: read them by rr_run_first */
     unsigned taken;
+    uint64_t weight, units; /* of those that were taken: what they count in the mailbox */
 } rr_run_t;
+
+/* One by one: a structure with room to spare the compiler clears as a whole first (`rep stos`), which takes as long as all the rest. */
+static inline void rr_packed_set(rr_packed_t *item, rr_addr_t from, uint64_t request, uint32_t type, uint32_t size, uint16_t weight,
+                                 uint8_t kind, uint8_t flags) {
+    item->from = from;
+    item->request = request;
+    item->type = type;
+    item->size = size;
+    item->weight = weight;
+    item->kind = kind;
+    item->flags = flags;
+}
 
 /* The first that is left, its payload behind it; NULL: there is none. */
 static inline const rr_packed_t *rr_run_first(const rr_run_t *run) {
@@ -56,6 +69,8 @@ static inline const rr_packed_t *rr_run_first(const rr_run_t *run) {
 static inline void rr_run_take(rr_run_t *run, const rr_packed_t *first) {
     run->at = (const uint8_t *)(first + 1) + (((size_t)first->size + 7) & ~(size_t)7);
     run->taken++;
+    run->weight += first->weight;
+    run->units += (first->size >> 6) + 1;
 }
 /* Its parts, as forward() gets them. */
 static inline rr_envelope_t rr_run_envelope(const rr_run_t *run, const rr_packed_t *first) {
