@@ -21,13 +21,19 @@
 #define GRACE_MS 5000u    /* beyond a node's own drain deadline */
 #define READ_BYTES 4096u  /* at once of a node's output: what is printed of it has room then */
 #define PATIENCE_MS 1000u /* with who does not read the last words */
+#define EARLY_PERCENT 60u /* of that deadline is for scenes and databases, if they need it, before the others are told to end */
 
 typedef enum rr_up_state { UP_IDLE = 0, UP_RUNNING, UP_WAITING /* for its restart */, UP_ENDED } rr_up_state_t;
+
+/* In this order nodes end, each by the last of its actors: what is said in scenes' last handlers reaches clients through gates,
+ * what is written there a database, by links that brokers relay; and names come from the master to the end. */
+typedef enum rr_up_rank { UP_SCENES = 0, UP_DATABASES, UP_GATES, UP_BROKERS, UP_MASTER } rr_up_rank_t;
 
 typedef struct rr_up_node {
     const char *name;
     rr_up_state_t state;
-    bool master, ready, was_ready, asked; /* asked: told to end */
+    rr_up_rank_t rank;
+    bool ready, was_ready, asked; /* asked: told to end */
     pid_t pid;
     int output; /* its stdout and stderr; -1 = closed */
     uint64_t restart_ms;               /* UP_WAITING: when */
@@ -45,8 +51,10 @@ typedef struct rr_up {
     int signals;
     int width; /* of the longest name */
     bool colour, all_ready;
-    bool stopping, master_asked;
-    uint64_t deadline_ms; /* while stopping: when what has not ended is killed */
+    bool stopping;
+    rr_up_rank_t ending;  /* while stopping: nodes up to this rank were told to end */
+    /* While stopping: until when scenes and databases are waited for, then gates and brokers; when what has not ended is killed. */
+    uint64_t early_ms, late_ms, deadline_ms;
     uint64_t signal_ms;   /* the first signal that stopped it, 0 = none */
     int status;
     rr_run_key_t key; /* path "": the graph has one, or the group has none */
@@ -155,7 +163,7 @@ static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_
         argv[count++] = up->options->more[i];
     if (!rr_item_value(rr_graph_top(up->options->graph), "reload_on_save"))
         argv[count++] = (char *)"--watch";
-    if (node->master && !node->was_ready && !up->options->node_count) {
+    if (node->rank == UP_MASTER && !node->was_ready && !up->options->node_count) {
         argv[count++] = (char *)"-broker_fresh";
         argv[count++] = (char *)"true";
     }
@@ -194,45 +202,48 @@ static bool start_node(rr_up_t *up, rr_up_node_t *node) {
 /* ---- Stopping ---- */
 
 static void ask_to_end(const rr_up_t *up, rr_up_node_t *node) {
-    if (node->state == UP_WAITING)
-        node->state = UP_ENDED;
     if (node->state != UP_RUNNING || node->asked)
         return;
     node->asked = true;
     kill(node->pid, end_signal(up)); /* ours, not yet waited for: it cannot be somebody else's */
 }
 
-static bool running(const rr_up_t *up, bool master) {
+/* Until when nodes of that rank hold up those behind them. */
+static uint64_t patience_ms(const rr_up_t *up, rr_up_rank_t rank) {
+    return rank < UP_GATES ? up->early_ms : rank < UP_MASTER ? up->late_ms : up->deadline_ms;
+}
+
+/* Tells those whose turn it is to end; true: the next ones wait for some of them. */
+static bool end_rank(rr_up_t *up) {
+    uint64_t now = now_ms();
+    bool wait = false;
     for (size_t i = 0; i < up->count; i++) {
-        if (up->nodes[i]->state == UP_RUNNING && (master || !up->nodes[i]->master))
-            return true;
+        rr_up_node_t *node = up->nodes[i];
+        if (node->rank > up->ending)
+            continue;
+        ask_to_end(up, node);
+        wait |= node->state == UP_RUNNING && now < patience_ms(up, node->rank);
     }
-    return false;
+    return wait;
 }
 
-static void set_deadline(rr_up_t *up) {
-    up->deadline_ms = now_ms() + (uint64_t)rr_item_number(rr_graph_top(up->options->graph), "drain") + GRACE_MS;
-}
-
-/* First all others, then the master's node: it gives out names until the end. */
 static void go_on_stopping(rr_up_t *up) {
-    if (!up->stopping || up->master_asked || running(up, false))
-        return;
-    up->master_asked = true;
-    set_deadline(up);
-    for (size_t i = 0; i < up->count; i++)
-        ask_to_end(up, up->nodes[i]);
+    while (up->stopping && !end_rank(up) && up->ending < UP_MASTER)
+        up->ending++;
 }
 
 static void stop_all(rr_up_t *up, int status) {
+    uint64_t now = now_ms(), drain = (uint64_t)rr_item_number(rr_graph_top(up->options->graph), "drain");
     if (up->stopping)
         return;
     up->stopping = true;
     up->status = status;
-    set_deadline(up);
+    up->early_ms = now + drain * EARLY_PERCENT / 100;
+    up->late_ms = now + drain;
+    up->deadline_ms = now + drain + GRACE_MS;
     for (size_t i = 0; i < up->count; i++) {
-        if (!up->nodes[i]->master)
-            ask_to_end(up, up->nodes[i]);
+        if (up->nodes[i]->state == UP_WAITING)
+            up->nodes[i]->state = UP_ENDED;
     }
     go_on_stopping(up);
 }
@@ -349,9 +360,14 @@ static int timeouts(rr_up_t *up) {
         if (node->state == UP_WAITING && node->restart_ms < next)
             next = node->restart_ms;
     }
+    go_on_stopping(up);
     if (up->stopping && up->deadline_ms <= now)
         kill_all(up);
-    if (up->stopping && up->deadline_ms < next)
+    if (up->stopping && now < up->early_ms)
+        next = up->early_ms;
+    else if (up->stopping && now < up->late_ms)
+        next = up->late_ms;
+    else if (up->stopping)
         next = up->deadline_ms;
     if (next == UINT64_MAX)
         return -1;
@@ -400,7 +416,7 @@ static bool find_key(rr_up_t *up) {
     if (rr_graph_share(up->options->graph, &share) != RR_OK) /* of the node selected last: it was sound before */
         return true;
     const char *master = share.master ? share.master : share.advertise ? share.advertise : share.listen;
-    bool other = rr_run_key_find(share.group, master, &up->key), ours = up->nodes[0]->master;
+    bool other = rr_run_key_find(share.group, master, &up->key), ours = up->nodes[0]->rank == UP_MASTER;
     if (other && ours) {
         fprintf(stderr, "redrabbit: another `redrabbit up` runs group %s at %s already; end that one first\n", share.group, master);
         return false;
@@ -420,6 +436,21 @@ static bool wanted(const rr_up_options_t *options, const char *name) {
     return options->node_count == 0;
 }
 
+/* Of the node that is selected, if it is not the master's. */
+static rr_up_rank_t rank_of(rr_graph_t *graph) {
+    rr_up_rank_t rank = UP_SCENES;
+    for (size_t i = 0; i < rr_graph_actor_count(graph); i++) {
+        const rr_item_t *actor = rr_graph_actor(graph, i);
+        rr_up_rank_t own = actor->scope == RR_SCOPE_BROKER     ? UP_BROKERS
+                           : actor->scope == RR_SCOPE_GATE     ? UP_GATES
+                           : actor->scope == RR_SCOPE_DATABASE ? UP_DATABASES
+                                                               : UP_SCENES;
+        if (own > rank && rr_graph_runs(graph, actor))
+            rank = own;
+    }
+    return rank;
+}
+
 static bool add_node(rr_up_t *up, const char *name) {
     rr_share_t share;
     if (rr_graph_select(up->options->graph, name) != RR_OK || rr_graph_share(up->options->graph, &share) != RR_OK)
@@ -429,7 +460,7 @@ static bool add_node(rr_up_t *up, const char *name) {
         return false;
     node->name = name;
     node->output = -1;
-    node->master = share.cluster && !share.master;
+    node->rank = share.cluster && !share.master ? UP_MASTER : rank_of(up->options->graph);
     up->nodes[up->count++] = node;
     int length = (int)strlen(name);
     up->width = length > up->width ? length : up->width;
@@ -454,7 +485,7 @@ static bool choose(rr_up_t *up) {
     }
     for (size_t i = 1; ok && i < up->count; i++) {
         rr_up_node_t *node = up->nodes[i];
-        if (!node->master)
+        if (node->rank != UP_MASTER)
             continue;
         memmove(up->nodes + 1, up->nodes, i * sizeof(rr_up_node_t *));
         up->nodes[0] = node;

@@ -1,8 +1,11 @@
 /* up.h: `redrabbit up`: the nodes of a graph as processes of this machine, for people who develop.
  *
  * Each node is this program itself with --node NAME, in a process group of its own, so that Ctrl-C reaches only `up`, which
- * stops them in order: the master's node last; with SIGINT, so that no scene hands sessions over to one that ends as well, or
- * with SIGTERM, if it runs a part of the graph. A node that ends with an error after it was ready is started again, after 1, 2,
+ * stops them in order: those that run scenes only, with databases, with gates, with brokers, the master's; so what scenes say in
+ * their last handlers reaches the clients before these are told goodbye. Each is told to end when those before it have ended, or
+ * after 60 % (scenes and databases) or all of the graph's option `drain`; what runs 5 s later is killed, and so is everything at a
+ * second signal. It is SIGINT that they get, so that no scene hands sessions over to one that ends as well, or SIGTERM, if `up`
+ * runs a part of the graph. A node that ends with an error after it was ready is started again, after 1, 2,
  * 4 … s, at most RR_UP_RESTARTS times in RR_UP_WITHIN_MS; one that never got ready, or fails too often, ends them all. One that
  * ends with 0 was drained and stays away. */
 #ifndef RR_CONF_UP_H

@@ -10,7 +10,7 @@ import shutil
 import signal
 import unittest
 
-from harness import ROOT, Case, Client, Message, Server, free_port, main_pass, run
+from harness import ROOT, SLOW, Case, Client, Message, Server, free_port, main_pass, run
 
 CLUSTER = ROOT / "conf" / "cluster"
 SAY, ONLINE, NOTICE = 1, 2, 3
@@ -195,6 +195,77 @@ class Up(Play, World):
         self.assertEqual(server.stop(number=signal.SIGINT), 0)
         await self.expect_closed(people[0], 1001)
         self.assertNotRegex(server.output, r" (WARN|ERROR|FATAL) ")
+
+
+class OrderlyEnd(World):
+    """`redrabbit up` ends scenes before gates: what their last handlers say reaches the clients, then these are told goodbye."""
+
+    LAST = """
+
+gone = []
+
+async def last(session, rest):
+    session.send(NOTICE, notice("at work"))
+    while not gone:
+        await redrabbit.sleep(0.02)
+    await redrabbit.sleep(0.5)  # a gate that was told to end together with the scenes has done so by now
+    return f"goodbye from {redrabbit.scene()}"
+
+COMMANDS["/last"] = last
+
+@redrabbit.on_offline
+def last_offline(session):
+    gone.append(session.id)
+    offline(session)
+"""
+
+    async def enter(self, name: str, kind: str, scene: str) -> Client:
+        client = await self.client(self.gate, name, kind)
+        await self.expect(client, re.compile(r"You are in scene@0"), cmd=NOTICE)
+        if scene != "scene@0":
+            await client.send(SAY, [f"/go {scene}"])
+            await self.expect(client, re.compile(rf"You are in {scene}"), cmd=NOTICE)
+        return client
+
+    async def until_work(self, client: Client) -> None:
+        await client.send(SAY, ["/last"])
+        await self.expect(client, re.compile("at work"), cmd=NOTICE)
+
+    async def words(self, client: Client) -> list[str]:
+        """What the client is told until its end."""
+        code = 1001 if client.url.startswith("ws") else 1006  # a TCP client sees no code
+        return [message.json()["text"] for message in await self.expect_closed(client, code, 20) if message.cmd == NOTICE]
+
+    async def end(self, policy: str) -> None:
+        cluster = self.folder / "cluster"
+        graph, world = cluster / "four.yaml", cluster / "world.py"
+        text = graph.read_text(encoding="utf-8").replace("www: ../chat/www", f"scene_lost: {policy}")
+        graph.write_text("drain: 30s\n" + text, encoding="utf-8")
+        world.write_text(world.read_text(encoding="utf-8") + self.LAST, encoding="utf-8")
+        server = self.start("up", "cluster/four.yaml")
+        alice, erin = await self.enter("alice", "ws", "scene@0"), await self.enter("erin", "tcp", "scene@0")
+        bob, frank = await self.enter("bob", "tcp", "room@1"), await self.enter("frank", "ws", "room@1")
+        for client in (alice, bob):
+            await self.until_work(client)
+        server.process.send_signal(signal.SIGINT)
+        heard = await asyncio.gather(*(self.words(client) for client in (alice, bob, erin, frank)))
+        for words, scene, idle in ((heard[0], "scene@0", "erin"), (heard[1], "room@1", "frank")):
+            self.assertEqual((words.count(f"{idle} has left"), words.count(f"goodbye from {scene}")), (1, 1), words)
+        self.assertEqual(await asyncio.to_thread(server.process.wait, 20 * SLOW), 0)
+        server.stop()
+        ends = [server.lines.index(f"redrabbit: node {node} ended with status 0") for node in ("lobby", "rooms", "front", "center")]
+        self.assertLess(max(ends[:2]), ends[2])
+        self.assertLess(ends[2], ends[3])
+        self.assertNotRegex(server.output, r" (WARN|ERROR|FATAL) ")
+
+    async def test_last_words(self) -> None:
+        await self.end("close")
+
+    async def test_last_words_where_clients_would_wait(self) -> None:
+        await self.end("wait")
+
+    async def test_last_words_where_clients_would_log_in_again(self) -> None:
+        await self.end("relogin")
 
 
 class FourProcesses(Play, World):

@@ -184,6 +184,45 @@ class Up(Nodes):
             await self.expect_closed(client, 1001)
         self.assertNotRegex(server.output, r" (WARN|ERROR|FATAL) ")
 
+    def hangs(self) -> None:
+        self.write("hang.py", """
+import time, ffext
+
+@ffext.session_verify_callback
+def verify(key, *rest): return [key]
+
+@ffext.session_enter_callback
+def enter(session_id, *rest): ffext.send_msg_session(session_id, 7, "in")
+
+def cleanup():
+    print("CLEANUP")
+    time.sleep(600)
+""")
+        self.write("g.yaml", self.graph(top="drain: 3s").replace("logic: echo", "script: hang.py"))
+
+    async def test_a_scene_that_hangs_at_the_end(self) -> None:
+        """The others do not wait for it for ever: clients are told goodbye, and all ends in time."""
+        self.hangs()
+        server = self.start("up", "g.yaml")
+        client = await self.client(self.gate, "me", "ws")
+        await self.expect(client, "in", cmd=7)
+        server.process.send_signal(signal.SIGINT)
+        await self.expect_closed(client, 1001, 20)
+        self.assertEqual(await asyncio.to_thread(server.process.wait, 30 * SLOW), 3)
+        self.assertLess(server.output.index("front ended with status 0"), server.output.index("node back ended with status 3"))
+        server.stop()
+
+    def test_a_second_signal_ends_it_at_once(self) -> None:
+        self.hangs()
+        graph = (self.folder / "g.yaml").read_text(encoding="utf-8")
+        self.write("g.yaml", graph.replace("drain: 3s", "drain: 600s"))
+        server = self.start("up", "g.yaml")
+        server.process.send_signal(signal.SIGINT)
+        server.wait_line("CLEANUP", 20)
+        time.sleep(1.1)  # before that it would be the first one, sent twice
+        self.assertEqual(server.stop(20, signal.SIGINT), 3)
+        server.wait_line("node front is killed")
+
     async def test_its_tools_find_its_key(self) -> None:
         """ps, drain and a node that is started by hand need no more than the graph; others are kept out."""
         self.write("g.yaml", self.graph())
