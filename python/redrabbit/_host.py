@@ -6,10 +6,12 @@ Only the host calls this module; scripts use the package itself.
 from __future__ import annotations
 
 import _thread
+import errno
 import io
 import linecache
 import os
 import re
+import stat
 import sys
 import time
 import traceback
@@ -170,9 +172,91 @@ def setup(extra_path: list[str]) -> None:
 # ---- The script ----
 
 
+LARGEST = 4 << 20  # bytes of a script: compiling takes up to 450 bytes of memory for each, and a second for each MiB
+
+
 def read(path: str) -> bytes:
-    with open(path, "rb") as file:
+    """A script's text. What is no file of that size at most is not read: a pipe would never end."""
+    with open(path, "rb", opener=_open_file) as file:
         return file.read()
+
+
+def _open_file(path: str, flags: int) -> int:
+    fd = os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+    status = os.fstat(fd)
+    if stat.S_ISDIR(status.st_mode):
+        code, text = errno.EISDIR, os.strerror(errno.EISDIR)
+    elif not stat.S_ISREG(status.st_mode):
+        code, text = errno.EINVAL, "a script is a plain file"
+    elif status.st_size > LARGEST:
+        code, text = errno.EFBIG, f"{status.st_size} bytes are too many for a script, {LARGEST} at most"
+    else:
+        return fd
+    os.close(fd)
+    raise OSError(code, text, path)
+
+
+_CODING = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
+
+
+def compile_source(source: bytes, path: str, flags: int = 0) -> Any:
+    """As `python FILE` does it. Whatever is wrong is a SyntaxError that names the file, and the line, which compile() leaves out at
+    times."""
+    _check_bytes(source, path)
+    try:
+        return compile(source, path, "exec", flags, dont_inherit=True)
+    except SyntaxError as error:
+        if not error.lineno:
+            error.lineno = 1  # of the declared encoding
+        raise
+    except (RecursionError, MemoryError) as error:
+        line = _line_of(type(error), source, path, flags)
+    raise _syntax_error("nested too deeply, or too large, to be compiled", source, path, line)
+
+
+def _check_bytes(source: bytes, path: str) -> None:
+    declared = list(filter(None, map(_CODING.match, source.split(b"\n", 2)[:2])))
+    encoding = declared[0][1].decode() if declared else "utf-8"
+    if b"\0" in source:
+        at, why = source.index(b"\0"), "a null byte; a script is plain text, in UTF-8 (not UTF-16)"
+    else:
+        try:
+            source.decode(encoding)
+            return
+        except LookupError:
+            return  # compile() says so
+        except UnicodeDecodeError as error:
+            at = error.start
+            why = f"byte {source[at]:#04x} is not {encoding}; save the file as UTF-8, or declare its encoding (PEP 263)"
+    raise _syntax_error(why, source, path, source.count(b"\n", 0, at) + 1)
+
+
+def _syntax_error(why: str, source: bytes, path: str, line: int) -> SyntaxError:
+    if not line:
+        return SyntaxError(why, (path, None, None, None))
+    text = source.split(b"\n")[line - 1][:200].decode("utf-8", "replace")
+    return SyntaxError(why, (path, line, None, text.replace("\0", "\ufffd")))
+
+
+def _line_of(kind: type[BaseException], source: bytes, path: str, flags: int) -> int:
+    """The line with which compile() begins to fail like this; 0 if that is not found in a second or two."""
+    lines = source.splitlines(keepends=True)
+    until = time.monotonic() + 1
+
+    def fails(count: int) -> bool:
+        try:
+            compile(b"".join(lines[:count]), path, "exec", flags, dont_inherit=True)
+        except kind:
+            return True
+        except SyntaxError:
+            pass  # cut in the middle of something
+        return False
+
+    good, bad = 0, len(lines)
+    while bad - good > 1 and time.monotonic() < until:
+        middle = (good + bad) // 2
+        good, bad = (good, middle) if fails(middle) else (middle, bad)
+    return bad if bad - good == 1 else 0
 
 
 def load() -> ModuleType:
@@ -183,7 +267,7 @@ def load() -> ModuleType:
 
     path, name = facts["file"], facts["module"]
     source = read(path)
-    code = compile(source, path, "exec", dont_inherit=True)
+    code = compile_source(source, path)
     module = ModuleType(name)
     loader = SourceFileLoader(name, path)
     module.__file__ = path
@@ -245,7 +329,10 @@ def _admit(key: tuple[Any, ...], where: str) -> bool:
     if seen.count > FIRST and not seen.timer:
         seen.timer = True
         left = max(0, int((seen.until - now) * 1000)) + 1
-        _redrabbit.timer(left, 0, _count_line, (key, where))
+        try:
+            _redrabbit.timer(left, 0, _count_line, (key, where))
+        except RuntimeError:  # a thread of the script's own has no timers: the count comes with the next error
+            seen.timer = False
     return seen.count <= FIRST
 
 
@@ -297,11 +384,13 @@ def text_of(error: BaseException) -> str:
     return _SECRET.sub(r"\1\2***", "".join(lines)).rstrip("\n") + _hint(error)
 
 
-def report(error: BaseException, where: str) -> None:
-    """Writes an error down: whole, or only counted when the same comes again and again."""
-    file, line = _place(error)
+def report(error: BaseException, where: str, place: tuple[str, int] | None = None) -> None:
+    """Writes an error down: whole, or only counted when the same comes again and again.
+
+    place: the line that it is said of and counted for, if that is not the one that raised it.
+    """
+    file, line = place or _place(error)
     name = type(error).__name__
-    head = f"{where}: " if where else ""
     # The count stands for many sessions: it names none.
     kind = where.partition(", session")[0]
     if _admit(
@@ -309,6 +398,7 @@ def report(error: BaseException, where: str) -> None:
         f"{kind}: {name} at {file}:{line}" if kind else f"{name} at {file}:{line}",
     ):
         linecache.checkcache(file)
+        head = f"{where} at {file}:{line}: " if place else f"{where}: " if where else ""
         _redrabbit.log(ERROR, "PYTHON", f"{head}{text_of(error)}")
 
 
@@ -332,8 +422,6 @@ def explain(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     else:
         file, line = _place_in_project(error)
-    if file == __file__:  # what compile() says without a place, as of null bytes
-        file, line = facts.get("file", ""), 0
     where = f"{file}:{line}: " if line else f"{file}: " if file else ""
     hint = _hint(error).replace("\nHint: ", ": ")
     return f"{where}{type(error).__name__}: {text}{hint}"

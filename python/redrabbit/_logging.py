@@ -11,6 +11,8 @@ from typing import Any
 
 import _redrabbit
 
+from . import _host
+
 _finders: list[Any] = sys.meta_path
 _LEVELS = ("fatal", "error", "warn", "info", "debug", "trace")  # of the server: 1 to 6
 
@@ -48,6 +50,12 @@ def _adopt(logging: Any) -> None:
             except Exception:
                 self.handleError(record)
 
+    def handle_error(self: Any, record: Any) -> None:
+        error = sys.exc_info()[1]
+        if logging.raiseExceptions and error is not None:
+            _host.report(error, "logging", (record.pathname, record.lineno))
+
+    logging.Handler.handleError = handle_error  # of all handlers: else whole, on standard error, each time
     _mend_dummies()
     root = logging.getLogger()
     if not root.handlers:

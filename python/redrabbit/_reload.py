@@ -70,7 +70,7 @@ def _hook_imports() -> None:
             # From the source: a .pyc may be of another text of the same second and size.
             path = self.get_filename(fullname)
             source = _texts[fullname] = self.get_data(path)
-            code: CodeType = self.source_to_code(source, path)
+            code: CodeType = _host.compile_source(source, path)
             return code
 
     find = FileFinder.path_hook(
@@ -136,7 +136,7 @@ def _run(modules: list[_Module]) -> None:
     """All of them, in this order, or none: after an exception modules and registrations are as before."""
     import importlib
 
-    codes = [compile(m.source, m.path, "exec", dont_inherit=True) for m in modules]
+    codes = [_host.compile_source(m.source, m.path) for m in modules]
     importlib.invalidate_caches()  # a file of this very moment is imported, too
     names = {m.name for m in modules}
     loaded, texts = set(sys.modules), dict(_texts)
@@ -218,7 +218,7 @@ def _imported(m: _Module) -> set[str]:
 
     names: set[str] = set()
     package = str(m.module.__dict__.get("__package__") or "").split(".")
-    todo: list[ast.AST] = [compile(m.source, m.path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)]
+    todo: list[ast.AST] = [_host.compile_source(m.source, m.path, ast.PyCF_ONLY_AST)]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.Import):

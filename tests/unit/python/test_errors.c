@@ -223,8 +223,45 @@ START_TEST(logging) {
     EXPECT(&fake, "ZeroDivisionError: division by zero\n");
     EXPECT(&fake, "log 3 game.rooms between\n");
     EXPECT(&fake, "log 1 game.rooms above\n");
-    EXPECT(&fake, "Logging error"); /* said on standard error, as everywhere */
+    EXPECT(&fake, "log 2 PYTHON logging at ");
+    EXPECT(&fake, "game.py:10: Traceback (most recent call last):\n");
+    EXPECT(&fake, "TypeError: %d format: a real number is required, not str\n");
+    EXPECT_NOT(&fake, "Logging error");
     EXPECT(&fake, "print 1\n");
+    fake_end(&fake);
+}
+END_TEST
+
+/* A bad format string in a line that is logged again and again, by whatever handler and thread, is told of a few times, then counted. */
+START_TEST(limited_logging_errors) {
+    fake_t fake;
+    fake_start(&fake,
+               "import ffext, logging, sys, threading\n"
+               "mine = logging.getLogger('mine')\n"
+               "mine.addHandler(logging.StreamHandler(sys.stdout))\n"
+               "mine.propagate = False\n"
+               "def bad(): mine.error('%d', 'bad')\n"
+               "@ffext.session_call(1)\n"
+               "def one(id, msg):\n"
+               "    logging.error('%d', 'bad')\n"
+               "    bad()\n"
+               "    thread = threading.Thread(target=bad)\n"
+               "    thread.start()\n"
+               "    thread.join()\n",
+               NULL);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    for (int i = 0; i < 50; i++)
+        ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_OK);
+    ck_assert_int_ge(rr_script_run(fake.script), -1); /* what threads said is written then */
+    ck_assert_uint_eq(times(&fake, "game.py:8: Traceback"), 5);
+    ck_assert_uint_eq(times(&fake, "game.py:5: Traceback"), 5);
+    ck_assert_uint_eq(fake.timer_count, 2);
+    fire_timer(&fake);
+    fire_timer(&fake);
+    EXPECT(&fake, "game.py:8: 45 more like it in 10 s\n");
+    EXPECT(&fake, "game.py:5: 95 more like it in 10 s\n");
+    EXPECT_NOT(&fake, "Logging error");
+    rr_script_session_free(fake.script, bob);
     fake_end(&fake);
 }
 END_TEST
@@ -272,6 +309,7 @@ int main(void) {
     tcase_add_test(tcase, output);
     tcase_add_test(tcase, paths);
     tcase_add_loop_test(tcase, logging, 0, 2);
+    tcase_add_test(tcase, limited_logging_errors);
     tcase_add_loop_test(tcase, slow_handlers, 0, 2);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);

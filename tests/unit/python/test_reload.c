@@ -121,6 +121,106 @@ START_TEST(failing) {
 }
 END_TEST
 
+#define BYTES(text) text, sizeof text - 1
+
+static void write_bytes(const char *path, const char *bytes, size_t size) {
+    FILE *file = fopen(path, "we");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(bytes, 1, size, file), size);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+/* What compile() tells without a place, what it lets through though `python FILE` does not, and what is too much for it. */
+static const struct {
+    const char *code;
+    size_t size;
+    const char *error, *line;
+} bad_bytes[] = {
+    {BYTES("import ffext\n# a\0b\n"), "a null byte", "2"},
+    {BYTES("x = 1\n\ny = 'a\0b'\n"), "a null byte", "3"},
+    {BYTES("x = 1\n# caf\xe9\n"), "byte 0xe9 is not utf-8", "2"},
+    {BYTES("x = 'caf\xe9'\n"), "byte 0xe9 is not utf-8", "1"},
+    {BYTES("# coding: utf-8\n# caf\xe9\n"), "byte 0xe9 is not utf-8", "2"},
+    {BYTES("# coding: ascii\n\n# caf\xe9\n"), "byte 0xe9 is not ascii", "3"},
+    {BYTES("# coding: nonsense\n"), "unknown encoding: nonsense", "1"},
+    {NULL, 0, "nested too deeply", "2"},
+};
+#define BAD_BYTES (sizeof bad_bytes / sizeof *bad_bytes)
+
+static void write_bad_bytes(const char *path, size_t index) {
+    static char deep[100000];
+    memset(deep, '-', sizeof deep);
+    memcpy(deep, BYTES("x = 1\ny = "));
+    memcpy(deep + sizeof deep - 8, BYTES("1\nz = 1\n"));
+    if (bad_bytes[index].code)
+        write_bytes(path, bad_bytes[index].code, bad_bytes[index].size);
+    else
+        write_bytes(path, deep, sizeof deep);
+}
+
+START_TEST(bytes_that_are_no_source) {
+    fake_t fake;
+    char why[4096], place[100];
+    start(&fake);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    say(&fake, bob, 1, "0");
+    for (size_t i = 0; i < BAD_BYTES; i++) {
+        write_bad_bytes(fake.file, i);
+        ck_assert(!rr_script_reload(fake.script, "game", why, sizeof why));
+        snprintf(place, sizeof place, "game.py\", line %s", bad_bytes[i].line);
+        ck_assert_msg(strstr(why, place) && strstr(why, "SyntaxError: ") && strstr(why, bad_bytes[i].error), "%zu: %s", i, why);
+        ck_assert_msg(!strstr(why, "_host.py"), "%s", why);
+        works_as_before(&fake, bob);
+    }
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(bytes_that_are_no_source_at_the_start) {
+    fake_t fake;
+    char place[100];
+    for (size_t i = 0; i < BAD_BYTES; i++) {
+        fake_init(&fake, "");
+        write_bad_bytes(fake.file, i);
+        ck_assert_int_ne(fake_open(&fake, NULL), RR_OK);
+        snprintf(place, sizeof place, "game.py:%s: SyntaxError: %s", bad_bytes[i].line, bad_bytes[i].error);
+        ck_assert_msg(strstr(fake.why, place), "%zu: %s", i, fake.why);
+        fake_clean(&fake);
+    }
+}
+END_TEST
+
+/* In the place of the script's file: nothing, a folder, a pipe that nobody writes, 100 MB. */
+START_TEST(files_that_are_no_script) {
+    static const char *const errors[] = {"No such file or directory", "Is a directory", "a script is a plain file",
+                                         "104857600 bytes are too many for a script"};
+    fake_t fake;
+    char why[4096];
+    start(&fake);
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    say(&fake, bob, 1, "0");
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(remove(fake.file), 0);
+        if (i == 1)
+            ck_assert_int_eq(mkdir(fake.file, 0755), 0);
+        if (i == 2)
+            ck_assert_int_eq(mkfifo(fake.file, 0644), 0);
+        if (i == 3) {
+            write_text(fake.file, "");
+            ck_assert_int_eq(truncate(fake.file, 100 << 20), 0);
+        }
+        ck_assert(!rr_script_reload(fake.script, "game", why, sizeof why));
+        ck_assert_msg(strstr(why, errors[i]) && strstr(why, fake.file), "%s", why);
+        works_as_before(&fake, bob);
+        if (i == 0)
+            write_text(fake.file, "");
+    }
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
 START_TEST(others) {
     fake_t fake;
     char why[4096], path[200];
@@ -359,6 +459,9 @@ int main(void) {
     tcase_add_checked_fixture(tcase, python_up, python_down);
     tcase_add_test(tcase, changed);
     tcase_add_test(tcase, failing);
+    tcase_add_test(tcase, bytes_that_are_no_source);
+    tcase_add_test(tcase, bytes_that_are_no_source_at_the_start);
+    tcase_add_test(tcase, files_that_are_no_script);
     tcase_add_test(tcase, others);
     tcase_add_test(tcase, callbacks);
     tcase_add_test(tcase, timers);
