@@ -274,7 +274,7 @@ class ffdb_t:
     def host(self) -> str:
         return self._host
 
-    def _words(self, sql: str) -> tuple[Any, ...]:
+    def _words(self, sql: str) -> tuple[str, int, str, None, int, int, int, str, int, int]:
         shape = _database.ROWS | _database.SEED
         # One key for all keeps their order, also when others use the same pool.
         key = f"ffdb {self.db_id}"

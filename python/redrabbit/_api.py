@@ -73,7 +73,7 @@ MODERN, CONCURRENT = 1, 2
 def _protocol(protocol: Any) -> tuple[int, type | None]:
     if isinstance(protocol, str) and protocol in _PROTOCOLS:
         return _PROTOCOLS[protocol], None
-    if _codec.is_message_class(protocol):
+    if isinstance(protocol, type) and _codec.is_message_class(protocol):
         return _TYPED, protocol
     raise TypeError(
         "protocol must be 'json', 'raw', 'buffer', 'text' or a thrift or protobuf class, "

@@ -149,7 +149,7 @@ def setup(extra_path: list[str]) -> None:
     if sys.version_info < (3, 13) and facts["interpreter"] != "main":
         # Its one context variable is shared by all interpreters, whose thread states have the same
         # numbers: they would see each other's freed contexts. decimal falls back to pure Python.
-        sys.modules["_decimal"] = None  # type: ignore[assignment]
+        sys.modules["_decimal"] = cast(ModuleType, None)
     sys.stdout = cast(TextIO, _Output(False))
     sys.stderr = cast(TextIO, _Output(True))
     sys.argv = [facts["file"]]

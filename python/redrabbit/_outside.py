@@ -115,8 +115,9 @@ def encode(value: Any, json_text: bool = False, /) -> bytes:
         return value
     if isinstance(value, str) and not json_text:
         return value.encode()
-    if hasattr(value, "SerializeToString"):
-        return bytes(value.SerializeToString())
+    serialize = getattr(value, "SerializeToString", None)
+    if serialize is not None:
+        return bytes(serialize())
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=json_default).encode()
 
 

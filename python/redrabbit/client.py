@@ -168,6 +168,7 @@ class Wire(Protocol):
 
     async def read(self) -> Message:
         """The next message; raises Closed or ProtocolError."""
+        ...
 
     def write(self, cmd: int, body: bytes, binary: bool) -> None:
         ...
