@@ -196,35 +196,49 @@ static void sort(json_t *array, int (*compare)(const void *, const void *)) {
     free(items);
 }
 
+/* Of the column that has this text of each: names of nodes may have 63 letters. */
+static int width_of(json_t *array, const char *key, int least) {
+    size_t i;
+    json_t *item;
+    json_array_foreach(array, i, item) {
+        int width = (int)strlen(text_in(item, key));
+        least = width > least ? width : least;
+    }
+    return least;
+}
+
 static void print_nodes(json_t *nodes) {
+    int names = width_of(nodes, "name", 12), addresses = width_of(nodes, "address", 12);
     size_t i;
     json_t *node;
-    printf("%-20s %6s %-10s %-28s %s\n", "NODE", "ID", "STATUS", "ADDRESS", "ROLE");
+    printf("%-*s %6s %-10s %-*s %s\n", names, "NODE", "ID", "STATUS", addresses, "ADDRESS", "ROLE");
     json_array_foreach(nodes, i, node) {
         const char *address = text_in(node, "address");
-        printf("%-20s %6lld %-10s %-28s %s\n", text_in(node, "name"), number_in(node, "id"), text_in(node, "status"),
-               *address ? address : "(by relay)",
+        printf("%-*s %6lld %-10s %-*s %s\n", names, text_in(node, "name"), number_in(node, "id"), text_in(node, "status"),
+               addresses, *address ? address : "(by relay)",
                json_is_true(json_object_get(node, "master")) ? "master" : json_is_true(json_object_get(node, "relay")) ? "relay" : "");
     }
 }
 
 static void print_actors(json_t *nodes, json_t *names) {
+    int actor = width_of(names, "name", 12), where = width_of(nodes, "name", 12);
     size_t i;
     json_t *name;
-    printf("\n%-32s %-20s %s\n", "ACTOR", "NODE", "EPOCH");
+    printf("\n%-*s %-*s %s\n", actor, "ACTOR", where, "NODE", "EPOCH");
     json_array_foreach(names, i, name) {
-        printf("%-32s %-20s %lld\n", text_in(name, "name"), node_name(nodes, number_in(name, "node")), number_in(name, "epoch"));
+        printf("%-*s %-*s %lld\n", actor, text_in(name, "name"), where, node_name(nodes, number_in(name, "node")), number_in(name, "epoch"));
     }
 }
 
 static void print_links(json_t *nodes, json_t *links) {
+    int width = width_of(nodes, "name", 12);
     size_t i;
     json_t *link;
-    printf("\n%-20s %-20s %-10s %-12s %12s %12s %10s\n", "LINK FROM", "TO", "STATE", "VIA", "SENT", "RECEIVED", "UNACKED");
+    printf("\n%-*s %-*s %-10s %-*s %12s %12s %10s\n", width, "LINK FROM", width, "TO", "STATE", width, "VIA", "SENT", "RECEIVED", "UNACKED");
     json_array_foreach(links, i, link) {
         long long via = number_in(link, "via");
-        printf("%-20s %-20s %-10s %-12s %12lld %12lld %10lld\n", node_name(nodes, number_in(link, "from")),
-               node_name(nodes, number_in(link, "to")), text_in(link, "state"), via ? node_name(nodes, via) : "direct",
+        printf("%-*s %-*s %-10s %-*s %12lld %12lld %10lld\n", width, node_name(nodes, number_in(link, "from")), width,
+               node_name(nodes, number_in(link, "to")), text_in(link, "state"), width, via ? node_name(nodes, via) : "direct",
                number_in(link, "sent_messages"), number_in(link, "received_messages"), number_in(link, "unacked_bytes"));
     }
 }

@@ -1,16 +1,14 @@
 #include "conf/printer.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define ROOM  (512u << 10)
-#define PIECE 4096u /* what a pipe that has room takes without blocking (pipe(7)) */
+#include "conf/room.h"
+
+#define ROOM (512u << 10)
 
 struct rr_printer {
     int fd;
@@ -64,31 +62,24 @@ void rr_printer_say(rr_printer_t *printer, const char *format, ...) {
 
 bool rr_printer_is_full(const rr_printer_t *printer) { return printer->end - printer->start > ROOM / 2; }
 
-static bool has_room(const rr_printer_t *printer, int patience_ms) {
-    struct pollfd out = {.fd = printer->fd, .events = POLLOUT};
-    int n = poll(&out, 1, patience_ms);
-    return n > 0 || (n < 0 && errno == EINTR);
-}
-
-/* One piece. False: there is nobody who could read it, now or ever. */
-static bool put(rr_printer_t *printer) {
-    size_t size = printer->end - printer->start;
-    ssize_t wrote = write(printer->fd, printer->data + printer->start, size < PIECE ? size : PIECE);
-    if (wrote > 0)
-        printer->start += (size_t)wrote;
-    else if (errno != EINTR && errno != EAGAIN)
+/* One piece. False: there was no room for it in time. */
+static bool put(rr_printer_t *printer, unsigned patience_ms) {
+    ssize_t wrote = rr__room_write(printer->fd, printer->data + printer->start, printer->end - printer->start, rr__room_until(patience_ms));
+    if (wrote < 0)
         printer->start = printer->end; /* a closed pipe: as if it had been read */
-    return wrote > 0 || errno == EINTR;
+    else
+        printer->start += (size_t)wrote;
+    return wrote != 0;
 }
 
 bool rr_printer_write(rr_printer_t *printer) {
-    while (printer->start < printer->end && has_room(printer, 0) && put(printer)) {
+    while (printer->start < printer->end && put(printer, 0)) {
     }
     return printer->start < printer->end;
 }
 
 void rr_printer_free(rr_printer_t *printer, unsigned patience_ms) {
-    while (printer && printer->start < printer->end && has_room(printer, (int)patience_ms) && put(printer)) {
+    while (printer && printer->start < printer->end && put(printer, patience_ms)) {
     }
     free(printer);
 }

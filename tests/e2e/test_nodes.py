@@ -249,6 +249,19 @@ def cleanup():
         self.assertEqual(server.stop(), 0)
         self.assertEqual(list(self.folder.glob("redrabbit-*/*")), [])
 
+    def test_columns_of_ps(self) -> None:
+        """Also where names are long, each entry begins under its title."""
+        name = "backstage-of-the-northern-hemisphere"
+        self.write("g.yaml", self.graph().replace("back:", f"{name}:").replace("node: back", f"node: {name}"))
+        self.start("up", "g.yaml")
+        nodes, actors, links = (block.splitlines() for block in self.go("ps", "g.yaml").out.split("\n\n"))
+        for lines, title in ((nodes, "STATUS"), (nodes, "ADDRESS"), (actors, "NODE"), (actors, "EPOCH"), (links, "TO"), (links, "STATE")):
+            at = re.search(rf"\b{title}\b", lines[0])
+            assert at
+            self.assertGreater(len(lines), 1)
+            for line in lines[1:]:
+                self.assertRegex(line[at.start() - 1 :], r"^ \S", "\n".join(lines))
+
     async def test_what_dies_is_started_again(self) -> None:
         self.write("g.yaml", self.graph())
         server = self.start("up", "g.yaml")
