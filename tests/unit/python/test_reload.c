@@ -183,10 +183,10 @@ START_TEST(bytes_that_are_no_source_at_the_start) {
     for (size_t i = 0; i < BAD_BYTES; i++) {
         fake_init(&fake, "");
         write_bad_bytes(fake.file, i);
-        ck_assert_int_ne(fake_open(&fake, NULL), RR_OK);
+        ck_assert_int_eq(fake_open(&fake, NULL), RR_EHANDLER);
         snprintf(place, sizeof place, "game.py:%s: SyntaxError: %s", bad_bytes[i].line, bad_bytes[i].error);
         ck_assert_msg(strstr(fake.why, place), "%zu: %s", i, fake.why);
-        fake_clean(&fake);
+        fake_end(&fake);
     }
 }
 END_TEST
