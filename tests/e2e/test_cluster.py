@@ -251,7 +251,7 @@ def last_offline(session):
         heard = await asyncio.gather(*(self.words(client) for client in (alice, bob, erin, frank)))
         for words, scene, idle in ((heard[0], "scene@0", "erin"), (heard[1], "room@1", "frank")):
             self.assertEqual((words.count(f"{idle} has left"), words.count(f"goodbye from {scene}")), (1, 1), words)
-        self.assertEqual(await asyncio.to_thread(server.process.wait, 20 * SLOW), 0)
+        self.assertEqual(await asyncio.to_thread(server.process.wait, 60 * SLOW), 0)
         server.stop()
         ends = [server.lines.index(f"redrabbit: node {node} ended with status 0") for node in ("lobby", "rooms", "front", "center")]
         self.assertLess(max(ends[:2]), ends[2])

@@ -198,7 +198,7 @@ def cleanup():
     print("CLEANUP")
     time.sleep(600)
 """)
-        self.write("g.yaml", self.graph(top="drain: 3s").replace("logic: echo", "script: hang.py"))
+        self.write("g.yaml", self.graph(top="drain: 10s").replace("logic: echo", "script: hang.py"))
 
     async def test_a_scene_that_hangs_at_the_end(self) -> None:
         """The others do not wait for it for ever: clients are told goodbye, and all ends in time."""
@@ -208,14 +208,14 @@ def cleanup():
         await self.expect(client, "in", cmd=7)
         server.process.send_signal(signal.SIGINT)
         await self.expect_closed(client, 1001, 20)
-        self.assertEqual(await asyncio.to_thread(server.process.wait, 30 * SLOW), 3)
-        self.assertLess(server.output.index("front ended with status 0"), server.output.index("node back ended with status 3"))
+        self.assertEqual(await asyncio.to_thread(server.process.wait, 60 * SLOW), 3)
+        self.assertRegex(server.output, r"(?s)node front ended with status 0.*node back (ended with status 3|was killed)")
         server.stop()
 
     def test_a_second_signal_ends_it_at_once(self) -> None:
         self.hangs()
         graph = (self.folder / "g.yaml").read_text(encoding="utf-8")
-        self.write("g.yaml", graph.replace("drain: 3s", "drain: 600s"))
+        self.write("g.yaml", graph.replace("drain: 10s", "drain: 600s"))
         server = self.start("up", "g.yaml")
         server.process.send_signal(signal.SIGINT)
         server.wait_line("CLEANUP", 20)
