@@ -15,7 +15,7 @@ static const char usage[] =
     "redrabbit GRAPH.yaml [-option value …]   runs a config graph; --node NAME runs that node's share of it; --watch loads what you save\n"
     "redrabbit -option value …                runs what the options say; -f FILE takes them from a file\n"
     "redrabbit up GRAPH.yaml [NODE …] [-option value …]\n"
-    "                                         starts every node of the graph as a process of this machine; Ctrl-C stops all\n"
+    "                                         starts every node of the graph as a process of this machine; Ctrl-C ends all, scenes first\n"
     "redrabbit ps --broker ADDRESS|GRAPH.yaml  who is where: nodes, actors, links; --cluster_key FILE --group NAME --json\n"
     "redrabbit drain NODE --broker ADDRESS|GRAPH.yaml\n"
     "                                         empties a node in an orderly way and ends it\n"
