@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import unittest
 
-from harness import PATIENT, SLOW, Case
+from harness import PATIENT, Case
 
 SCRIPT = """
 import redrabbit, ffext
@@ -33,6 +33,17 @@ async def ask(session_id, msg):
     except Exception as error:
         answer = [type(error).__name__, str(error)]
     ffext.send_msg_session(session_id, 4, answer)
+
+let_go = []
+@ffext.session_call(7)
+async def held(session_id, msg):
+    ffext.send_msg_session(session_id, 7, 'held')
+    while not let_go:
+        await redrabbit.sleep(0.01)
+
+@ffext.session_call(8)
+def release(session_id, msg):
+    let_go.append(session_id)
 
 @ffext.session_call(5)
 async def fails(session_id, msg):
@@ -78,13 +89,15 @@ class Async(Case):
     async def test_others_run_meanwhile(self) -> None:
         _, port = self.scene(SCRIPT)
         slow, quick = await self.client(port, "slow"), await self.client(port, "quick")
+        await slow.send(7, "[]")
         for number in range(20):
-            await slow.send(1, str(number))  # a second's worth
-        await self.expect(slow, "begin 0")
-        async with asyncio.timeout(0.6 * SLOW):
-            for number in range(20):
-                await quick.send(2, str(number))
-                self.assertEqual((await quick.receive()).text, str(number))
+            await slow.send(1, str(number))
+        await self.expect(slow, "held")
+        for number in range(20):
+            await quick.send(2, str(number))
+            self.assertEqual((await quick.receive(PATIENT)).text, str(number))
+        await quick.send(8, "[]")
+        self.assertEqual((await slow.receive(PATIENT)).text, "begin 0")
 
     async def test_concurrent_opts_out(self) -> None:
         _, port = self.scene(SCRIPT)

@@ -305,7 +305,7 @@ actors:
         await self.counts(client, 1)  # served meanwhile
         await self.expect_closed(client)
         one = await self.ended("one")
-        self.assertLess(time.monotonic() - began, 4 * SLOW)
+        self.assertLess(time.monotonic() - began, 4 + 4 * SLOW)  # nor was it cut short: then it had ended with 3
         self.assertIn("scene@0: handed over: 0 sessions moved, 1 stay", one.output)
         self.assertEqual(one.output.count("OFFLINE bot"), 1)
 
