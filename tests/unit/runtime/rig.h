@@ -14,7 +14,7 @@
 #include "runtime/redrabbit.h"
 #include "tests/unit/check_main.h"
 
-#define RIG_PATIENCE_S 30 /* no wait in a test may last longer: the test then fails where it waits */
+#define RIG_PATIENCE_S 60 /* no wait in a test may last longer: the test then fails where it waits */
 
 /* ---- A count that actors raise and the test waits for ------------------------------------------------------------ */
 
