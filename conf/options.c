@@ -131,7 +131,7 @@ const rr_option_t rr_options[] = {
     {D, "result", RR_TYPE_BYTES, "64MiB", KIB, GIB, NULL, NULL, "Bytes of one answer; more end as too_big: such results are streamed."},
     {D, "statements", RR_TYPE_COUNT, "256", 0, 65536, NULL, NULL, "Prepared statements kept on each connection."},
     {D, "pipeline", RR_TYPE_COUNT, "4", 1, 16, NULL, NULL,
-     "PostgreSQL: short reads under way on one connection while none is idle; 1 = one by one. See `actors/database`."},
+     "PostgreSQL, MariaDB: short reads under way on one connection while none is idle; 1 = one by one. See `actors/database`."},
     {0, NULL, RR_TYPE_FLAG, NULL, 0, 0, NULL, NULL, NULL},
 };
 /* clang-format on */

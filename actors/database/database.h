@@ -53,7 +53,7 @@ typedef struct rr_database_options {
     size_t result_bytes;       /* of one answer; 64 MiB. Over it: TOO_BIG */
     size_t stream_bytes;       /* of one part of a stream; 256 KiB */
     unsigned statements;       /* prepared ones kept per connection; 256 */
-    unsigned pipeline;         /* PostgreSQL: short reads under way on one connection when none is idle; 4; 1 = one by one */
+    unsigned pipeline;         /* PostgreSQL, MariaDB: short reads under way on one connection when none is idle; 4; 1 = one by one */
 } rr_database_options_t;
 
 /* Defaults as above, all else zero. */

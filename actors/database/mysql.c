@@ -1,11 +1,16 @@
 /* mysql.c: MariaDB and MySQL as a driver, over libmariadb's calls that do not wait. Statements with parameters are prepared, and kept;
- * others go as text. Rows are read as they come, never stored first. A query is stopped by KILL QUERY from a second connection. */
+ * others go as text. Rows are read as they come, never stored first. A query is stopped by KILL QUERY from a second connection.
+ *
+ * Short reads go behind each other, as postgres.c tells, where the server is MariaDB's and speaks without TLS: mysql_pipe.c. A read that
+ * was stopped in the place of another (1317, though nobody wanted that) was not carried out, and may be given again. */
 #include <arpa/inet.h>
 #include <mysqld_error.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "actors/database/mysql_impl.h"
+
+#define PIPELINE_MAX 16u /* jobs under way; the pool has a limit, too */
 
 typedef struct my_kept { /* a prepared statement */
     MYSQL_STMT *handle;
@@ -22,6 +27,11 @@ typedef struct my_values { /* room for one execution's parameters, or for one ro
     unsigned capacity;
 } my_values_t;
 
+typedef struct my_behind { /* it was sent, the job before it is not over */
+    rr__db_job_t *job;
+    my_kept_t *kept;
+} my_behind_t;
+
 typedef struct my_state {
     my_link_t main; /* first */
     my_link_t killer;
@@ -37,6 +47,12 @@ typedef struct my_state {
     bool discarding;  /* what comes of the result is for nothing */
     bool own;         /* BATCH: in a transaction of its own */
     bool bulk_able;   /* the server takes several of its lists at once */
+    bool pipe_able;   /* and requests before it has answered others */
+    bool plain;       /* the job is one execution that was sent, and nothing else */
+    my_behind_t behind[PIPELINE_MAX];
+    unsigned behind_count;
+    const rr__db_job_t *aimed; /* whom the killer is for */
+    unsigned exposed;          /* jobs under way that it may have hit, the first ones */
     unsigned bulk_lists; /* under way */
     my_bulk_t bulk;
     rr__db_job_t *job;
@@ -69,6 +85,31 @@ static void batch_end(my_link_t *link);
 
 /* ---- The job's end ---- */
 
+static void take(my_state_t *state, rr__db_job_t *job) {
+    state->job = job;
+    state->failure.error = RR_DB_OK;
+    state->failure.number = 0;
+    state->failure.message[0] = state->failure.state[0] = '\0';
+    state->broken = state->discarding = state->ended = state->plain = false;
+}
+
+static void read_answer(my_link_t *link);
+
+/* The first one is over: the next is it now. Its answer is read in the main link's next step. */
+static void next_job(my_state_t *state) {
+    if (state->exposed > 0)
+        state->exposed--;
+    if (state->behind_count == 0)
+        return;
+    take(state, state->behind[0].job);
+    state->current = state->behind[0].kept;
+    state->rows = 0;
+    state->plain = true;
+    state->behind_count--;
+    memmove(state->behind, state->behind + 1, state->behind_count * sizeof *state->behind);
+    state->main.step = read_answer;
+}
+
 static void tell(my_state_t *state) {
     rr__db_job_t *job = state->job;
     rr__db_failure_t failure = state->failure;
@@ -76,6 +117,10 @@ static void tell(my_state_t *state) {
     state->job = state->streaming ? job : NULL;
     state->ended = false;
     state->failure.error = RR_DB_OK;
+    if (state->aimed == job)
+        state->aimed = NULL;
+    if (!broken && !state->closing)
+        next_job(state);
     rr__db_done(state->connection, job, failure.error == RR_DB_OK ? NULL : &failure, broken);
 }
 
@@ -86,6 +131,8 @@ static void job_over(my_state_t *state) {
     state->ended = true;
     if (!state->kills)
         tell(state);
+    else if (state->behind_count > 0)
+        rr__my_pause(&state->main); /* the next one's answer is not read before */
 }
 
 static void refuse(my_state_t *state, rr_db_error_t error, const char *text) {
@@ -95,8 +142,18 @@ static void refuse(my_state_t *state, rr_db_error_t error, const char *text) {
     snprintf(state->failure.message, sizeof state->failure.message, "%s", text);
 }
 
+/* It was stopped in the place of another. */
+static bool is_stray(const my_state_t *state, unsigned number) {
+    return number == ER_QUERY_INTERRUPTED && state->exposed > 0 && state->job != state->aimed;
+}
+
 static void note(my_state_t *state, unsigned number, const char *sql_state, const char *message) {
     rr__db_failure_t failure;
+    if (is_stray(state, number)) {
+        state->job->sent = false;
+        refuse(state, RR_DB_CONNECTION, "it was stopped on the server in the place of another query");
+        return;
+    }
     bool broken = rr__my_failure(number, sql_state, message, &failure);
     state->broken |= broken;
     if (failure.error == RR_DB_DEADLOCK && number != 1205) /* a lock that was waited for too long costs the statement only */
@@ -436,22 +493,29 @@ static void begin_statement(my_link_t *link) {
     }
 }
 
+/* The parameters of one execution into the room for them. False: why not. */
+static bool gather_values(my_state_t *state, const rr__db_job_t *job, rr_datum_reader_t values, uint32_t count, const char **why) {
+    unsigned n = job->placeholders;
+    *why = "out of memory";
+    bool good = make_room(&state->in, n ? n : 1, true);
+    if (good && rr__db_arrange(job, values, count, state->in.datums) != RR_OK) {
+        *why = "the number of parameters differs";
+        good = false;
+    }
+    for (unsigned i = 0; good && i < n; i++)
+        good = rr__my_bind_in(&state->in.binds[i], &state->in.cells[i], &state->in.datums[i], why);
+    return good;
+}
+
 static bool bind_values(my_state_t *state, rr_datum_reader_t values, uint32_t count) {
     rr__db_job_t *job = state->job;
-    const char *why = "out of memory";
+    const char *why;
     unsigned n = job->placeholders;
     if (n != mysql_stmt_param_count(state->current->handle)) {
         refuse(state, RR_DB_DATA, "the statement has placeholders in places that were not seen: `??` is a question mark");
         return false;
     }
-    bool good = make_room(&state->in, n ? n : 1, true);
-    if (good && rr__db_arrange(job, values, count, state->in.datums) != RR_OK) {
-        why = "the number of parameters differs";
-        good = false;
-    }
-    for (unsigned i = 0; good && i < n; i++)
-        good = rr__my_bind_in(&state->in.binds[i], &state->in.cells[i], &state->in.datums[i], &why);
-    if (!good)
+    if (!gather_values(state, job, values, count, &why))
         refuse(state, RR_DB_DATA, why);
     else if (n && mysql_stmt_bind_param(state->current->handle, state->in.binds) != 0)
         note_statement(state);
@@ -466,6 +530,28 @@ static void execute_statement(my_link_t *link, my_step_fn after) {
     state->job->sent = true;
     link->statement = state->current->handle;
     rr__my_await(link, mysql_stmt_execute_start(&link->code, link->statement), rr__my_execute_cont, after);
+}
+
+static void answered(my_link_t *link) {
+    link->code = link->flag;
+    executed(link);
+}
+
+static void read_answer(my_link_t *link) { rr__my_pipe_read(link, owner(link)->current->handle, false, answered); }
+
+/* Together with those that may be sent right behind it, if there are any. */
+static void send_execution(my_link_t *link) {
+    my_state_t *state = owner(link);
+    rr__db_job_t *job = state->job;
+    MYSQL_STMT *handle = state->current->handle;
+    if (job->gather && state->pipe_able && rr__my_pipe_put(link, handle)) {
+        state->rolled_back = false;
+        job->sent = true;
+        rr__my_pipe_read(link, handle, true, answered);
+    } else {
+        execute_statement(link, executed);
+    }
+    state->plain = job->op == RR_DB_QUERY && link->waits;
 }
 
 /* What could not be prepared is not kept. */
@@ -487,7 +573,7 @@ static void prepared(my_link_t *link) {
     else if (job->op == RR_DB_BATCH)
         link->step = batch_next;
     else if (bind_values(state, job->parameters, job->parameter_count))
-        execute_statement(link, executed);
+        send_execution(link);
     else
         job_over(state);
 }
@@ -654,13 +740,21 @@ static void begin_batch(my_link_t *link) {
 
 static void all_closed(my_state_t *state);
 
+static void tell_and_go_on(my_state_t *state) {
+    tell(state);
+    if (state->closing || !state->main.step)
+        return;
+    rr__my_watch(&state->main);
+    rr__my_go(&state->main, state->main.step);
+}
+
 static void killer_closed(my_link_t *link) {
     my_state_t *state = owner(link);
     state->kills = false;
     if (state->closing)
         all_closed(state);
     else if (state->ended)
-        tell(state);
+        tell_and_go_on(state);
 }
 
 static void killer_end(my_link_t *link) { rr__my_link_close(link); }
@@ -686,6 +780,8 @@ static void kill_query(my_state_t *state) {
     if (state->kills || state->closing || rr__my_link_init(&state->killer, rr__db_loop(state->connection), state) != RR_OK)
         return; /* without one the grace decides */
     state->kills = true;
+    state->aimed = state->job;
+    state->exposed = 1 + state->behind_count;
     state->killer.closed = killer_closed;
     rr__my_go(&state->killer, begin_kill);
 }
@@ -698,14 +794,6 @@ static void cancel(rr__db_connection_t *connection, rr__db_job_t *job) {
 
 /* ---- Jobs ---- */
 
-static void take(my_state_t *state, rr__db_job_t *job) {
-    state->job = job;
-    state->failure.error = RR_DB_OK;
-    state->failure.number = 0;
-    state->failure.message[0] = state->failure.state[0] = '\0';
-    state->broken = state->discarding = state->ended = false;
-}
-
 static void execute(rr__db_connection_t *connection, rr__db_job_t *job) {
     my_state_t *state = state_of(connection);
     take(state, job);
@@ -713,6 +801,28 @@ static void execute(rr__db_connection_t *connection, rr__db_job_t *job) {
     state->rows = 0;
     state->second = NULL;
     rr__my_go(&state->main, job->op == RR_DB_BATCH ? begin_batch : job->placeholders > 0 ? begin_statement : begin_text);
+}
+
+static bool takes_more(const my_state_t *state) {
+    return state->job && state->plain && state->behind_count < PIPELINE_MAX && !(state->main.waits & MYSQL_WAIT_WRITE) && !state->ended &&
+           !state->discarding && !state->kills && !state->broken && !state->closing;
+}
+
+/* What has no prepared statement on this connection waits until it can be the first one; there it also hears what is wrong. */
+static bool follow(rr__db_connection_t *connection, rr__db_job_t *job) {
+    my_state_t *state = state_of(connection);
+    const char *why;
+    if (!state->pipe_able || !takes_more(state))
+        return false;
+    my_kept_t *kept = rr_set_find(&state->kept, job->text_hash, is_text, job->text);
+    if (!kept || job->placeholders != mysql_stmt_param_count(kept->handle) ||
+        !gather_values(state, job, job->parameters, job->parameter_count, &why) ||
+        mysql_stmt_bind_param(kept->handle, state->in.binds) != 0 || !rr__my_pipe_put(&state->main, kept->handle))
+        return false;
+    unlink_kept(state, kept);
+    link_newest(state, kept);
+    state->behind[state->behind_count++] = (my_behind_t){job, kept};
+    return true;
 }
 
 static void fetch(rr__db_connection_t *connection, rr__db_job_t *job) {
@@ -792,6 +902,7 @@ static void opened(my_link_t *link) {
     }
     link->idle = main_idle;
     state->bulk_able = rr__my_bulk_able(link->mysql);
+    state->pipe_able = state->bulk_able && !rr__my_tls(rr__db_url(state->connection)); /* MariaDB's servers; its library's TLS is its own */
     rr__db_opened(state->connection, mysql_get_server_info(link->mysql), NULL);
 }
 
@@ -873,6 +984,14 @@ static void open_(rr__db_connection_t *connection) {
 
 /* ---- Closing ---- */
 
+static void end_behind(my_state_t *state) {
+    rr__db_failure_t failure = {.error = RR_DB_CONNECTION, .message = "the connection was closed"};
+    unsigned count = state->behind_count;
+    state->behind_count = 0;
+    for (unsigned i = 0; i < count; i++)
+        rr__db_done(state->connection, state->behind[i].job, &failure, true);
+}
+
 static void close_(rr__db_connection_t *connection) {
     my_state_t *state = state_of(connection);
     rr__db_job_t *job = state->job;
@@ -890,9 +1009,13 @@ static void close_(rr__db_connection_t *connection) {
         refuse(state, RR_DB_CONNECTION, "the connection is closed");
     if (state->main.waits || state->streaming)
         rr__my_link_shut(&state->main); /* a call under way ends inside, and tells of its job */
+    else if (state->main.step == read_answer)
+        state->ended = true; /* its answer was not looked at yet */
+    state->main.step = NULL;
     drop_result(state);
     if (state->ended)
         tell(state);
+    end_behind(state);
     rr__my_link_close(&state->main);
 }
 
@@ -905,6 +1028,7 @@ const rr__db_driver_t rr__db_mysql = {
     .check = check,
     .open = open_,
     .execute = execute,
+    .follow = follow,
     .fetch = fetch,
     .end_stream = end_stream,
     .cancel = cancel,

@@ -29,6 +29,11 @@ struct my_link {
     my_step_fn step;   /* to run now */
     my_step_fn idle;   /* the server said something unasked: it closes */
     my_step_fn closed; /* nothing of it is left */
+    /* Written by ourselves (mysql_pipe.c): */
+    uint8_t *unsent;
+    size_t unsent_size, unsent_capacity;
+    bool stuck;             /* the socket takes no more of it now */
+    rr_deferred_t gathered; /* before the loop waits: sends it */
     /* Connecting with TLS (mysql_tls.c): */
     const rr__db_url_t *url;
     unsigned timeout_ms;
@@ -56,6 +61,8 @@ RR_MUST_CHECK int rr__my_link_init(my_link_t *link, rr_loop_t *loop, void *owner
 void rr__my_await(my_link_t *link, int waits, my_cont_fn cont, my_step_fn after);
 /* Runs a step, and those behind it until one waits. */
 void rr__my_go(my_link_t *link, my_step_fn step);
+/* Looks at the socket, and at the clock, for what is waited for. */
+void rr__my_watch(my_link_t *link);
 /* The socket is not looked at until the next call waits for it. */
 void rr__my_pause(my_link_t *link);
 /* Shuts the socket: the call under way ends by an error, its steps run inside; later ones fail. */
@@ -83,6 +90,19 @@ int rr__my_statement_free_cont(my_link_t *link, int ready);
 int rr__my_next_cont(my_link_t *link, int ready);
 int rr__my_statement_next_cont(my_link_t *link, int ready);
 int rr__my_statement_close_cont(my_link_t *link, int ready);
+
+/* ---- mysql_pipe.c ---- */
+
+/* An execution of the statement, with the parameters that are bound: sent, together with others, before the loop waits. False:
+ * nothing was done (it is too large, or the memory is short). Not while libmariadb has something of its own to send. */
+RR_MUST_CHECK bool rr__my_pipe_put(my_link_t *link, MYSQL_STMT *statement);
+/* Reads the answer to the oldest execution whose answer was not read, up to its rows: link->flag, then `after`. first: none was under
+ * way before it. */
+void rr__my_pipe_read(my_link_t *link, MYSQL_STMT *statement, bool first, my_step_fn after);
+/* Sends what the socket takes. */
+void rr__my_pipe_flush(my_link_t *link);
+/* The link closes: what was not sent never is. */
+void rr__my_pipe_drop(my_link_t *link);
 
 /* ---- mysql_tls.c ---- */
 

@@ -31,8 +31,8 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 static void on_timer(uv_timer_t *timer);
 
 /* The socket is polled for reading all the time: no system call a query. */
-static void watch(my_link_t *link) {
-    int events = UV_READABLE | (link->waits & MYSQL_WAIT_WRITE ? UV_WRITABLE : 0) | (link->waits & MYSQL_WAIT_EXCEPT ? UV_PRIORITIZED : 0);
+void rr__my_watch(my_link_t *link) {
+    int events = UV_READABLE | (link->waits & MYSQL_WAIT_WRITE || link->stuck ? UV_WRITABLE : 0) | (link->waits & MYSQL_WAIT_EXCEPT ? UV_PRIORITIZED : 0);
     if (!link->polls && link->mysql && mysql_get_socket(link->mysql) != (my_socket)-1 &&
         uv_poll_init_socket(rr_loop_uv(link->loop), &link->poll, mysql_get_socket(link->mysql)) == 0) {
         link->poll.data = link;
@@ -50,7 +50,7 @@ void rr__my_await(my_link_t *link, int waits, my_cont_fn cont, my_step_fn after)
     link->cont = cont;
     if (waits) {
         link->after = after;
-        watch(link);
+        rr__my_watch(link);
     } else {
         link->step = after;
     }
@@ -71,11 +71,11 @@ static void go_on(my_link_t *link, int ready) {
         uv_timer_stop(&link->timer);
     link->waits = link->cont(link, ready);
     if (link->waits) {
-        watch(link);
+        rr__my_watch(link);
         return;
     }
     if (link->polls && link->events != UV_READABLE)
-        watch(link);
+        rr__my_watch(link);
     rr__my_go(link, link->after);
 }
 
@@ -83,6 +83,8 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     my_link_t *link = poll->data;
     if (status < 0)
         link->events = 0; /* libuv watches a socket that was reset no more, although there may be something left to read */
+    if (link->stuck && (status < 0 || events & UV_WRITABLE))
+        rr__my_pipe_flush(link);
     int ready = status < 0 ? MYSQL_WAIT_READ | MYSQL_WAIT_WRITE
                            : (events & (UV_READABLE | UV_DISCONNECT) ? MYSQL_WAIT_READ : 0) | (events & UV_WRITABLE ? MYSQL_WAIT_WRITE : 0) |
                                  (events & UV_PRIORITIZED ? MYSQL_WAIT_EXCEPT : 0);
@@ -143,7 +145,7 @@ void rr__my_works_no_more(my_link_t *link) {
     link->works = false;
     link->waits = 0;
     if (link->opened && !link->closes)
-        watch(link);
+        rr__my_watch(link);
     rr__my_go(link, link->after);
     if (link->closes)
         rr__my_link_close(link);
@@ -200,6 +202,7 @@ void rr__my_link_close(my_link_t *link) {
     if (link->works)
         return;
     rr__my_pause(link);
+    rr__my_pipe_drop(link);
     if (link->polls) /* before its descriptor is closed, which may be another thread's at once */
         uv_close((uv_handle_t *)&link->poll, on_closed);
     mysql_close(link->mysql);

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import servers
 from databases import DatabaseCase, Scene, url
 from harness import SLOW, main_pass, run
+from proxy import Proxy
 
 MIB = 1 << 20
 # Queries in numbers: 20 under way all the time, until told to stop. What each came to is kept.
@@ -351,9 +352,6 @@ class Sqlite(Faults):
 # Short reads that may be made long: `warm` until others are sent behind them, then as many at once as are told, first come
 # first sent: to each of two connections one, then behind them. What each came to, and how long that took.
 READS = """
-READ = "SELECT ?::int / ?, pg_sleep(?)"
-BUSY = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()"
-
 async def warm():
     for _ in range(24):
         for wait in [redrabbit.spawn(db.one(READ, [1, 1, 0.0])) for _ in range(8)]:
@@ -367,10 +365,10 @@ async def one(number, by, seconds, timeout):
 async def together(reads):
     return [await task for task in [redrabbit.spawn(one(number, *read)) for number, read in enumerate(reads)]]
 
-async def backends():  # both connections' processes, as soon as both are free
+async def backends():  # the servers' ends of both connections, as soon as both are free
     end = time.monotonic() + 10
     while True:
-        tasks = [redrabbit.spawn(db.value("SELECT pg_backend_pid() FROM pg_sleep(0.05)")) for _ in range(2)]
+        tasks = [redrabbit.spawn(db.value(BACKEND)) for _ in range(2)]
         pids = sorted({await task for task in tasks})
         if len(pids) == 2 or time.monotonic() > end:
             return pids
@@ -381,12 +379,25 @@ async def backends():  # both connections' processes, as soon as both are free
 class Pipelined(Faults):
     """PostgreSQL: reads that were sent behind others on one connection."""
 
-    async def reader(self, options: str = "") -> Scene:
-        server = shared("postgres")
-        scene = await self.begin_scene({"db@main": f"{url(server)}, pool: 2{options}", "db@other": url(server)}, READS)
+    kind = "postgres"
+    first = """
+READ = "SELECT ?::int / ?, pg_sleep(?)"
+BUSY = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()"
+BACKEND = "SELECT pg_backend_pid() FROM pg_sleep(0.05)"
+END = "SELECT pg_terminate_backend({})"
+HOLD = "SELECT 1"
+"""
+
+    async def reader(self, options: str = "", behind: str = "") -> Scene:
+        """behind: the URL of a proxy before the server."""
+        server = shared(self.kind)
+        main = f'url: "{behind}"' if behind else url(server)
+        databases = {"db@main": f"{main}, pool: 2{options}", "db@other": url(server) + ", pool: 1"}
+        scene = await self.begin_scene(databases, self.first + READS)
         await scene.do("""
             globals()["db"] = await redrabbit.database("db@main")
             globals()["other"] = await redrabbit.database("db@other")
+            await other.query(HOLD)
             await backends()
             await warm()""")
         return scene
@@ -467,12 +478,78 @@ class Pipelined(Faults):
                 assert time.monotonic() < end
                 await redrabbit.sleep(0.02)
             for backend in busy:
-                await other.query("SELECT pg_terminate_backend(?)", backend)
+                await other.query(END.format(*backend))
             return await waits""")  # fmt: skip
         for kind, executed, seconds in ended:
             self.assertEqual((kind, executed), ("DatabaseConnectionError", True))
             self.assertLess(seconds, 10 * SLOW)
         await self.until(scene, "together([(1, 0.0, 9)])")
+
+
+@main_pass
+class PipelinedMariadb(Pipelined):
+    """The same of MariaDB. A division by zero is no error there, an overflow is. What takes long waits for a lock: SLEEP shares a
+    mutex with all others that sleep, so that KILLs of two at once may wait for each other for 2 s."""
+
+    kind = "mariadb"
+    first = """
+READ = "SELECT n DIV d + 0 * EXP(1000 * (d = 0)), GET_LOCK('other', s) FROM (SELECT ? AS n, ? AS d, ? AS s) AS given"
+BUSY = "SELECT id FROM information_schema.PROCESSLIST WHERE info LIKE '%GET_LOCK%' AND id <> CONNECTION_ID()"
+BACKEND = "SELECT CONNECTION_ID(), GET_LOCK('other', 0.05)"
+END = "KILL {}"
+HOLD = "SELECT GET_LOCK('other', 10)"
+"""
+
+    async def test_stopping_the_first_leaves_the_others(self) -> None:
+        """Its answer is held up on its way until the server has been told to stop it, and works on the next one by then."""
+        server = shared(self.kind)
+        proxy = Proxy(server.port)
+        await proxy.start()
+        self.addAsyncCleanup(proxy.close)
+        scene = await self.reader("", server.url.replace(f":{server.port}/", f":{proxy.port}/"))
+        end = time.monotonic() + 60 * SLOW
+        while True:
+            await scene.do("await warm()")
+            before, kills = await self.pipelined(), await self.kills(scene)
+            waits = scene.start(f"return await together([(1, {0.6 * SLOW}, {1.2 * SLOW})] * 2 + [(1, {3 * SLOW}, 60)] * 2)")
+            await scene.do("while len(await other.query(BUSY)) < 2:\n    await redrabbit.sleep(0.01)")
+            links = list(proxy.links)
+            for link in links:
+                link.cut(inward=False)
+            while not waits.done() and await self.kills(scene) < kills + 2:
+                self.assertLess(time.monotonic(), end)
+            for link in links:
+                link.mend()
+            ended = await waits
+            for kind, _, _ in ended:  # connection: the machine was too busy for the second that a stopped query has
+                self.assertIn(kind, ("ok", "DatabaseTimeout", "DatabaseConnectionError"))
+            if await self.pipelined() >= before + 2 and [each[:2] for each in ended[2:]] == [["ok", 2], ["ok", 3]]:
+                return
+            self.assertLess(time.monotonic(), end, ended)
+
+    async def kills(self, scene: Scene) -> int:
+        return int(await scene.do("return (await other.one(\"SHOW GLOBAL STATUS LIKE 'Com_kill'\"))[1]"))
+
+    async def test_rows_and_nothing(self) -> None:
+        """Answers of many packets, of none, and of two statements in turn."""
+        scene = await self.reader()
+        ended = await self.behind(scene, 20, """
+            texts = ["SELECT seq FROM seq_1_to_3000 WHERE seq <= ?", "SELECT seq, REPEAT('x', 900) FROM seq_1_to_40 WHERE seq > ?"]
+            for text in texts:
+                for _ in range(70):
+                    await db.query(text, [20])
+            tasks = [redrabbit.spawn(db.query(texts[n % 2], [n * 40 % 3000])) for n in range(100)]
+            return [len(await task) for task in tasks]""")  # fmt: skip
+        self.assertEqual(ended, [max(0, 40 - n * 40 % 3000) if n % 2 else n * 40 % 3000 for n in range(100)])
+
+    async def test_large_parameters_go_alone(self) -> None:
+        scene = await self.reader()
+        self.assertEqual(await scene.do("""
+            for _ in range(70):
+                await db.value("SELECT LENGTH(?)", ["x"])
+            sizes = [n * 1000 for n in range(40)]
+            tasks = [redrabbit.spawn(db.value("SELECT LENGTH(?)", ["x" * size])) for size in sizes]
+            return [await task for task in tasks] == sizes"""), True)  # fmt: skip
 
 
 class Ends(Faults):
