@@ -1,4 +1,4 @@
-#include "actors/database/sql.h"
+#include "actors/database/sql_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +22,10 @@ uint64_t rr__sql_hash(const void *data, size_t size) {
     return hash ^ hash >> 29;
 }
 
-/* ---- What is left alone ---- */
-
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (unsigned char)c >= 0x80; }
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+/* ---- Placeholders ---- */
 
 typedef struct scan {
-    const rr__db_driver_t *driver;
-    const char *start, *end;
+    rr__sql_source_t source;
     bool named;
     bool native; /* no `?` so far: `$1` counts */
     char *out;   /* NULL: counting only */
@@ -39,84 +35,6 @@ typedef struct scan {
     rr__sql_name_t *names;
 } scan_t;
 
-/* Behind a string or quoted name that begins at `at`. */
-static const char *behind_quote(const scan_t *scan, const char *at, bool backslashes) {
-    char quote = *at++;
-    for (; at < scan->end; at++) {
-        if (backslashes && *at == '\\' && at + 1 < scan->end)
-            at++;
-        else if (*at == quote)
-            return at + 1;
-    }
-    return at;
-}
-
-static const char *behind_line(const scan_t *scan, const char *at) {
-    const char *end = memchr(at, '\n', (size_t)(scan->end - at));
-    return end ? end + 1 : scan->end;
-}
-
-/* Comments nest in PostgreSQL only. */
-static const char *behind_comment(const scan_t *scan, const char *at) {
-    unsigned depth = 1;
-    for (at += 2; at + 1 < scan->end; at++) {
-        if (at[0] == '*' && at[1] == '/') {
-            at++;
-            if (--depth == 0)
-                return at + 1;
-        } else if (at[0] == '/' && at[1] == '*' && scan->driver->style == RR__DB_DOLLAR) {
-            at++;
-            depth++;
-        }
-    }
-    return scan->end;
-}
-
-/* Behind $tag$ … $tag$, or NULL if none begins here. */
-static const char *behind_dollars(const scan_t *scan, const char *at) {
-    const char *tag_end = at + 1;
-    while (tag_end < scan->end && (is_letter(*tag_end) || (is_digit(*tag_end) && tag_end > at + 1)))
-        tag_end++;
-    if (tag_end == scan->end || *tag_end != '$')
-        return NULL;
-    size_t size = (size_t)(tag_end + 1 - at);
-    const char *end = memmem(tag_end + 1, (size_t)(scan->end - tag_end - 1), at, size);
-    return end ? end + size : scan->end;
-}
-
-/* E'…' of PostgreSQL: a letter of its own before the quote. */
-static bool is_escape_string(const scan_t *scan, const char *at) {
-    return at > scan->start && (at[-1] == 'E' || at[-1] == 'e') &&
-           (at - 1 == scan->start || !(is_letter(at[-2]) || is_digit(at[-2])));
-}
-
-/* Behind what begins at `at` and holds no placeholder, or NULL. */
-static const char *behind_other(const scan_t *scan, const char *at) {
-    bool dollar = scan->driver->style == RR__DB_DOLLAR, two = at + 1 < scan->end;
-    switch (*at) {
-    case '\'':
-        return behind_quote(scan, at, scan->driver->backslashes || (dollar && is_escape_string(scan, at)));
-    case '"':
-        return behind_quote(scan, at, scan->driver->backslashes);
-    case '`':
-        return dollar ? NULL : behind_quote(scan, at, false);
-    case '-':
-        return two && at[1] == '-' ? behind_line(scan, at) : NULL;
-    case '#':
-        return scan->driver->backslashes ? behind_line(scan, at) : NULL;
-    case '/':
-        return two && at[1] == '*' ? behind_comment(scan, at) : NULL;
-    case ':':
-        return two && at[1] == ':' ? at + 2 : NULL;
-    case '$':
-        return dollar && !(at > scan->start && (is_letter(at[-1]) || is_digit(at[-1]))) ? behind_dollars(scan, at) : NULL;
-    default:
-        return NULL;
-    }
-}
-
-/* ---- Placeholders ---- */
-
 static void emit(scan_t *scan, const char *text, size_t size) {
     if (scan->out)
         memcpy(scan->out + scan->size, text, size);
@@ -125,7 +43,7 @@ static void emit(scan_t *scan, const char *text, size_t size) {
 
 static void emit_placeholder(scan_t *scan, uint32_t number) {
     char text[16];
-    if (scan->driver->style == RR__DB_DOLLAR)
+    if (rr__sql_is_postgres(&scan->source))
         emit(scan, text, (size_t)snprintf(text, sizeof text, "$%u", number));
     else
         emit(scan, "?", 1);
@@ -133,7 +51,7 @@ static void emit_placeholder(scan_t *scan, uint32_t number) {
 
 /* PostgreSQL takes a name's value once, the others one for each `?`. */
 static void emit_named(scan_t *scan, const char *name, uint32_t size) {
-    if (scan->driver->style == RR__DB_DOLLAR) {
+    if (rr__sql_is_postgres(&scan->source)) {
         for (uint32_t i = 0; scan->names && i < scan->count; i++) {
             if (scan->names[i].size == size && memcmp(scan->names[i].at, name, size) == 0) {
                 emit_placeholder(scan, i + 1);
@@ -150,7 +68,7 @@ static void emit_named(scan_t *scan, const char *name, uint32_t size) {
 static const char *native(scan_t *scan, const char *at) {
     const char *from = at++;
     uint32_t number = 0;
-    while (at < scan->end && is_digit(*at) && number <= PLACEHOLDERS_MAX)
+    while (at < scan->source.end && rr__sql_is_digit(*at) && number <= PLACEHOLDERS_MAX)
         number = number * 10 + (uint32_t)(*at++ - '0');
     scan->count = number > scan->count ? number : scan->count;
     emit(scan, from, (size_t)(at - from));
@@ -159,7 +77,7 @@ static const char *native(scan_t *scan, const char *at) {
 
 /* Handles the placeholder at `at`; behind it, or NULL if there is none. */
 static const char *placeholder(scan_t *scan, const char *at) {
-    bool two = at + 1 < scan->end;
+    bool two = at + 1 < scan->source.end;
     if (*at == '?' && two && at[1] == '?') {
         emit(scan, "?", 1);
         return at + 2;
@@ -168,38 +86,36 @@ static const char *placeholder(scan_t *scan, const char *at) {
         emit_placeholder(scan, ++scan->count);
         return at + 1;
     }
-    if (*at == ':' && scan->named && two && is_letter(at[1])) {
+    if (*at == ':' && scan->named && two && rr__sql_is_letter(at[1])) {
         const char *name = at + 1;
-        for (at += 2; at < scan->end && (is_letter(*at) || is_digit(*at));)
+        for (at += 2; at < scan->source.end && rr__sql_is_in_word(*at);)
             at++;
         emit_named(scan, name, (uint32_t)(at - name));
         return at;
     }
-    if (*at == '$' && scan->native && two && is_digit(at[1]) && !(at > scan->start && (is_letter(at[-1]) || is_digit(at[-1]))))
+    if (*at == '$' && scan->native && two && rr__sql_is_digit(at[1]) && !(at > scan->source.start && rr__sql_is_in_word(at[-1])))
         return native(scan, at);
     return NULL;
 }
 
-static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-
 /* IN (?): the placeholder from `at` to `behind` is all that stands in it. */
 static bool is_listed(const scan_t *scan, const char *at, const char *behind) {
-    while (at > scan->start && is_space(at[-1]))
+    while (at > scan->source.start && rr__sql_is_space(at[-1]))
         at--;
-    while (behind < scan->end && is_space(*behind))
+    while (behind < scan->source.end && rr__sql_is_space(*behind))
         behind++;
-    if (at == scan->start || *--at != '(' || behind == scan->end || *behind != ')')
+    if (at == scan->source.start || *--at != '(' || behind == scan->source.end || *behind != ')')
         return false;
-    while (at > scan->start && is_space(at[-1]))
+    while (at > scan->source.start && rr__sql_is_space(at[-1]))
         at--;
-    return at - scan->start > 2 && strncasecmp(at - 2, "in", 2) == 0 && !is_letter(at[-3]) && !is_digit(at[-3]);
+    return at - scan->source.start > 2 && strncasecmp(at - 2, "in", 2) == 0 && !rr__sql_is_in_word(at[-3]);
 }
 
 static void run(scan_t *scan) {
     scan->size = scan->count = 0;
     scan->listed = 0;
-    for (const char *at = scan->start; at < scan->end;) {
-        const char *behind = behind_other(scan, at);
+    for (const char *at = scan->source.start; at < scan->source.end;) {
+        const char *behind = rr__sql_behind_other(&scan->source, at);
         if (behind) {
             emit(scan, at, (size_t)(behind - at));
             at = behind;
@@ -217,121 +133,6 @@ static void run(scan_t *scan) {
     }
 }
 
-/* ---- What a statement does ---- */
-
-/* A word of a statement that is in no string, name or comment; size 0: there is none. */
-typedef struct word {
-    const scan_t *scan;
-    const char *at;
-    size_t size;
-} word_t;
-
-/* The first one at `at` or behind it. */
-static word_t word_from(const scan_t *scan, const char *at) {
-    for (const char *behind; at < scan->end; at = behind) {
-        behind = behind_other(scan, at);
-        if (behind)
-            continue;
-        for (behind = at; behind < scan->end && (is_letter(*behind) || is_digit(*behind)); behind++) {
-        }
-        if (behind > at)
-            return (word_t){scan, at, (size_t)(behind - at)};
-        behind++;
-    }
-    return (word_t){scan, scan->end, 0};
-}
-
-static word_t next(word_t word) { return word_from(word.scan, word.at + word.size); }
-
-static bool is(word_t word, const char *text) { return word.size == strlen(text) && strncasecmp(word.at, text, word.size) == 0; }
-
-/* words: ended by NULL. */
-static bool is_one_of(word_t word, const char *const *words) {
-    while (*words && !is(word, *words))
-        words++;
-    return *words != NULL;
-}
-
-/* This one, or one behind it. */
-static bool has_one_of(word_t word, const char *const *words) {
-    while (word.size > 0 && !is_one_of(word, words))
-        word = next(word);
-    return word.size > 0;
-}
-#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-/* SELECT first, and neither FOR (UPDATE …) nor INTO, wherever they stand. */
-static bool is_read(const scan_t *scan) {
-    word_t first = word_from(scan, scan->start);
-    return is(first, "select") && !has_one_of(next(first), WORDS("for", "into"));
-}
-
-/* Not MariaDB's block (BEGIN NOT ATOMIC), replication (START REPLICA), nor what a savepoint or a prepared transaction is told. */
-static bool is_transacting(word_t first, word_t second) {
-    if (is(first, "begin"))
-        return !is(second, "not");
-    if (is(first, "start") || is(first, "prepare"))
-        return is(second, "transaction");
-    if (is(first, "rollback"))
-        return !has_one_of(second, WORDS("to", "prepared"));
-    if (is(first, "xa"))
-        return is_one_of(second, WORDS("start", "begin", "end", "prepare"));
-    return (is(first, "commit") && !is(second, "prepared")) || is_one_of(first, WORDS("end", "abort"));
-}
-
-static bool is_savepoint(word_t first, word_t second) {
-    return is_one_of(first, WORDS("savepoint", "release")) || (is(first, "rollback") && has_one_of(second, WORDS("to")));
-}
-
-static rr__sql_effect_t effect_of_temporary(word_t word) {
-    while (is_one_of(word, WORDS("or", "replace", "local", "global")))
-        word = next(word);
-    if (!is_one_of(word, WORDS("temp", "temporary")))
-        return RR__SQL_NONE;
-    return has_one_of(next(word), WORDS("drop")) ? RR__SQL_WITHIN : RR__SQL_KEEPS; /* ON COMMIT DROP */
-}
-
-static rr__sql_effect_t effect_in_postgres(word_t first, word_t second) {
-    if (is(first, "set"))
-        return is_one_of(second, WORDS("local", "transaction", "constraints")) ? RR__SQL_WITHIN : RR__SQL_KEEPS;
-    if (is(first, "create"))
-        return effect_of_temporary(second);
-    return is_one_of(first, WORDS("prepare", "listen")) ? RR__SQL_KEEPS : RR__SQL_NONE;
-}
-
-/* SET of MariaDB and MySQL: for all, for one statement, of a name of one's own (`@name`), or of what the connection keeps. */
-static rr__sql_effect_t effect_of_set(word_t second) {
-    const char *at = second.at;
-    if (is_one_of(second, WORDS("global", "persist", "persist_only", "statement", "password", "default", "resource")))
-        return RR__SQL_NONE;
-    bool session = is_one_of(second, WORDS("session", "local"));
-    if (has_one_of(second, WORDS("autocommit")) || is(session ? next(second) : second, "transaction"))
-        return RR__SQL_TRANSACTS;
-    return at - second.scan->start >= 2 && at[-1] == '@' && at[-2] != '@' ? RR__SQL_NONE : RR__SQL_KEEPS;
-}
-
-static rr__sql_effect_t effect_in_mysql(word_t first, word_t second) {
-    if (is(first, "set"))
-        return effect_of_set(second);
-    if (is(first, "create"))
-        return effect_of_temporary(second);
-    if ((is(first, "lock") && is_one_of(second, WORDS("table", "tables"))) || (is(first, "flush") && has_one_of(second, WORDS("lock", "export"))))
-        return RR__SQL_LOCKS;
-    return is_one_of(first, WORDS("use", "prepare")) || (is(first, "handler") && has_one_of(second, WORDS("open"))) ? RR__SQL_KEEPS
-                                                                                                                    : RR__SQL_NONE;
-}
-
-static rr__sql_effect_t effect_of(const scan_t *scan) {
-    word_t first = word_from(scan, scan->start), second = next(first);
-    if (is_transacting(first, second))
-        return RR__SQL_TRANSACTS;
-    if (is_savepoint(first, second))
-        return RR__SQL_WITHIN;
-    if (scan->driver->style == RR__DB_DOLLAR)
-        return effect_in_postgres(first, second);
-    return scan->driver->backslashes ? effect_in_mysql(first, second) : RR__SQL_NONE; /* SQLite has one connection */
-}
-
 /* ---- Translating ---- */
 
 static int wrong(char *why, size_t why_size, const char *text) {
@@ -342,7 +143,7 @@ static int wrong(char *why, size_t why_size, const char *text) {
 /* Counts first, then writes: names are known in the second run only, which for `$n` of names may take less room. */
 static int translate(rr__sql_t *sql, scan_t *scan, char *why, size_t why_size) {
     run(scan);
-    if (scan->driver->style == RR__DB_DOLLAR && !scan->named && scan->count == 0) {
+    if (rr__sql_is_postgres(&scan->source) && !scan->named && scan->count == 0) {
         scan->native = true;
         run(scan);
     }
@@ -360,8 +161,8 @@ static int translate(rr__sql_t *sql, scan_t *scan, char *why, size_t why_size) {
     sql->placeholders = scan->count;
     sql->listed = scan->listed;
     sql->hash = rr__sql_hash(sql->text, sql->text_size);
-    sql->reads = is_read(scan);
-    sql->effect = effect_of(scan);
+    sql->reads = rr__sql_reads(&scan->source);
+    sql->effect = rr__sql_effect_of(&scan->source);
     return RR_OK;
 }
 
@@ -379,7 +180,7 @@ int rr__sql_translate(const rr__db_driver_t *driver, const char *source, size_t 
     if (sql->source) {
         memcpy(sql->source, source, size);
         sql->source[size] = 0; /* the log of slow ones reads it as a string */
-        scan_t scan = {.driver = driver, .start = sql->source, .end = sql->source + size, .named = named};
+        scan_t scan = {.source = {driver, sql->source, sql->source + size}, .named = named};
         rc = translate(sql, &scan, why, why_size);
     }
     if (rc != RR_OK)
@@ -400,26 +201,26 @@ void rr__sql_free(rr__sql_t *sql) {
 
 /* ---- Parameters ---- */
 
-static bool is_foreign(const scan_t *scan, const char *at) {
-    char next = at + 1 < scan->end ? at[1] : '\0';
-    bool apart = at == scan->start || !(is_letter(at[-1]) || is_digit(at[-1]));
-    return (*at == '%' && (next == 's' || next == 'd' || next == '(')) || (*at == '$' && is_digit(next) && apart) ||
-           (*at == ':' && is_letter(next)) || (*at == '?' && next != '?');
+static bool is_foreign(const rr__sql_source_t *source, const char *at) {
+    char next = at + 1 < source->end ? at[1] : '\0';
+    bool apart = at == source->start || !rr__sql_is_in_word(at[-1]);
+    return (*at == '%' && (next == 's' || next == 'd' || next == '(')) || (*at == '$' && rr__sql_is_digit(next) && apart) ||
+           (*at == ':' && rr__sql_is_letter(next)) || (*at == '?' && next != '?');
 }
 
 /* What stands where a placeholder was meant, of another library or for parameters of the other kind: `%s`, `$1`, `:name`, `?`. For
  * texts of errors only: `a %d` may be a remainder, too. Its size; 0 = nothing does. */
 static int foreign(const rr__sql_t *sql, const char **out) {
-    const scan_t scan = {.driver = sql->driver, .start = sql->source, .end = sql->source + sql->source_size};
-    for (const char *at = scan.start, *behind; at < scan.end; at = behind) {
-        behind = behind_other(&scan, at);
+    const rr__sql_source_t source = {sql->driver, sql->source, sql->source + sql->source_size};
+    for (const char *at = source.start, *behind; at < source.end; at = behind) {
+        behind = rr__sql_behind_other(&source, at);
         if (behind)
             continue;
-        behind = at + (at[0] == '?' && at + 1 < scan.end && at[1] == '?' ? 2 : 1);
-        if (!is_foreign(&scan, at))
+        behind = at + (at[0] == '?' && at + 1 < source.end && at[1] == '?' ? 2 : 1);
+        if (!is_foreign(&source, at))
             continue;
         const char *end = at + 1 + (*at != '?');
-        while (*at != '?' && *at != '%' && end < scan.end && (is_letter(*end) || is_digit(*end)))
+        while (*at != '?' && *at != '%' && end < source.end && rr__sql_is_in_word(*end))
             end++;
         *out = at;
         return (int)(end - at) < 40 ? (int)(end - at) : 40;

@@ -1,7 +1,8 @@
 /* sql.h: statements as their writers give them -> statements as a driver wants them. Private to this folder. No state; any thread.
  *
  * Placeholders are the same for every database: `?` in turn, or `:name` (RR_QUERY_NAMED); `??` is a question mark. Strings, quoted
- * names, comments, casts (`::`) and dollar quotes are left alone. In PostgreSQL's style a text without `?` may use `$1` itself. */
+ * names, comments, casts (`::`) and dollar quotes are left alone, as the server reads them. In PostgreSQL's style a text without `?`
+ * may use `$1` itself. */
 #ifndef RR_ACTORS_DATABASE_SQL_H
 #define RR_ACTORS_DATABASE_SQL_H
 
@@ -12,13 +13,13 @@ typedef struct rr__sql_name {
     uint32_t size;
 } rr__sql_name_t;
 
-/* What a statement does to its connection, as far as its text says: a function may do anything, and what stands in a comment is not seen. */
+/* What a statement does to its connection, as far as its text says: a function, a procedure or a block may do anything. */
 typedef enum rr__sql_effect {
     RR__SQL_NONE = 0,
     RR__SQL_TRANSACTS, /* begins or ends a transaction, or says how they do: BEGIN, COMMIT, ROLLBACK without TO, XA, SET autocommit … */
     RR__SQL_WITHIN,    /* is something within a transaction only: SAVEPOINT, RELEASE, ROLLBACK TO, PostgreSQL's SET LOCAL … */
-    RR__SQL_KEEPS,     /* leaves the connection other than it was: SET, USE, CREATE TEMPORARY, PREPARE, LISTEN … */
-    RR__SQL_LOCKS,     /* holds tables, and ends the transaction: LOCK TABLES of MariaDB and MySQL, FLUSH … WITH READ LOCK */
+    RR__SQL_KEEPS,     /* leaves the connection other than it was, or may: SET, USE, CREATE TEMPORARY, PREPARE, LISTEN, EXECUTE IMMEDIATE … */
+    RR__SQL_LOCKS,     /* holds tables, and ends the transaction: LOCK TABLES of MariaDB and MySQL, FLUSH … WITH READ LOCK, BACKUP STAGE */
 } rr__sql_effect_t;
 
 typedef struct rr__sql {

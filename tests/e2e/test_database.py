@@ -83,7 +83,8 @@ class Sql(servers.Served):
     types: dict[str, str] = {}
     slow = ""  # takes 10 s
     refused: tuple[str, ...] = ()  # outside of a transaction
-    keeps: tuple[str, str] | None = None  # a statement that stays, and a query that shows it
+    one_placeholder: tuple[tuple[str, Any], ...] = ()  # a statement that takes one value, and what comes of 7
+    keeps: tuple[tuple[str, str], ...] = ()  # a statement that stays, and a query whose end shows it
 
     async def scene_with(self: DatabaseCase, options: str = "") -> Scene:
         where = url(self.database) if self.kind else 'url: "sqlite://./test.db"'
@@ -152,6 +153,13 @@ class Sql(servers.Served):
         failed = await self.fails(scene, "DataError", "await db.query('SELECT ?', [1, 2])")
         self.assertFalse(failed.executed)
 
+    async def test_what_is_no_placeholder(self) -> None:
+        """Strings, names and comments are where the server sees them."""
+        scene = await self.scene_with()
+        for sql, want in self.one_placeholder:
+            with self.subTest(sql=sql):
+                self.assertEqual(await scene.do(f"return await db.value({sql!r}, [7])"), want)
+
     async def test_errors(self) -> None:
         scene = await self.scene_with()
         await self.table(scene, "id INTEGER PRIMARY KEY, name VARCHAR(10) NOT NULL")
@@ -203,17 +211,17 @@ class Sql(servers.Served):
                 failed = await self.fails(scene, "DatabaseStateError", f"await db.query({sql!r})")
                 self.assertIn("`async with db.transaction() as tx:`", failed.text)
                 self.assertFalse(failed.executed)
-        if not self.keeps:
-            return
-        statement, shows = self.keeps
-        before, within, after = await scene.do(f"""
-            before = await db.value({shows!r})
-            async with db.transaction() as tx:
-                await tx.query({statement!r})
-                within = await tx.value({shows!r})
-            return [before, within, [await db.value({shows!r}) for _ in range(8)]]""")
-        self.assertNotEqual(within, before)
-        self.assertEqual(after, [before] * 8)
+        for statement, shows in self.keeps:
+            with self.subTest(sql=statement):
+                await self.fails(scene, "DatabaseStateError", f"await db.query({statement!r})")
+                before, within, after = await scene.do(f"""
+                    before = await ends(db.value({shows!r}))
+                    async with db.transaction() as tx:
+                        await tx.query({statement!r})
+                        within = await ends(tx.value({shows!r}))
+                    return [before, within, [await ends(db.value({shows!r})) for _ in range(8)]]""")
+                self.assertNotEqual(within, before)
+                self.assertEqual(after, [before] * 8)
 
     async def test_a_transaction_within_a_transaction(self) -> None:
         """A handler that holds all connections is told so at once; one that another handler waits for is waited for."""
@@ -311,6 +319,10 @@ class Sqlite(Sql, DatabaseCase):
     types = {
         "DECIMAL(40,9)": "", "DATE": "", "DATETIME(6)": "", "TIME(6)": "",
     }  # fmt: skip
+    one_placeholder = (
+        ("SELECT [it's ?] + ? FROM (SELECT 1 AS [it's ?])", 8), ('SELECT "?" + ? FROM (SELECT 1 AS "?")', 8), ("SELECT 5--?\n + ?", 12),
+        ("SELECT '[' || ? || ']'", "[7]"), ("SELECT ? -- ?\r + ?", 7),
+    )  # fmt: skip
     slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1000000000) SELECT count(*) FROM c"
 
     async def test_a_transaction_within_a_transaction_with_asyncio(self) -> None:
@@ -339,11 +351,20 @@ class Mysql(Sql, DatabaseCase):
     title = "MariaDB"
     types = {"TEXT": "MEDIUMTEXT", "DOUBLE PRECISION": "DOUBLE", "TIME(6)": ""}  # its TIME is a length of time
     slow = "SELECT sleep(10)"
+    one_placeholder = (
+        ("SELECT 5--?", 12), ("SELECT 5-- ?\n + ?", 12), ("SELECT 5--\t?\n + ?", 12), ("SELECT ? --", 7), ("SELECT 5 # ?\n + ?", 12),
+        ("SELECT '\\'?', `?` + ? FROM (SELECT 1 AS `?`) AS t", "'?"), ("SELECT ? -- ?\r + ?", 7),
+    )  # fmt: skip
     refused = (
         "SET autocommit = 0", "XA START 'a'", "SET SESSION sql_mode = ''", "SET NAMES latin1", "USE test", "LOCK TABLES t WRITE",
         "CREATE TEMPORARY TABLE gone (id INT)",
     )  # fmt: skip
-    keeps = "SET SESSION sql_mode = 'ANSI'", "SELECT @@sql_mode"
+    keeps = (
+        ("SET SESSION sql_mode = 'ANSI'", "SELECT @@sql_mode"), ("SET @a = 1, sql_mode = 'ANSI'", "SELECT @@sql_mode"),
+        ("EXECUTE IMMEDIATE 'SET sql_mode = ANSI'", "SELECT @@sql_mode"), ("/*!50000 SET sql_mode = 'ANSI' */", "SELECT @@sql_mode"),
+        ("SET STATEMENT max_statement_time = 9 FOR SET sql_mode = 'ANSI'", "SELECT @@sql_mode"),
+        ("CREATE TEMPORARY TABLE gone AS SELECT 1 AS id", "SELECT id FROM gone"),
+    )  # fmt: skip
 
     async def test_its_own(self) -> None:
         scene = await self.scene_with()
@@ -471,11 +492,20 @@ class Postgres(Sql, DatabaseCase):
     title = "PostgreSQL"
     types = {"BLOB": "BYTEA", "DATETIME(6)": "TIMESTAMP"}
     slow = "SELECT pg_sleep(10)"
+    one_placeholder = (
+        ("SELECT 5--?\n + ?::int", 12), ("SELECT ?::int -- ?\r + 5", 12), ("SELECT (ARRAY[5, ?::int])[2]", 7), ("SELECT E'\\'?' || ?::text", "'?7"),
+        ("SELECT $a$?'$a$ || ?::text", "?'7"), ("SELECT 1 /* ? /* ? */ ? */ + ?::int", 8),
+    )  # fmt: skip
     refused = (
         "SET search_path = other", "SET LOCAL search_path = other", "SET TRANSACTION READ ONLY", "PREPARE TRANSACTION 'a'",
         "CREATE TEMP TABLE gone (id INT)", "LISTEN a",
     )  # fmt: skip
-    keeps = "SET search_path = other", "SHOW search_path"
+    keeps = (
+        ("SET search_path = other", "SHOW search_path"), ("DECLARE gone CURSOR WITH HOLD FOR SELECT 1", "SELECT count(*) FROM pg_cursors"),
+        ("SELECT 1 AS id INTO TEMP gone", "SELECT id FROM gone"), ("CREATE TABLE pg_temp.gone AS SELECT 1 AS id", "SELECT id FROM gone"),
+        ("CREATE TEMP TABLE gone AS SELECT 1 AS id", "SELECT id FROM gone"),
+        ("WITH one AS (SELECT 1 AS id) SELECT id INTO pg_temp.gone FROM one", "SELECT id FROM gone"),
+    )  # fmt: skip
 
     async def test_its_own(self) -> None:
         scene = await self.scene_with()

@@ -150,6 +150,17 @@ START_TEST(what_is_left_alone) {
     becomes(&dollar, false, "SELECT /* ? /* ? */ ? */ ?", "SELECT /* ? /* ? */ ? */ $1", 1); /* they nest */
     becomes(&question, false, "SELECT /* ? /* ? */ ?", "SELECT /* ? /* ? */ ?", 1);          /* they do not */
     becomes(&dollar, false, "SELECT $$?$$, $a$ ? $$ ? $a$, ?", "SELECT $$?$$, $a$ ? $$ ? $a$, $1", 1);
+    becomes(&backslash, false, "SELECT 5--?, 5-- ?\n, 5--\t?\n, 5--", "SELECT 5--?, 5-- ?\n, 5--\t?\n, 5--", 1); /* there white space has to follow */
+    becomes(&backslash, true, "SELECT 5--:a --", "SELECT 5--? --", 1);
+    becomes(&backslash, true, "SELECT --\x7f:a", "SELECT --\x7f:a", 0);
+    becomes(&question, false, "SELECT 5--?\n", "SELECT 5--?\n", 0);
+    becomes(&dollar, false, "SELECT 5--?\n, ?", "SELECT 5--?\n, $1", 1);
+    becomes(&dollar, false, "SELECT ? -- ?\r, ?", "SELECT $1 -- ?\r, $2", 2); /* a line's end there only */
+    becomes(&question, false, "SELECT ? -- ?\r, ?", "SELECT ? -- ?\r, ?", 1);
+    becomes(&question, false, "SELECT [it's ?], [a\"`], '[', ?", "SELECT [it's ?], [a\"`], '[', ?", 1); /* SQLite's names */
+    becomes(&question, true, "SELECT [:b], :a", "SELECT [:b], ?", 1);
+    becomes(&dollar, false, "SELECT ARRAY[?, ?], a['?']", "SELECT ARRAY[$1, $2], a['?']", 2);
+    becomes(&question, false, "SELECT [?", "SELECT [?", 0);
     becomes(&dollar, false, "SELECT '?", "SELECT '?", 0); /* never closed: the server's affair */
     becomes(&dollar, false, "SELECT /* ?", "SELECT /* ?", 0);
     becomes(&dollar, false, "SELECT $a$ ?", "SELECT $a$ ?", 0);
@@ -204,29 +215,45 @@ START_TEST(what_begins_or_ends_a_transaction) {
     }
     has_effect(&backslash, RR__SQL_TRANSACTS,
                TEXTS("SET autocommit = 0", "SET @@autocommit=1", "set @@session.autocommit = 0", "SET SESSION autocommit = 0",
-                     "SET sql_mode = '', autocommit = 0", "SET TRANSACTION READ ONLY", "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"));
+                     "SET sql_mode = '', autocommit = 0", "SET @a = 1, autocommit = 0", "SET GLOBAL a = 1, SESSION autocommit = 0",
+                     "SET GLOBAL a = 1, @@autocommit = 0", "/*!50000 SET autocommit = 0 */", "/*M!100100 COMMIT */",
+                     "SET STATEMENT max_statement_time = 1 FOR SET autocommit = 0", "SET STATEMENT a = 1, b = 2 FOR COMMIT", "SET TRANSACTION READ ONLY", "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"));
 }
 END_TEST
 
 START_TEST(what_stays_on_a_connection) {
     has_effect(&backslash, RR__SQL_KEEPS,
-               TEXTS("SET NAMES utf8", "SET SESSION sql_mode = ''", "SET sql_mode = ''", "SET @@sql_mode = ''", "SET ROLE a", "USE other",
+               TEXTS("SET @a = 1, sql_mode = ''", "SET @a = (SELECT max(b), 1 FROM c), @@b = 2", "SET @'a' = 1, b = 2", "SET GLOBAL a = 1, @@b = 2",
+                     "SET GLOBAL a = 1, LOCAL b = 2, c = 3", "SET GLOBAL a = 1, NAMES utf8", "SET @@global.a = 1, b = 2", "SET PASSWORD = 'a', b = 2",
+                     "SET STATEMENT a = 1 FOR CREATE TEMPORARY TABLE b (c INT)", "SET RESOURCE GROUP a", "EXECUTE IMMEDIATE 'SELECT 1'",
+                     "execute immediate @a", "/*! SET sql_mode = '' */", "/*!50000 USE other */", "SET NAMES utf8", "SET SESSION sql_mode = ''", "SET sql_mode = ''", "SET @@sql_mode = ''", "SET ROLE a", "USE other",
                      "CREATE TEMPORARY TABLE a (b INT)", "CREATE OR REPLACE TEMPORARY TABLE a (b INT)", "PREPARE a FROM 'SELECT 1'",
                      "HANDLER a OPEN"));
-    has_effect(&backslash, RR__SQL_LOCKS, TEXTS("LOCK TABLES a WRITE", "lock table a read", "FLUSH TABLES WITH READ LOCK", "FLUSH TABLES a FOR EXPORT"));
+    has_effect(&backslash, RR__SQL_LOCKS, TEXTS("LOCK TABLES a WRITE", "lock table a read", "FLUSH TABLES WITH READ LOCK", "FLUSH TABLES a FOR EXPORT",
+                                                  "LOCK INSTANCE FOR BACKUP", "BACKUP STAGE START", "BACKUP LOCK a"));
     has_effect(&backslash, RR__SQL_NONE,
-               TEXTS("SET @a = 1", "SET GLOBAL sql_mode = ''", "SET GLOBAL autocommit = 1", "SET @@global.max_connections = 7",
+               TEXTS("SET @a = 1", "SET @a = 1, @b := (SELECT c, @@sql_mode FROM d), @'e' = ',f = 1'", "SET /* a, b */ @a = 1", "SET GLOBAL a = 1, b = 2",
+                     "SET @@global.a = 1, GLOBAL b = 2", "SET PERSIST a = 1", "SET STATEMENT a = 'for set', b = 2 FOR UPDATE c SET autocommit = 1",
+                     "SET RESOURCE GROUP a FOR 7", "EXECUTE a", "BACKUP UNLOCK", "INSERT /*! IGNORE */ INTO a VALUES (1)", "SET GLOBAL sql_mode = ''", "SET GLOBAL autocommit = 1", "SET @@global.max_connections = 7",
                      "SET STATEMENT max_statement_time = 1 FOR SELECT 1", "SET PASSWORD = 'a'", "SET DEFAULT ROLE a", "CREATE TABLE temporary (b INT)",
                      "FLUSH TABLES", "UNLOCK TABLES", "UPDATE a SET autocommit = 1", "SELECT 1 -- SET NAMES"));
     has_effect(&dollar, RR__SQL_KEEPS,
                TEXTS("SET search_path = a", "SET SESSION search_path TO a", "SET TIME ZONE 'UTC'", "SET ROLE a", "SET autocommit = 0",
                      "CREATE TEMP TABLE a (b INT)", "CREATE LOCAL TEMPORARY TABLE a (b INT)", "CREATE OR REPLACE TEMP VIEW a AS SELECT 1",
-                     "PREPARE a AS SELECT 1", "LISTEN a"));
+                     "PREPARE a AS SELECT 1", "LISTEN a", "LOAD 'a'", "DECLARE a CURSOR WITH HOLD FOR SELECT 1",
+                     "declare \"a\" no scroll cursor with /* so */ hold for select 1", "SELECT 1 INTO TEMP a", "SELECT b INTO LOCAL TEMPORARY TABLE a FROM c",
+                     "WITH a AS (SELECT 1) SELECT * INTO TEMP TABLE b FROM a", "EXPLAIN ANALYZE SELECT 1 INTO TEMP a", "SELECT 1 INTO pg_temp.a",
+                     "CREATE TABLE pg_temp.a (b INT)", "CREATE TABLE PG_TEMP . a (b INT)", "CREATE FUNCTION pg_temp.a() RETURNS INT AS 'SELECT 1' LANGUAGE sql",
+                     "CREATE TEMP TABLE a (drop_ INT) ON COMMIT PRESERVE ROWS"));
     has_effect(&dollar, RR__SQL_WITHIN,
                TEXTS("SET LOCAL search_path = a", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED",
-                     "CREATE TEMP TABLE a ON COMMIT DROP AS SELECT 1"));
+                     "CREATE TEMP TABLE a ON COMMIT DROP AS SELECT 1", "CREATE TABLE pg_temp.a (b INT) ON COMMIT DROP"));
     has_effect(&dollar, RR__SQL_NONE,
-               TEXTS("LOCK TABLE a IN SHARE MODE", "RESET ALL", "DISCARD ALL", "NOTIFY a", "CREATE TABLE a (temp INT)", "SELECT set_config('a', 'b', true)"));
+               TEXTS("LOCK TABLE a IN SHARE MODE", "RESET ALL", "DISCARD ALL", "NOTIFY a", "CREATE TABLE a (temp INT)", "SELECT set_config('a', 'b', true)",
+                     "DECLARE a CURSOR FOR SELECT 1", "DECLARE a CURSOR WITHOUT HOLD FOR SELECT 1 FROM hold", "INSERT INTO temp SELECT 1", "SELECT 1 INTO a",
+                     "WITH a AS (INSERT INTO temp VALUES (1) RETURNING 1) SELECT 1", "INSERT INTO pg_temp.a VALUES (1)", "SELECT 'into temp'",
+                     "CREATE FUNCTION a() RETURNS INT AS $$ SELECT 1 INTO TEMP b $$ LANGUAGE sql SECURITY DEFINER SET search_path = app, pg_temp",
+                     "EXECUTE IMMEDIATE 'SELECT 1'", "/*! SET a = 1 */"));
     has_effect(&question, RR__SQL_NONE, TEXTS("CREATE TEMP TABLE a (b)", "PRAGMA foreign_keys = ON", "ATTACH 'a.db' AS a", "SET a = 1"));
 }
 END_TEST
