@@ -46,13 +46,19 @@ int command_db(int argc, char **argv, int first) {
     option_spec_t specs[] = {DB_SPECS(&o)};
     int names = options_parse(specs, OPTIONS_COUNT(specs), argc, argv, first);
     db_params_t *p = &o.params;
-    if (names == 0 || o.runs == 0 || !p->to)
-        bench_die("db: which workload (select, insert, get), --to which database?");
+    if (names == 0)
+        bench_die("db: which workload? select, insert (SQLite) or get (Redis): rr-bench db select --to URL");
+    if (!p->to)
+        bench_die("db: which database? --to mysql://user:password@host/db, postgresql://…, redis://… or sqlite:///file");
+    if (o.runs == 0)
+        bench_die("db: --runs is not 0");
     if (!p->connections || p->connections > 1000 || !p->outstanding || p->outstanding > 10000 || !p->rows || !p->batch)
         bench_die("db: --connections is 1 to 1,000, --outstanding 1 to 10,000, --rows and --batch are not 0");
     for (int i = 0; i < names; i++)
         if (!db_find(argv[first + i]))
             bench_die("db: no workload '%s': select, insert, get", argv[first + i]);
+    for (int i = 0; i < names; i++)
+        db_check(db_find(argv[first + i]), p);
     bench_results_t results = {0};
     for (int i = 0; i < names; i++)
         bench_results_add(&results, db_execute(db_find(argv[first + i]), p, (unsigned)o.runs, o.floor));

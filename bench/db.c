@@ -4,9 +4,10 @@
 #include <string.h>
 
 static const db_workload_t workloads[] = {
-    {"select", "a row by its primary key, `--outstanding` under way", "queries"},
-    {"insert", "SQLite: rows in transactions of `--batch`, one after another", "rows"},
-    {"get", "Redis: GET, `--outstanding` under way; the floor is redis-benchmark", "queries"},
+    {"select", "a row by its primary key, `--outstanding` under way", "queries", 1u << DB_MYSQL | 1u << DB_POSTGRES | 1u << DB_SQLITE,
+     "mysql://…, postgresql://… or sqlite:///file"},
+    {"insert", "SQLite: rows in transactions of `--batch`, one after another", "rows", 1u << DB_SQLITE, "sqlite:///file"},
+    {"get", "Redis: GET, `--outstanding` under way; the floor is redis-benchmark", "queries", 1u << DB_REDIS, "redis://…"},
 };
 
 const db_workload_t *db_find(const char *name) {
@@ -105,16 +106,18 @@ void db_url_parse(const char *text, db_url_t *out) {
 
 /* ---- Runs ---- */
 
-static void no_such(const db_workload_t *workload, const db_params_t *p) {
-    bench_die("db: %s does not go with %.12s…", workload->name, p->to);
-}
-
-void db_prepare(const db_workload_t *workload, const db_params_t *p) {
+void db_check(const db_workload_t *workload, const db_params_t *p) {
     db_url_t url;
     db_url_parse(p->to, &url);
-    bool get = strcmp(workload->name, "get") == 0, insert = strcmp(workload->name, "insert") == 0;
-    if (get != (url.kind == DB_REDIS) || (insert && url.kind != DB_SQLITE))
-        no_such(workload, p);
+    if (!(workload->kinds >> url.kind & 1)) /* the scheme only: a URL has a password */
+        bench_die("db: %s does not go with %.*s://, but --to %s", workload->name, (int)strcspn(p->to, ":"), p->to, workload->takes);
+    if (url.kind == DB_SQLITE && !url.database[0])
+        bench_die("db: --to sqlite:// names no file: sqlite:///tmp/bench.db");
+}
+
+void db_prepare(const db_params_t *p) {
+    db_url_t url;
+    db_url_parse(p->to, &url);
     switch (url.kind) {
     case DB_MYSQL: db_mysql_prepare(&url, p); break;
     case DB_POSTGRES: db_postgres_prepare(&url, p); break;
@@ -181,7 +184,7 @@ bench_result_t *db_execute(const db_workload_t *workload, const db_params_t *p, 
         result->floor = bench_result_new("floor", workload->name, params_json(p));
         snprintf(result->floor_name, sizeof result->floor_name, "%s", get ? "redis-benchmark" : "plain C client");
     }
-    db_prepare(workload, p);
+    db_prepare(p);
     for (unsigned i = 0; i < runs; i++) {
         bench_progress("db %s: run %u of %u", workload->name, i + 1, runs);
         once(result, &(job_t){p->scene ? db_scene : db_actor, workload, p});

@@ -21,10 +21,14 @@ typedef struct db_params {
 typedef struct db_workload {
     const char *name, *summary;
     const char *unit;
+    unsigned kinds;    /* of databases that it goes with: a bit each */
+    const char *takes; /* these, as URLs */
 } db_workload_t;
 
-const db_workload_t *db_find(const char *name);
+const db_workload_t *db_find(const char *name); /* NULL: none */
 void db_params_init(db_params_t *p);
+/* Ends the program with one line if p->to is no database of ours, or none that the workload goes with. Before anything is run. */
+void db_check(const db_workload_t *workload, const db_params_t *p);
 bench_result_t *db_execute(const db_workload_t *workload, const db_params_t *p, unsigned runs, bool floor);
 
 /* ---- What is asked for --------------------------------------------------------------------------------------------------- */
@@ -69,7 +73,7 @@ typedef struct db_url {
 void db_url_parse(const char *text, db_url_t *out);
 
 /* The table, filled: by the plain clients, before the first run. */
-void db_prepare(const db_workload_t *workload, const db_params_t *p);
+void db_prepare(const db_params_t *p);
 void db_plain(const db_workload_t *workload, const db_params_t *p, bench_run_t *out);
 void db_actor(const db_workload_t *workload, const db_params_t *p, bench_run_t *out);
 void db_scene(const db_workload_t *workload, const db_params_t *p, bench_run_t *out);

@@ -339,6 +339,27 @@ class Tools(unittest.TestCase):
                 self.assertEqual(bad.returncode, 2)
                 self.assertEqual(bad.stderr.count("\n"), 1, bad.stderr)
 
+    def test_databases_that_do_not_go(self) -> None:
+        """Said before anything is run, with what to give."""
+        with tempfile.TemporaryDirectory() as folder:
+            for args, words in (
+                ([], ("which workload?", "select", "--to URL")),
+                (["--to", f"sqlite://{folder}/a"], ("which workload?",)),
+                (["select"], ("which database?", "--to mysql://")),
+                (["select", "--to", f"sqlite://{folder}/a", "--runs", "0"], ("--runs",)),
+                (["select", "get", "--to", f"sqlite://{folder}/a"], ("get does not go with sqlite://", "--to redis://")),
+                (["get", "--to", "sqlite://"], ("get does not go with sqlite://", "--to redis://")),
+                (["insert", "--to", f"mysql://me:{servers.PASSWORD}@127.0.0.1:1/a"], ("--to sqlite:///file",)),
+                (["select", "--to", "sqlite://"], ("names no file",)),
+            ):
+                with self.subTest(args):
+                    bad = run("db", *args, ok=False)
+                    self.assertEqual((bad.returncode, bad.stdout, bad.stderr.count("\n")), (2, "", 1), bad.stderr)
+                    for word in words:
+                        self.assertIn(word, bad.stderr)
+                    self.assertNotIn(servers.PASSWORD, bad.stderr)
+            self.assertEqual(os.listdir(folder), [])
+
 
 if __name__ == "__main__":
     unittest.main()
