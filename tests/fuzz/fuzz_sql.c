@@ -21,7 +21,7 @@ static void fit(const rr__sql_t *sql) {
         rr_datum_put_int(&writer, i);
     }
     uint32_t count = sql->placeholders * (sql->named ? 2 : 1);
-    rr_datum_reader_t values = rr_datum_reader(writer.data, writer.size);
+    rr_datum_reader_t values = rr_datum_reader(writer.data ? writer.data : (const uint8_t *)"", writer.size);
     const rr__db_job_t job = {.sql = sql, .placeholders = sql->placeholders};
     if (out && writer.status == RR_OK &&
         (rr__sql_fit(sql, values, count, why, sizeof why) != RR_OK || rr__db_arrange(&job, values, count, out) != RR_OK))
