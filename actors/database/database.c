@@ -294,10 +294,15 @@ static void refuse(rr__db_t *db, rr_message_t *msg, rr_db_error_t error, const c
         rr_reply_error(db->self, msg, RR_ENOMEM, NULL);
 }
 
-/* What ends something is never refused for fullness. */
-static bool is_full(const rr__db_t *db, const rr_query_t *query, size_t size) {
-    bool ends = query->op == RR_DB_COMMIT || query->op == RR_DB_ROLLBACK || query->op == RR_DB_CLOSE;
-    return !ends && (db->waiting >= db->options->queue_messages || db->waiting_bytes + size > db->options->queue_bytes);
+/* Why there is no room for it; NULL: there is. What ends something is never refused. */
+static const char *no_room(const rr__db_t *db, const rr_query_t *query, size_t size, rr_db_error_t *error) {
+    if (query->op == RR_DB_COMMIT || query->op == RR_DB_ROLLBACK || query->op == RR_DB_CLOSE)
+        return NULL;
+    *error = size > db->options->queue_bytes ? RR_DB_DATA : RR_DB_BUSY;
+    if (*error == RR_DB_DATA)
+        return "the query and its parameters are bigger than `queue.bytes`";
+    bool full = db->waiting >= db->options->queue_messages || db->waiting_bytes + size > db->options->queue_bytes;
+    return full ? "too many queries wait: `queue` is full" : NULL;
 }
 
 /* NULL: out of memory. */
@@ -325,11 +330,12 @@ static void on_query(rr__db_t *db, rr_message_t *msg) {
         rr_buffer_unref(payload);
         return;
     }
-    bool full = payload && is_full(db, &query, size);
-    rr__db_asker_t *asker = payload && !full ? asker_of(db, rr_message_from(msg)) : NULL;
+    rr_db_error_t error = RR_DB_BUSY;
+    const char *why = payload ? no_room(db, &query, size, &error) : NULL;
+    rr__db_asker_t *asker = payload && !why ? asker_of(db, rr_message_from(msg)) : NULL;
     rr__db_request_t *request = asker ? request_of(db, asker, &query) : NULL;
     if (!request) {
-        refuse(db, msg, RR_DB_BUSY, full ? "too many queries wait: `queue` is full" : "out of memory", payload ? &query : &(rr_query_t){0});
+        refuse(db, msg, why ? error : RR_DB_BUSY, why ? why : "out of memory", payload ? &query : &(rr_query_t){0});
         rr_buffer_unref(payload);
         return;
     }

@@ -132,6 +132,7 @@ struct rr__db_transaction {
     bool opening;            /* a stream begins */
     bool ending;             /* COMMIT or ROLLBACK is on its way: nothing may follow */
     bool hollow;             /* the server ended it: only ROLLBACK is possible */
+    bool carried_out;        /* by a statement of its own: DDL of MariaDB's commits what was before */
     bool marked;             /* a statement left the connection other than it was: nobody has it behind this one */
     rr__db_timer_t timer;
     TAILQ_ENTRY(rr__db_transaction) of_asker;

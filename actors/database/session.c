@@ -126,7 +126,10 @@ static void enqueue_in(rr__db_transaction_t *transaction, rr__db_request_t *requ
 /* The end of one that the server or the network has ended already. */
 static void end_hollow(rr__db_transaction_t *transaction, rr__db_request_t *request) {
     bool lost = !transaction->connection;
-    if (request->op == RR_DB_ROLLBACK)
+    if (transaction->carried_out)
+        rr__db_end_error(request, RR_DB_STATE, RR_EXECUTED_MAYBE,
+                         "a statement of this transaction has ended it, as CREATE and ALTER do on MariaDB: what was before is committed");
+    else if (request->op == RR_DB_ROLLBACK)
         rr__db_end_good(request, 0);
     else
         rr__db_end_error(request, lost ? RR_DB_CONNECTION : RR_DB_STATE, RR_EXECUTED_NO, "%s",
@@ -214,6 +217,7 @@ static void transaction_done(rr__db_request_t *request, rr__db_connection_t *con
     } else if (connection->link == RR__DB_OPEN && failure->error != RR_DB_CONNECTION &&
                !transaction->db->driver->in_transaction(connection)) {
         transaction->hollow = true;
+        transaction->carried_out = failure->error == RR_DB_OK;
     }
 }
 

@@ -140,7 +140,7 @@ static rr__sql_effect_t effect_in_postgres(word_t first, word_t second) {
         return is_one_of(second, WORDS("local", "transaction", "constraints")) ? RR__SQL_WITHIN : RR__SQL_KEEPS;
     if (is(first, "create"))
         return effect_of_create(second);
-    return is_one_of(first, WORDS("prepare", "listen", "load")) || is_with_hold(first) || selects_into_temporary(first) ? RR__SQL_KEEPS
+    return is_one_of(first, WORDS("prepare", "deallocate", "discard", "listen", "load")) || is_with_hold(first) || selects_into_temporary(first) ? RR__SQL_KEEPS
                                                                                                                        : RR__SQL_NONE;
 }
 

@@ -638,8 +638,11 @@ async def _undo(rollback: Awaitable[None], error: BaseException) -> None:
     """Undoes for the sake of `error`, which is what the script is to see."""
     try:
         await rollback
-    except (DatabaseConnectionError, DatabaseStateError):
-        pass  # what is lost, or over, is rolled back
+    except DatabaseConnectionError:
+        pass  # what is lost is rolled back
+    except DatabaseStateError as another:
+        if another.executed:  # what is over is rolled back, but for this
+            error.add_note(f"The transaction was not rolled back: {another}")
     except DatabaseError as another:
         error.add_note(f"The rollback failed, too: {type(another).__name__}: {another}")
 
@@ -722,8 +725,8 @@ class Stream(_Async, Generic[R]):
         number, self._id, self._asked = self._id, 0, None
         self._rows = iter(())
         if self._next is not None:
-            if not self._within._id():
-                self._next.cancel()  # in a transaction that would abort it on PostgreSQL
+            if not isinstance(self._within, Transaction):  # there it would abort it on PostgreSQL
+                self._next.cancel()
             self._next = None
         return number
 

@@ -272,6 +272,33 @@ class Sql(servers.Served):
             return [count, total, after, await db.value("SELECT 8")]
         """), [5000, sum(range(5000)) - sum(range(4991, 5000)), 7, 8])  # fmt: skip
 
+    async def test_a_stream_that_outlives_its_transaction(self) -> None:
+        """It has ended with it: to close or to forget it is nothing more."""
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER PRIMARY KEY, pad VARCHAR(300)")
+        self.assertEqual(await scene.do("""
+            import sys
+            heard, before = [], sys.unraisablehook
+            sys.unraisablehook = lambda what: heard.append(repr(what.exc_value))
+            await db.batch("INSERT INTO t VALUES (?, ?)", [[n, "x" * 300] for n in range(5000)])
+            async def begun():
+                async with db.transaction() as tx:
+                    rows = tx.stream("SELECT id, pad FROM t")
+                    async for row in rows:
+                        return rows
+            rows = await begun()
+            await rows.close()
+            rows = await begun()
+            del rows
+            try:
+                async for row in await begun():
+                    pass
+            except redrabbit.DatabaseStateError as error:
+                heard.append(error.executed)
+            sys.unraisablehook = before
+            return [heard, await db.value("SELECT count(*) FROM t")]
+        """), [[False], 5000])  # fmt: skip
+
     async def test_time_outs(self) -> None:
         scene = await self.scene_with(", pool: 1")
         took, then = await scene.do(f"""
@@ -375,6 +402,29 @@ class Mysql(Sql, DatabaseCase):
             row = await db.one("SELECT big, span, flag, doc FROM own")
             return [result.last_id, row[0] == 2**64 - 1, row[1] == datetime.timedelta(hours=-30), row[2], row[3]]
         """), [1, True, True, 1, '{"a": [1, null]}'])  # fmt: skip
+
+    async def test_a_statement_that_commits(self) -> None:
+        """Nobody is told that it was rolled back."""
+        scene = await self.scene_with()
+        await self.table(scene, "id INTEGER")
+        for how in ("await tx.commit()", "await tx.rollback()"):
+            failed = await self.fails(scene, "DatabaseStateError", f"""
+                await db.query("DROP TABLE IF EXISTS other")
+                async with db.transaction() as tx:
+                    await tx.query("INSERT INTO t VALUES (1)")
+                    await tx.query("CREATE TABLE other (id INTEGER)")
+                    {how}""")  # fmt: skip
+            self.assertIn("is committed", failed.text)
+            self.assertTrue(failed.executed)
+        failed = await self.fails(scene, "KeyError", """
+            async with db.transaction() as tx:
+                await tx.query("INSERT INTO t VALUES (1)")
+                await tx.query("DROP TABLE other")
+                kept["after"] = await ends(tx.query("SELECT 1"))
+                kept["error"] = KeyError("it")
+                raise kept["error"]""")  # fmt: skip
+        self.assertEqual(await scene.do("return [kept['error'].__notes__[0][:36], kept['after'], await db.value('SELECT count(*) FROM t')]"),
+                         ["The transaction was not rolled back:", ["DatabaseStateError", False], 3])  # fmt: skip
 
     async def test_batches(self) -> None:
         """Many lists go in a message, and come to what they come to one by one."""
@@ -498,7 +548,7 @@ class Postgres(Sql, DatabaseCase):
     )  # fmt: skip
     refused = (
         "SET search_path = other", "SET LOCAL search_path = other", "SET TRANSACTION READ ONLY", "PREPARE TRANSACTION 'a'",
-        "CREATE TEMP TABLE gone (id INT)", "LISTEN a",
+        "CREATE TEMP TABLE gone (id INT)", "LISTEN a", "DEALLOCATE ALL", "DISCARD ALL",
     )  # fmt: skip
     keeps = (
         ("SET search_path = other", "SHOW search_path"), ("DECLARE gone CURSOR WITH HOLD FOR SELECT 1", "SELECT count(*) FROM pg_cursors"),
@@ -594,7 +644,7 @@ class Postgres(Sql, DatabaseCase):
                 await db.query("SELECT * FROM t")
             await db.query("ALTER TABLE t ADD COLUMN more TEXT")
             return [(await ends(db.query("SELECT * FROM t")))[0], list((await db.query("SELECT * FROM t")).columns),
-                    await db.query("DISCARD ALL") and 0, (await ends(db.query("SELECT * FROM t")))[0], (await ends(db.query("SELECT * FROM t")))[0]]
+                    await db.query("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$") and 0, (await ends(db.query("SELECT * FROM t")))[0], (await ends(db.query("SELECT * FROM t")))[0]]
         """)
         self.assertEqual(got[1], ["id", "more"])
         self.assertEqual(got[4], "ok")

@@ -290,6 +290,8 @@ class Big(Faults):
 
     async def test_mariadb(self) -> None:
         scene = await self.open(shared("mariadb"))
+        failed = await self.fails(scene, "DataError", "await db.query('SELECT ?', ['x' * (65 << 20)])")
+        self.assertIn("`queue.bytes`", failed.text)
         await self.stream(scene, "SELECT repeat('x', 100000) FROM seq_1_to_1000")
         await self.blob(scene, "LONGBLOB")
         await self.fails(scene, "ResultTooBig", "await db.query(\"SELECT repeat('x', 100000) FROM seq_1_to_1000\")")

@@ -240,7 +240,7 @@ START_TEST(what_stays_on_a_connection) {
     has_effect(&dollar, RR__SQL_KEEPS,
                TEXTS("SET search_path = a", "SET SESSION search_path TO a", "SET TIME ZONE 'UTC'", "SET ROLE a", "SET autocommit = 0",
                      "CREATE TEMP TABLE a (b INT)", "CREATE LOCAL TEMPORARY TABLE a (b INT)", "CREATE OR REPLACE TEMP VIEW a AS SELECT 1",
-                     "PREPARE a AS SELECT 1", "LISTEN a", "LOAD 'a'", "DECLARE a CURSOR WITH HOLD FOR SELECT 1",
+                     "PREPARE a AS SELECT 1", "LISTEN a", "DISCARD ALL", "DEALLOCATE ALL", "LOAD 'a'", "DECLARE a CURSOR WITH HOLD FOR SELECT 1",
                      "declare \"a\" no scroll cursor with /* so */ hold for select 1", "SELECT 1 INTO TEMP a", "SELECT b INTO LOCAL TEMPORARY TABLE a FROM c",
                      "WITH a AS (SELECT 1) SELECT * INTO TEMP TABLE b FROM a", "EXPLAIN ANALYZE SELECT 1 INTO TEMP a", "SELECT 1 INTO pg_temp.a",
                      "CREATE TABLE pg_temp.a (b INT)", "CREATE TABLE PG_TEMP . a (b INT)", "CREATE FUNCTION pg_temp.a() RETURNS INT AS 'SELECT 1' LANGUAGE sql",
@@ -249,7 +249,7 @@ START_TEST(what_stays_on_a_connection) {
                TEXTS("SET LOCAL search_path = a", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED",
                      "CREATE TEMP TABLE a ON COMMIT DROP AS SELECT 1", "CREATE TABLE pg_temp.a (b INT) ON COMMIT DROP"));
     has_effect(&dollar, RR__SQL_NONE,
-               TEXTS("LOCK TABLE a IN SHARE MODE", "RESET ALL", "DISCARD ALL", "NOTIFY a", "CREATE TABLE a (temp INT)", "SELECT set_config('a', 'b', true)",
+               TEXTS("LOCK TABLE a IN SHARE MODE", "RESET ALL", "NOTIFY a", "CREATE TABLE a (temp INT)", "SELECT set_config('a', 'b', true)",
                      "DECLARE a CURSOR FOR SELECT 1", "DECLARE a CURSOR WITHOUT HOLD FOR SELECT 1 FROM hold", "INSERT INTO temp SELECT 1", "SELECT 1 INTO a",
                      "WITH a AS (INSERT INTO temp VALUES (1) RETURNING 1) SELECT 1", "INSERT INTO pg_temp.a VALUES (1)", "SELECT 'into temp'",
                      "CREATE FUNCTION a() RETURNS INT AS $$ SELECT 1 INTO TEMP b $$ LANGUAGE sql SECURITY DEFINER SET search_path = app, pg_temp",
