@@ -31,7 +31,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 BINARY = pathlib.Path(
     os.environ.get("RR_BIN") or os.environ.get("RR_BINARY") or ROOT / "build" / "redrabbit"
 )
-SANITIZE = os.environ.get("RR_SANITIZE", "")
+
+
+def sanitizer(binary: pathlib.Path) -> str:
+    """Which one a program was built with, also when it is run by hand; "" = none, or there is no program."""
+    text = binary.read_bytes() if binary.is_file() else b""
+    return "address" if b"__asan_init" in text else "thread" if b"__tsan_init" in text else ""
+
+
+SANITIZE = os.environ.get("RR_SANITIZE") or sanitizer(BINARY)
 SLOW = 4.0 if SANITIZE else 1.0  # sanitizers take their time
 PATIENT = 20.0 * SLOW  # seconds: what will come may take as long on a machine with much else to do; only what fails waits to the end
 READY = "redrabbit: ready"
