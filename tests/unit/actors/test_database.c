@@ -772,7 +772,7 @@ START_TEST(a_transaction_within_a_transaction) {
     session_t session;
     world_open(&world);
     rr_database_options_t options = preset(&world, "sqlite://./test.db");
-    options.acquire_timeout_ms = 50;
+    options.acquire_timeout_ms = 1000; /* the first has to open the file, on a busy machine too */
     world_spawn(&world, &options);
     session_open(&session, &world);
     uint64_t id = session_does(&session, RR_DB_BEGIN, 0, NULL);
