@@ -75,7 +75,7 @@ typedef struct rr__hold {
     rr__held_t *first, **last;
     uint32_t count;
     size_t bytes;
-    rr__held_t *returned, **returned_last; /* what the old scene gave back, to go first */
+    rr__held_t *returned, **returned_last; /* what the old scene gave back, or was never sent, to go first */
     rr__held_t *extra; /* of the enter at the new scene, cmd RR_JOIN_*: kept when the move has succeeded */
     uint32_t since;    /* tick: LOST */
 } rr__hold_t;
@@ -270,6 +270,7 @@ uint16_t rr__slot_back(const rr__slot_t *slot, bool with_extra);
 uint32_t rr__check_lost(rr__slot_t *slot); /* ticks until its time is up; 0 = it was closed */
 void rr__slot_leave_lists(rr__slot_t *slot); /* its end: nobody waits for it any more */
 void rr__seek(rr__shard_t *shard);           /* RR__TAG_SEEK */
+void rr__ref_unsent(rr__shard_t *shard, rr__scene_ref_t *ref); /* it is dead: what waits for it goes back to its sessions */
 void rr__refs_look(rr__shard_t *shard);      /* now and then: does a live scene's name belong to another? */
 void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref); /* it is dead from now on */
 
@@ -280,6 +281,7 @@ void rr__logins_go(rr__shard_t *shard); /* a login scene is there: those who wai
 
 /* ---- shard_output.c ---- */
 
+void rr__hold_return(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size); /* may close the slot */
 void rr__shard_output(rr__shard_t *shard, rr_message_t *msg); /* RR_TYPE_OUTPUT */
 void rr__shard_body(rr__shard_t *shard, rr_message_t *msg);   /* RR_TYPE_OUTPUT_BODY */
 

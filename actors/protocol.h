@@ -55,9 +55,10 @@
  *
  * What that means for messages: a client's message is handled at most once. Those that S had given to the gone scene are
  * lost with it, whether it had acknowledged them or not (RR_REC_ACK counts what was taken out of the mailbox, which is not
- * what was finished, and comes late: giving them again would double some). Those that S had not yet given to it, or was given
- * back, are delivered once and in order. Over the limits of time (scene_wait) or input (queue_messages, queue_bytes): 4009,
- * so nothing is left out in the middle of what a session that lives on is given after the loss.
+ * what was finished, and comes late: giving them again would double some). Those that S had not yet given to it (what
+ * it read while it stood still without a lease, say), or was given back, are delivered once and in order. Over the limits of time
+ * (scene_wait) or input (queue_messages, queue_bytes): 4009, so nothing is left out in the middle of what a session that lives
+ * on is given after the loss.
  *
  * A restarted login scene has lost its table of ids: S tells it of every session that lives elsewhere (ANNOUNCE), and of
  * those that live on with it (RESUME with RR_RESUME_LOGIN), before any new VERIFY: a second login kicks the first as before.

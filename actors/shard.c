@@ -707,6 +707,7 @@ void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref) {
     ref->dead = true;
     if (shard->login == ref)
         rr__ref_use(&shard->login, NULL);
+    rr__ref_unsent(shard, ref);
     loss_t loss = {.ref = ref};
     rr__each_slot(shard, scene_gone, &loss);
     tell_loss(shard, &loss);

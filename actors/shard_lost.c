@@ -160,6 +160,34 @@ void rr__refs_look(rr__shard_t *shard) {
 
 /* ---- Losing them ---- */
 
+static void give_back(rr__shard_t *shard, const rr__scene_ref_t *ref, const rr_record_t *record, const uint8_t *body, size_t size) {
+    rr__slot_t *slot = record->kind == RR_REC_MESSAGE ? rr__shard_slot(shard, record->slot, record->incarnation) : NULL;
+    if (slot && slot->scene == ref && (slot->state == RR__ACTIVE || slot->state == RR__MOVED_OFF))
+        rr__hold_return(slot, record->cmd, body, size);
+}
+
+/* Much of it, if the gate stood still without a lease, which its connections do not. */
+void rr__ref_unsent(rr__shard_t *shard, rr__scene_ref_t *ref) {
+    const rr__segment_t *segment;
+    rr_record_t record, large = {.follows = false};
+    bool keeps = shard->gate->options.scene_lost != RR_LOST_CLOSE && !shard->draining;
+    while (keeps && !rr_outlet_empty(&ref->out) && (segment = rr_outlet_peek(&ref->out, 0)) != NULL) {
+        const uint8_t *data = rr_buffer_data(segment->buffer);
+        size_t size = rr_buffer_size(segment->buffer);
+        rr_batch_reader_t reader;
+        if (segment->type == RR_TYPE_INPUT_BODY && large.follows)
+            give_back(shard, ref, &large, data, size);
+        large.follows = false;
+        int rc = segment->type == RR_TYPE_INPUT ? rr_batch_open(&reader, data, size) : RR_ENOENT;
+        while (rc == RR_OK && (rc = rr_batch_next(&reader, &record)) == RR_OK) {
+            large = record;
+            if (!record.follows)
+                give_back(shard, ref, &record, record.body, record.size);
+        }
+        rr_outlet_pop(&ref->out);
+    }
+}
+
 uint32_t rr__check_lost(rr__slot_t *slot) {
     const rr_gate_t *gate = slot->shard->gate;
     uint32_t age = slot->shard->tick - slot->hold->since;

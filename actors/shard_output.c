@@ -256,18 +256,21 @@ static void on_move(output_t *o, rr__slot_t *slot) {
     rr__ref_fence(slot, o->from, cmd & RR_MOVE_BACK ? rr__slot_back(slot, cmd & RR_MOVE_EXTRA) : RR_BACK_REFUSED);
 }
 
-static void on_return(output_t *o, rr__slot_t *slot) {
-    if (slot->state != RR__MOVED_OFF || slot->scene != o->from) {
-        bad(o);
-        return;
-    }
-    rr__held_t *held = held_new(o->record->cmd, o->body, o->size);
+void rr__hold_return(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size_t size) {
+    rr__held_t *held = rr__hold_make(slot) ? held_new(cmd, body, size) : NULL;
     if (!held) {
         rr__shard_close(slot, RR_CLOSE_IO);
         return;
     }
     *slot->hold->returned_last = held;
     slot->hold->returned_last = &held->next;
+}
+
+static void on_return(output_t *o, rr__slot_t *slot) {
+    if (slot->state != RR__MOVED_OFF || slot->scene != o->from)
+        bad(o);
+    else
+        rr__hold_return(slot, o->record->cmd, o->body, o->size);
 }
 
 /* Everything held goes to whoever has the session now. */
