@@ -9,6 +9,7 @@
  * joins the reserve when it comes back. So a guest that blocks holds the sockets up for 10 to 20 ms, once. */
 #include "net/loop_impl.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -101,7 +102,7 @@ struct rr_loop {
     unsigned driver_count;
     pthread_mutex_t state_lock; /* guards state; held across nothing that waits, except calls on a loop that does not run */
     loop_state_t state;
-    sem_t started;
+    sem_t started, ended; /* ended: posted by each driver as its last word */
 };
 
 static _Thread_local rr_loop_t *current_loop;
@@ -420,10 +421,10 @@ static void sleep_in_reserve(driver_t *driver) {
     while (due = rr_worker_timers(driver->worker), true) {
         struct timespec until;
         uint64_t now = rr_system_now_ns(system), wait_ns = due > now ? due - now : 0;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += (time_t)(wait_ns / NS_PER_S) + (until.tv_nsec + (long)(wait_ns % NS_PER_S)) / (long)NS_PER_S;
         until.tv_nsec = (until.tv_nsec + (long)(wait_ns % NS_PER_S)) % (long)NS_PER_S;
-        if ((due == UINT64_MAX ? sem_wait(&driver->call) : sem_timedwait(&driver->call, &until)) == 0) {
+        if ((due == UINT64_MAX ? sem_wait(&driver->call) : sem_clockwait(&driver->call, CLOCK_MONOTONIC, &until)) == 0) {
             return;
         }
     }
@@ -516,6 +517,7 @@ static void *driver_main(void *context) {
         }
         rr_worker_detach(driver->worker);
     }
+    sem_post(&loop->ended);
     return NULL;
 }
 
@@ -529,6 +531,7 @@ static int executor_start(rr_executor_t *executor) {
         wait_for(&loop->started);
         loop->state = LOOP_RUNNING;
         if (!loop->drivers[0].worker) {
+            wait_for(&loop->ended);
             pthread_join(loop->drivers[0].thread, NULL);
             sem_destroy(&loop->drivers[0].call);
             loop->driver_count = 0;
@@ -538,6 +541,13 @@ static int executor_start(rr_executor_t *executor) {
     }
     pthread_mutex_unlock(&loop->state_lock);
     return rc == 0 ? RR_OK : rc == ENOMEM ? RR_ENOMEM : RR_EIO;
+}
+
+static bool wait_until(sem_t *semaphore, const struct timespec *until) {
+    int rc;
+    while ((rc = sem_clockwait(semaphore, CLOCK_MONOTONIC, until)) != 0 && errno == EINTR) {
+    }
+    return rc == 0;
 }
 
 static bool executor_stop(rr_executor_t *executor) {
@@ -551,7 +561,7 @@ static bool executor_stop(rr_executor_t *executor) {
     atomic_store_explicit(&loop->stopping, 1, memory_order_release);
     wake(loop);
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += STOP_SECONDS;
     pthread_mutex_lock(&loop->drivers_lock);
     unsigned count = loop->driver_count; /* none starts after `stopping` */
@@ -559,11 +569,15 @@ static bool executor_stop(rr_executor_t *executor) {
         sem_post(&loop->drivers[i].call);
     }
     pthread_mutex_unlock(&loop->drivers_lock);
-    bool ended = true;
     for (unsigned i = 0; i < count; i++) {
-        ended = pthread_timedjoin_np(loop->drivers[i].thread, NULL, &until) == 0 && ended;
+        if (!wait_until(&loop->ended, &until)) {
+            return false;
+        }
     }
-    return ended;
+    for (unsigned i = 0; i < count; i++) {
+        pthread_join(loop->drivers[i].thread, NULL);
+    }
+    return true;
 }
 
 /* ---- Making and freeing ---- */
@@ -600,6 +614,7 @@ static void executor_destroy(rr_executor_t *executor) {
     pthread_mutex_destroy(&loop->drivers_lock);
     pthread_mutex_destroy(&loop->state_lock);
     sem_destroy(&loop->started);
+    sem_destroy(&loop->ended);
     free(loop->scratch);
     free(loop);
 }
@@ -666,6 +681,7 @@ int rr_loop_create(rr_system_t *system, const char *name, rr_loop_t **out) {
     pthread_mutex_init(&loop->state_lock, NULL);
     pthread_mutex_init(&loop->drivers_lock, NULL);
     sem_init(&loop->started, 0, 0);
+    sem_init(&loop->ended, 0, 0);
     rc = rr_executor_add(system, &loop->executor);
     if (rc != RR_OK) {
         executor_destroy(&loop->executor);

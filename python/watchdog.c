@@ -178,11 +178,11 @@ static void *watch_all(void *unused) {
             look_at(watch, now);
         if (dog.first) {
             struct timespec until;
-            clock_gettime(CLOCK_REALTIME, &until);
+            clock_gettime(CLOCK_MONOTONIC, &until);
             long ns = until.tv_nsec + (long)tick() * 1000000;
             until.tv_sec += ns / 1000000000;
             until.tv_nsec = ns % 1000000000;
-            pthread_cond_timedwait(&dog.changed, &dog.lock, &until);
+            pthread_cond_clockwait(&dog.changed, &dog.lock, CLOCK_MONOTONIC, &until);
         } else {
             pthread_cond_wait(&dog.changed, &dog.lock);
         }

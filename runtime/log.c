@@ -514,9 +514,9 @@ static void wait_for_lines(rr__log_t *log, bool report_due) {
         return;
     }
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += 1;
-    while (sem_timedwait(&log->wake, &until) != 0 && errno == EINTR)
+    while (sem_clockwait(&log->wake, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR)
         ;
 }
 

@@ -237,7 +237,7 @@ class Case(unittest.IsolatedAsyncioTestCase):
             self.assertNotIn(sign, server.output, server.output[-8000:])
 
     def scene(
-        self, script: str, *, gate: str = "", scene: str = "", more: str = "", top: str = ""
+        self, script: str, *, gate: str = "", scene: str = "", more: str = "", top: str = "", env: dict[str, str] | None = None
     ) -> tuple[Server, int]:
         """One gate and scene@0 with this script, on a free port."""
         port = free_port()
@@ -255,7 +255,7 @@ actors:
 {more}
 """,
         )
-        return self.start("graph.yaml"), port
+        return self.start("graph.yaml", env=env), port
 
     async def client(
         self, port: int, key: str | bytes = "", kind: str = "tcp", **options: Any

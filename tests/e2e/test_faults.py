@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import subprocess
 import time
 import unittest
 
-from harness import PATIENT, SANITIZE, SLOW, Case, Client, free_port, python_version
+from harness import PATIENT, SANITIZE, SLOW, Case, Client, free_port, main_pass, python_version
 
 GOOD = """
 import ffext
@@ -135,6 +136,46 @@ def stubborn(session_id, body):
             await client.send(1, b"alive")
             await self.expect(client, "alive", timeout=10)
         server.wait_line("scene.py.*line|line.*scene.py")
+
+    @main_pass
+    async def test_the_wall_clock_is_set_back(self) -> None:
+        """By an hour behind each look at it. Nothing waits an hour longer for that."""
+        source = """
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t clock, struct timespec *out) {
+    int rc = (int)syscall(SYS_clock_gettime, clock, out);
+    out->tv_sec += rc == 0 && clock == CLOCK_REALTIME ? 3600 : 0;
+    return rc;
+}
+"""
+        script = """
+import redrabbit
+
+@redrabbit.message(1)
+async def nap(session, seconds):
+    await redrabbit.sleep(seconds)
+    redrabbit.log.info("a line")
+    session.send(1, "awake")
+
+@redrabbit.message(2)
+def spin(session, msg):
+    while True:
+        pass
+"""
+        shim = self.folder / "clock.so"
+        command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", str(shim), str(self.write("clock.c", source))]
+        subprocess.run(command, check=True, timeout=60)
+        server, port = self.scene(script, scene="watchdog: 300ms", env={"LD_PRELOAD": str(shim)})
+        client = await self.client(port, "me")
+        await client.send(2, 0)  # ended by the watchdog
+        for _ in range(3):
+            await client.send(1, 0.05)
+            await self.expect(client, "awake", timeout=10)
+        server.wait_line("INFO .*a line", 10, 3)
+        self.assertEqual(server.stop(), 0, server.output)
 
     async def test_memory_limit(self) -> None:
         script = (
