@@ -4,7 +4,8 @@
   - OK: executed once. NOROUTE, STALE, OVERLOAD: surely not executed. Else: at most once. Nothing is executed twice
   - what one scene sends another arrives in order; none is missing in between, unless a session of their nodes' link ended
   - the epochs that a receiver sees of a name never go back, neither the callers' nor those in answers
-  - no turn of an owner comes behind one of a later owner. A process that was stopped in the middle of a turn may finish it
+  - no turn of an owner comes behind one of a later owner. A process that was stopped in the middle of a turn may finish it; and
+    when a scene that has lost its name ends, its coroutines hear that they are cancelled
   - a client's messages are handled once and in order; its answers come in order, with epochs that never go back
 """
 
@@ -51,6 +52,7 @@ class Life:
     executed: dict[str, list[Executed]] = field(default_factory=lambda: defaultdict(list))  # by the caller's life
     callers: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))  # epochs by caller's name
     handled: list[tuple[int, str, int]] = field(default_factory=list)  # clients' messages
+    cancelled: int = 0  # when its coroutines were, behind all else that it did; 0: they were not
 
     @property
     def pid(self) -> int:
@@ -64,6 +66,7 @@ class Life:
         what, at_text, epoch_text, *words = line.split(" ")
         at, epoch = int(at_text), int(epoch_text)
         self.marks.append((at, epoch))
+        self.cancelled = (self.cancelled or at) if what == "E" and words[1] == "CANCELLED" else 0
         match what:
             case "T":
                 self.turns.append(at)
@@ -228,9 +231,9 @@ class Checker:
             for at, epoch, id in marks:
                 if owner.setdefault(epoch, id) != id:
                     self.fault(f"{name}: {id} and {owner[epoch]} had the same epoch {epoch}")
-                if epoch < highest and not (
-                    int(id.split(".")[0]) in self.stopped and at - rests.setdefault((id, epoch), at) < REST_NS
-                ):
+                life = self.lives[id]
+                ends = life.cancelled and at >= life.cancelled
+                if epoch < highest and not (life.pid in self.stopped and (ends or at - rests.setdefault((id, epoch), at) < REST_NS)):
                     self.fault(f"{name}: {id} ran with epoch {epoch} at {at}, behind epoch {highest}")
                 highest = max(highest, epoch)
 
