@@ -274,11 +274,11 @@ static int order(rr_mesh_t *mesh, unsigned node, uint64_t incarnation, void (*fn
     return rc;
 }
 
-/* Senders are paused at a quarter of the messages (and refused at twice the whole), so that on their way to the link's thread they stay
- * in the cache. */
+/* Senders are paused at a quarter of the messages and a sixteenth of the bytes (and refused at twice the whole of each), so that on
+ * their way to the link's thread they stay in the cache. */
 static int spawn_proxy(rr_mesh_t *mesh, rr__link_t *link) {
-    size_t least = (size_t)mesh->options.queue_messages * RR_MAILBOX_UNIT; /* a quarter would leave a small window less room */
-    size_t bytes = mesh->options.window_bytes > least ? mesh->options.window_bytes : least;
+    size_t least = (size_t)mesh->options.queue_messages * RR_MAILBOX_UNIT;
+    size_t bytes = (mesh->options.window_bytes > least ? mesh->options.window_bytes : least) / 16;
     rr_spawn_t spec = {.behavior = &rr__proxy_behavior,
                        .arg = &link,
                        .arg_size = sizeof link,

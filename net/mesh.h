@@ -69,9 +69,9 @@ typedef struct rr_mesh_options {
     unsigned down_ms;        /* 10,000 */
     unsigned connect_ms;     /* 5,000: connecting and handshake together */
     unsigned backoff_min_ms, backoff_max_ms; /* 100, 5,000; doubled each time, with jitter */
-    /* Sent and not acknowledged, per link, then the proxy's mailbox fills, which holds as many bytes again: 4 MiB. More does
-     * not speed up a link below 50 ms, and what overflows the caches slows it: with 16 MiB and 65,536 messages a flood of
-     * 64-byte messages ran at 0.7 of this. */
+    /* Sent and not acknowledged, per link, then the proxy's mailbox fills (senders are paused at a sixteenth of as many bytes
+     * there, and refused at twice): 4 MiB. More does not speed up a link below 50 ms, and what overflows the caches slows it:
+     * with 16 MiB and 65,536 messages a flood of 64-byte messages ran at 0.7 of this. */
     size_t window_bytes;
     /* Of the proxy's mailbox: 16,384. At a quarter of it senders are paused (RR_POLICY_PAUSE_SOURCE), at
      * twice it they are refused. */

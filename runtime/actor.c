@@ -19,6 +19,7 @@
 #define AWAY_MAX 256 /* the same to another node, packed */
 #define PROXY_PAUSE (RR_POLICY_PAUSE_SOURCE + 1) /* the policy of a proxy that pauses: in the header for who may not read the behavior */
 #define PROXY_HARD 8 /* it refuses at so many times its limit of messages, at which its senders are paused */
+#define PROXY_HARD_BYTES 32 /* the same of its bytes */
 #define DELIVERY_MAX 1024 /* the same for what comes from another node: many at a time anyway */
 #define GUEST_TURN_NS 2000000 /* about what a thread waits for another one of its CPU anyway */
 
@@ -309,7 +310,7 @@ static bool over_limit(const rr_actor_t *actor, uint64_t word, unsigned times) {
 /* So that what waits there stays in the cache, a proxy pauses its senders early, and refuses no earlier for it. */
 static bool proxy_is_full(const rr_actor_t *to, uint64_t word) {
     return rr__word_count(word) >= PROXY_HARD * (uint64_t)atomic_load_explicit(&to->limit_count, memory_order_relaxed) ||
-           rr__word_units(word) >= 2ull * atomic_load_explicit(&to->limit_units, memory_order_relaxed);
+           rr__word_units(word) >= PROXY_HARD_BYTES * (uint64_t)atomic_load_explicit(&to->limit_units, memory_order_relaxed);
 }
 
 /* Whom a message for `to` is queued at. Not read from that one's header: it may have died, and be another one by now. */
@@ -595,6 +596,14 @@ static __attribute__((noinline)) bool burst_pack_first(rr_worker_t *worker, cons
     return true;
 }
 
+/* Over its limit a proxy still takes what the sender's turn sends: the sender is paused behind that. */
+static inline bool takes_more(rr_actor_t *proxy, uint64_t word, rr_actor_t *sender, rr_addr_t to) {
+    if (__builtin_expect(!over_limit(proxy, word, 1), 1))
+        return true;
+    rr_message_t msg = {.to = to, .kind = RR_SEND};
+    return apply_policy(proxy, word, sender, &msg) == RR_OK;
+}
+
 /* The same without a message. False: it needs one, or the ordinary way. */
 static inline bool burst_pack_bytes(rr_worker_t *worker, rr_actor_t *self, rr_addr_t to, uint32_t type, const void *data,
                                     size_t size) {
@@ -602,7 +611,7 @@ static inline bool burst_pack_bytes(rr_worker_t *worker, rr_actor_t *self, rr_ad
     if (!burst->first || !burst->away || burst->to != to || worker->current != self || size > RR__PACKED_MAX)
         return false;
     uint64_t word = atomic_load_explicit(&burst->actor->word, memory_order_relaxed);
-    if (over_limit(burst->actor, word + burst->add, 1))
+    if (!takes_more(burst->actor, word + burst->add, self, to))
         return false;
     rr_message_t *pack = burst->last;
     bool fits = size <= RR__PACKED_SMALL || burst->count >= RR__PACKED_ROW;

@@ -7,6 +7,7 @@
 
 #define SLAB_SIZE (64u << 10)
 #define CHAIN_MAX (9 * RR__BUNCH)
+#define CHAIN_MAX_BIG RR__BUNCH /* what lies in chains is memory that its owner does not use again while it is warm */
 
 static const uint16_t class_size[RR__CLASSES] = {64, 128, 256, 512, 1024, 8192};
 
@@ -201,8 +202,9 @@ static __attribute__((noinline)) void free_remote(rr_system_t *system, rr__pool_
     if (chain->count && chain->origin != msg->origin)
         send_home(system, chain);
     chain->origin = msg->origin;
+    unsigned most = msg->size_class == RR__BIG_CLASS ? CHAIN_MAX_BIG : CHAIN_MAX; /* its header is the chain's now */
     chain_add(chain, msg);
-    if (!pool || chain->count >= CHAIN_MAX)
+    if (!pool || chain->count >= most)
         send_home(system, chain);
 }
 

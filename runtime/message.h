@@ -2,8 +2,9 @@
  *
  * Small payloads stand inline behind a 48-byte header; larger ones are a referenced buffer. Messages come from the pool of
  * the worker that makes them and go home to it: a worker frees its own by a plain push, and returns others' in chains of
- * up to 63 by one compare-and-swap, so that a producer on one core and a consumer on another share one cache line per
- * chain, not per message. Threads that are no workers use malloc. Sanitizer builds use malloc for every message. */
+ * up to 63 (packs of 8 KiB: 7, so that they are used again while they are warm) by one compare-and-swap, so that a producer
+ * on one core and a consumer on another share one cache line per chain, not per message. Threads that are no workers use
+ * malloc. Sanitizer builds use malloc for every message. */
 #ifndef RR_RUNTIME_MESSAGE_H
 #define RR_RUNTIME_MESSAGE_H
 

@@ -311,7 +311,7 @@ static const rr_behavior_t forwarder = {
     .name = "forwarder", .receive = forward_receive, .proxy = true, .forward = forward};
 
 /* Takes three at most of those that come together. */
-static unsigned runs;
+static unsigned runs, in_runs;
 
 static void forward_run(rr_actor_t *self, void *state, rr_run_t *run) {
     const rr_packed_t *first;
@@ -319,6 +319,7 @@ static void forward_run(rr_actor_t *self, void *state, rr_run_t *run) {
     for (unsigned i = 0; i < 3 && (first = rr_run_first(run)) != NULL; i++) {
         rr_envelope_t env = rr_run_envelope(run, first);
         forward(self, state, &env);
+        in_runs++;
         rr_run_take(run, first);
     }
 }
@@ -394,6 +395,39 @@ START_TEST(a_proxy_refuses_at_eight_times_its_limit) {
 }
 END_TEST
 
+enum { LARGE = 1500, LARGE_UNITS = LARGE / 64 + 1, PROXY_UNITS = 256 };
+
+static void lecturer_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    static const uint8_t data[LARGE];
+    unsigned sent = 0;
+    while (sent < 1000 && rr_send(self, them, 0, data, LARGE) == RR_OK)
+        sent++;
+    ck_assert_uint_eq(sent, (32 * PROXY_UNITS + LARGE_UNITS - 1) / LARGE_UNITS);
+}
+static const rr_behavior_t lecturer = {.name = "lecturer", .receive = lecturer_receive};
+
+START_TEST(beyond_its_limit_a_turn_is_still_packed) {
+    begin();
+    forwarded = in_runs = 0;
+    rr_addr_t proxy_addr, addr;
+    rr_spawn_t there = {.behavior = &runner,
+                        .mailbox_messages = PROXY_UNITS,
+                        .mailbox_bytes = PROXY_UNITS * RR_MAILBOX_UNIT,
+                        .policy = RR_POLICY_PAUSE_SOURCE};
+    rr_spawn_t here = {.behavior = &lecturer};
+    ck_assert_int_eq(rr_system_spawn(system_, &there, &proxy_addr), RR_OK);
+    ck_assert_int_eq(rr_route_set(system_, THERE, proxy_addr), RR_OK);
+    ck_assert_int_eq(rr_system_spawn(system_, &here, &addr), RR_OK);
+    rr_replay_run(system_, 0);
+    ck_assert_int_eq(rr_system_send(system_, addr, 0, NULL, 0), RR_OK);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_gt(forwarded, 300);
+    ck_assert_uint_le(forwarded - in_runs, 10); /* a row begins with some that are not packed */
+    finish();
+}
+END_TEST
+
 CHECK_MAIN("pack", each_is_whole_and_in_order, each_can_be_taken_and_answered, each_counts_in_the_mailbox,
            an_end_between_two_of_them, nobody_is_there_any_more, a_row_is_written_in_place, a_row_keeps_to_the_limits,
-           what_a_turn_sends_away, a_proxy_takes_what_comes_together, a_proxy_refuses_at_eight_times_its_limit)
+           what_a_turn_sends_away, a_proxy_takes_what_comes_together, a_proxy_refuses_at_eight_times_its_limit,
+           beyond_its_limit_a_turn_is_still_packed)
