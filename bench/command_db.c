@@ -18,6 +18,7 @@ typedef struct db_options {
         {"rows", OPTION_COUNT, &(o)->params.rows, "of the table, or keys"},                                            \
         {"batch", OPTION_COUNT, &(o)->params.batch, "insert: rows of a transaction"},                                  \
         {"scene", OPTION_FLAG, &(o)->params.scene, "a scene's Python asks, not an actor in C"},                        \
+        {"plain", OPTION_FLAG, &(o)->params.plain, "the plain client asks, as a load for what runs beside it"},         \
         {"pinned", OPTION_FLAG, &(o)->params.pinned, "the actor lives on the database's loop, not on a core worker"},  \
         {"program", OPTION_TEXT, &(o)->params.program, "redrabbit, for --scene"},                                      \
         {"cpu", OPTION_CPU, &(o)->params.cpu, "bind the asking process there"},                                        \

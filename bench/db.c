@@ -172,9 +172,10 @@ static void once(bench_result_t *result, const job_t *job) {
 static json_t *params_json(const db_params_t *p) {
     db_url_t url;
     db_url_parse(p->to, &url); /* the scheme only: a URL has a password */
-    return json_pack("{s:s# s:I s:I s:I s:I s:b s:b}", "database", p->to, (int)strcspn(p->to, ":"), "connections",
+    return json_pack("{s:s# s:I s:I s:I s:I s:b s:b s:b}", "database", p->to, (int)strcspn(p->to, ":"), "connections",
                      (json_int_t)p->connections, "outstanding", (json_int_t)p->outstanding, "rows", (json_int_t)p->rows,
-                     "batch", (json_int_t)p->batch, "scene", p->scene, "pinned", p->pinned);
+                     "batch", (json_int_t)p->batch, "scene", p->scene, "plain", p->plain, "pinned",
+                     p->pinned);
 }
 
 bench_result_t *db_execute(const db_workload_t *workload, const db_params_t *p, unsigned runs, bool floor) {
@@ -187,7 +188,7 @@ bench_result_t *db_execute(const db_workload_t *workload, const db_params_t *p, 
     db_prepare(p);
     for (unsigned i = 0; i < runs; i++) {
         bench_progress("db %s: run %u of %u", workload->name, i + 1, runs);
-        once(result, &(job_t){p->scene ? db_scene : db_actor, workload, p});
+        once(result, &(job_t){p->plain ? db_plain : p->scene ? db_scene : db_actor, workload, p});
         if (floor)
             once(result->floor, &(job_t){db_plain, workload, p});
     }

@@ -13,6 +13,7 @@ typedef struct db_params {
     uint64_t rows;        /* of the table, or keys */
     uint64_t batch;       /* insert: rows of a transaction */
     bool scene;           /* a scene asks, not an actor in C */
+    bool plain;           /* the plain client asks, with nothing of ours between: a load for what is measured beside it */
     bool pinned;          /* the actor lives on the database's loop, not on a core worker */
     const char *program;  /* redrabbit, for a scene */
     int cpu;              /* bind the asking process there; -1 = anywhere */
