@@ -40,7 +40,8 @@
  *                          (RETURN), what S held, then new input. RR_RESUME_LOGIN: N has the id registered, too.
  * N may be the very same scene, under the same address: its node was out of reach for longer than links live, and not long
  * enough to lose its name; or it was given up by a master that is gone, and has its name again. The end of a link is told at both
- * ends before anything comes by the next, so that scene has ended all sessions of S: it is another one for S, and S for it.
+ * ends before anything comes by the next, so that scene has ended all sessions of S: it is another one for S, and S for it. If the
+ * session's last offline there still runs, it waits for that; so does one that lives elsewhere (ANNOUNCE).
  * `relogin`: the session is over at its login scene (LEFT), and begins anew with VERIFY and the key that S has kept.
  * A scene that the session was moving to, and had joined, hears DROP: it stays with the name that had it.
  *

@@ -109,6 +109,7 @@ typedef struct rr__transit {
     size_t extra_size;
     bool has_extra;
     bool resumed;          /* its former scene is gone: it comes from its gate */
+    bool announced;        /* it lives elsewhere, as its gate says */
     rr_message_t *enter;   /* moved here: the call to answer */
     struct rr__move *move; /* moving away */
 } rr__transit_t;

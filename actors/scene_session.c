@@ -538,7 +538,7 @@ void rr__session_wait_for(rr_session_t *session, rr_session_t *older) {
     if (!make_rare(older) || !make_rare(session)) {
         if (session->transit->resumed)
             rr__close_session(session, RR_CLOSE_SCENE_GONE);
-        if (session->transit->enter || session->transit->resumed)
+        if (session->transit->enter || session->transit->resumed || session->transit->announced)
             rr__session_free(session);
         else
             refuse(session, NULL, 0, false);
@@ -603,6 +603,8 @@ static void promote(rr_session_t *session) {
         rr__enter_start(session);
     else if (session->transit->resumed)
         resume(session);
+    else if (session->transit->announced)
+        rr__session_keep_away(session);
     else
         admit(session);
 }
@@ -958,11 +960,17 @@ void rr__session_depart(rr_session_t *session) {
         promote(next);
 }
 
+/* Is it the same session, from before its gate was out of reach? Its end here is under way then. */
+static bool is_former(const rr_session_t *older, const rr__peer_t *peer, uint64_t incarnation) {
+    return older->peer->dead && older->peer->addr == peer->addr && older->incarnation == incarnation;
+}
+
 static void resume_as(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const rr_resume_head_t *head,
                       const rr_sid_t *id, const void *extra, size_t size) {
     rr_session_t *older = rr__session_by_id(scene, id);
     bool known = rr__session_at(peer, record->slot, record->incarnation);
-    bool taken = older && ((head->flags & RR_RESUME_LOGIN) || older->flags & RR__LOGIN);
+    bool taken = older && !is_former(older, peer, record->incarnation) &&
+                 ((head->flags & RR_RESUME_LOGIN) || older->flags & RR__LOGIN);
     if (known || taken || scene->stopping) {
         rr__tell(peer, scene, RR_REC_CLOSE, 0, record->slot, record->incarnation,
                  taken ? RR_CLOSE_REPLACED : RR_CLOSE_SCENE_GONE, NULL, 0, NULL, 0);
@@ -1019,20 +1027,27 @@ void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *rec
         known->flags |= RR__LOGIN;
         return;
     }
-    if (rr__session_by_id(scene, &id)) { /* logged in anew while we were away */
+    rr_session_t *older = rr__session_by_id(scene, &id);
+    if (older && !is_former(older, peer, record->incarnation)) { /* logged in anew while we were away */
         rr__tell(peer, scene, RR_REC_CLOSE, 0, record->slot, record->incarnation, RR_CLOSE_REPLACED, NULL, 0, NULL, 0);
         return;
     }
     rr_session_t *session = rr__session_new(scene, peer, record->slot, record->incarnation);
     if (!session)
         return;
-    session->state = RR__AWAY;
-    rr_count(&scene->count.away, 1);
     session->flags |= RR__LOGIN;
     session->hop = record->arg;
     session->online_time = (uint32_t)rr_get64(record->body);
-    if (!rr__session_set_id(session, &id) || !rr__session_table(session))
+    if (!rr__session_set_id(session, &id) || (older ? !rr__transit(session) : !rr__session_table(session))) {
         rr__session_free(session);
+        return;
+    }
+    if (!older) {
+        rr__session_keep_away(session);
+        return;
+    }
+    session->transit->announced = true;
+    rr__session_wait_for(session, older);
 }
 
 /* ---- When time is up ---- */

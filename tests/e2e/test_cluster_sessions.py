@@ -32,8 +32,9 @@ async def go(session, extra):
     await session.move(extra[1], extra[0])
 
 @redrabbit.on_offline
-def offline(session):
+async def offline(session):  # slow: who comes back finds it at work
     redrabbit.log.info(f"lobby offline {session.id}")
+    await redrabbit.sleep(0.2)
 """
 
 ROOM = """
@@ -55,8 +56,9 @@ def work(session, number):
     session.send(4, number)
 
 @redrabbit.on_offline
-def offline(session):
+async def offline(session):
     redrabbit.log.info(f"offline {session.id}")
+    await redrabbit.sleep(0.2)
 """
 
 
