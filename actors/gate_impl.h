@@ -171,7 +171,9 @@ struct rr__shard {
     uint32_t tick; /* since start, in gate->tick_ms */
     bool ticking;
     rr__slot_t *wheel[RR__WHEEL];
-    rr_shared_row_t *row; /* of broadcasts, empty between two records that are none; NULL until the first */
+    rr_shared_row_t *row; /* of broadcasts or multicasts to one list, empty between two records that are none; NULL until the first */
+    const uint8_t *row_list; /* whom a row that is not empty is for, in the batch at hand; NULL: the scene's members */
+    uint32_t row_listed;
     rr__shard_counters_t count;
     uint64_t dropped_warned_ns,
         dropped_unwarned; /* the last warning about a message above max_packet, and those since */

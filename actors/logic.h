@@ -109,9 +109,11 @@ RR_MUST_CHECK int rr_scene_send(rr_scene_t *scene, rr_session_t *session, uint16
                                 bool text);
 RR_MUST_CHECK int rr_scene_send_id(rr_scene_t *scene, const rr_sid_t *id, uint16_t cmd, const void *body, size_t size,
                                    bool text);
-/* Returns how many of them got it; the others are counted, with one warning. */
-size_t rr_scene_multi_send(rr_scene_t *scene, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body,
-                           size_t size, bool text);
+/* Returns how many of them got it; the others are counted, with one warning. list: 0, or a number that the logic gives to these
+ * very ids and never to others, so that the scene may remember whose they are: the RR_SCRIPT_LISTS last ones with different
+ * rests modulo that. */
+size_t rr_scene_multi_send(rr_scene_t *scene, const rr_sid_t *ids, size_t count, uint64_t list, uint16_t cmd,
+                           const void *body, size_t size, bool text);
 /* To all sessions held here whose enter has begun. RR_OK, RR_EFULL, RR_ENOMEM. */
 RR_MUST_CHECK int rr_scene_broadcast(rr_scene_t *scene, uint16_t cmd, const void *body, size_t size, bool text);
 /* To all verified sessions of a gate. RR_ENOENT: no such gate. */

@@ -29,13 +29,22 @@ static int cut(rr_outlet_t *outlet, uint64_t at_ns) {
         return RR_ENOMEM;
     }
     push(outlet, segment, buffer, outlet->type, weight);
+    outlet->cuts++;
     return RR_OK;
+}
+
+static bool full(const rr_batch_t *batch) {
+    return batch->size >= RR_OUTLET_CUT || batch->records >= RR_OUTLET_RECORDS;
+}
+
+bool rr_outlet_goes_on(const rr_outlet_t *outlet) {
+    return outlet->batch.records > 0 && !full(&outlet->batch);
 }
 
 uint8_t *rr_outlet_add(rr_outlet_t *outlet, uint16_t kind, uint16_t cmd, uint32_t slot, uint64_t incarnation,
                        uint32_t arg, size_t size) {
     rr_batch_t *batch = &outlet->batch;
-    if ((batch->size >= RR_OUTLET_CUT || batch->records >= RR_OUTLET_RECORDS) && cut(outlet, 0) != RR_OK)
+    if (full(batch) && cut(outlet, 0) != RR_OK)
         return NULL;
     size_t before = batch->size;
     uint8_t *body = rr_batch_add(batch, kind, cmd, slot, incarnation, arg, size);

@@ -21,10 +21,14 @@ typedef struct rr_outlet {
     rr__segment_t *first, **last;
     size_t bytes;  /* of all that waits */
     uint32_t type; /* of batches: RR_TYPE_INPUT or RR_TYPE_OUTPUT */
+    uint32_t cuts; /* how many batches are whole: names the one being filled */
 } rr_outlet_t;
 
 void rr_outlet_init(rr_outlet_t *outlet, uint32_t type);
 bool rr_outlet_empty(const rr_outlet_t *outlet);
+
+/* True: the next record goes behind others into the batch being filled; false: it begins one. */
+bool rr_outlet_goes_on(const rr_outlet_t *outlet);
 
 /* Appends a record, body to be filled in by the caller. NULL when out of memory. */
 uint8_t *rr_outlet_add(rr_outlet_t *outlet, uint16_t kind, uint16_t cmd, uint32_t slot, uint64_t incarnation,

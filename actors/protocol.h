@@ -103,7 +103,7 @@ enum {
 
 /* ---- Batches and records ---- */
 
-#define RR_BATCH_VERSION  3u
+#define RR_BATCH_VERSION  4u
 #define RR_BATCH_HEAD     16u
 #define RR_RECORD_HEAD    24u
 #define RR_BODY_INLINE    4096u
@@ -127,7 +127,7 @@ enum rr_record_kind {
     RR_REC_JOIN,   /* arg = hop: from now on the session hears this scene's broadcasts. cmd = RR_JOIN_*; extra of its enter */
     RR_REC_PART,   /* arg = hop: its enter failed: it does not */
     RR_REC_SEND,   /* arg = RR_SEND_TEXT */
-    RR_REC_MULTICAST, /* slot = count; count × (u64 incarnation, u32 slot, u32 0) | message */
+    RR_REC_MULTICAST, /* slot = count; count × (u64 incarnation, u32 slot, u32 0), unless arg has RR_SEND_SAME | message */
     RR_REC_BROADCAST, /* to the sessions of the sending scene */
     RR_REC_GATE_CAST, /* to all verified sessions of the gate */
     RR_REC_CLOSE,     /* arg = rr_close_reason_t: flush, close */
@@ -142,6 +142,8 @@ enum rr_record_kind {
 };
 
 #define RR_SEND_TEXT    1u /* the body is valid UTF-8 */
+#define RR_SEND_SAME    2u /* MULTICAST: to the list of the last one before it in this batch that has one; all of it are different */
+#define RR_LIST_ENTRY   16u /* bytes of a MULTICAST's list for each session */
 #define RR_ACCEPT_EXTRA 1u /* there is extra data (it may be empty) */
 #define RR_ACCEPT_TEXT  2u /* and it is valid UTF-8 */
 /* Of MOVE: the scene ends and would give the session back to its gate, with the extra of its next enter. */

@@ -20,6 +20,14 @@
 #include "actors/scene.h"
 #include "net/connection.h"
 
+/* The last list of a MULTICAST in the batch that is being filled for a shard. */
+typedef struct rr__listed {
+    uint32_t count; /* of its sessions; 0 = none yet */
+    uint32_t cuts;  /* of the outlet: which batch it is in */
+    size_t at;      /* in it */
+    enum { RR__LIST_NEW, RR__LIST_DIFFERENT, RR__LIST_DOUBLE } kind; /* DIFFERENT: nobody is in it twice; NEW: not known yet */
+} rr__listed_t;
+
 /* A shard of a gate, as the scene sees it. */
 typedef struct rr__peer {
     struct rr__peer *next;
@@ -30,6 +38,7 @@ typedef struct rr__peer {
     uint32_t slot_capacity;
     uint32_t held; /* sessions of this shard that hear our broadcasts */
     rr_outlet_t out;
+    rr__listed_t listed;
     bool dead;
     bool dirty;   /* in this turn's list of those to flush */
     bool blocked; /* its mailbox was full; retried by timer */
@@ -81,6 +90,13 @@ typedef struct rr__queued {
     uint32_t size;
     uint16_t cmd;
 } rr__queued_t;
+
+/* Whose the ids of a list were when all of its scene's were last looked at. */
+typedef struct rr__known_list {
+    uint64_t number;  /* rr_scene_multi_send's; 0 = none */
+    uint64_t version; /* the scene's ids_version then: if it is another now, `sessions` means nothing */
+    rr_session_t **sessions; /* for each id; NULL where there was none */
+} rr__known_list_t;
 
 /* A handler that runs on. */
 typedef enum rr__op_kind {
@@ -252,6 +268,8 @@ struct rr_scene {
     rr__peer_t *peers, *dirty;
     unsigned blocked; /* peers */
     rr_set_t ids;
+    uint64_t ids_version; /* one more with each change of ids */
+    rr__known_list_t lists[RR_SCRIPT_LISTS];
     rr_map_t ops, verdicts, timers_by_token, timers_by_id, requests, downs /* monitor id -> peer or name */;
     rr_map_t queries; /* token -> its database's address */
     rr_set_t names; /* of other actors, for calls */
@@ -371,7 +389,7 @@ void rr__tell_session(rr_session_t *session, uint16_t kind, uint32_t arg);
 void rr__close_session(rr_session_t *session, rr_close_reason_t reason);
 void rr__peer_dirty(rr_scene_t *scene, rr__peer_t *peer);
 void rr__scene_flush(rr_scene_t *scene); /* sends what is for the shards */
-void rr__peers_free(rr_scene_t *scene);
+void rr__peers_free(rr_scene_t *scene); /* and what is remembered of lists */
 
 /* ---- scene_database.c ---- */
 

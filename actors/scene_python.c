@@ -29,9 +29,9 @@ static int host_send_to(void *host, void *session, uint16_t cmd, const void *bod
     return rr_scene_send(scene_of(host), session, cmd, body, size, text);
 }
 
-static size_t host_multi_send(void *host, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body,
+static size_t host_multi_send(void *host, const rr_sid_t *ids, size_t count, uint64_t list, uint16_t cmd, const void *body,
                               size_t size, bool text) {
-    return rr_scene_multi_send(scene_of(host), ids, count, cmd, body, size, text);
+    return rr_scene_multi_send(scene_of(host), ids, count, list, cmd, body, size, text);
 }
 
 static int host_broadcast(void *host, uint16_t cmd, const void *body, size_t size, bool text) {

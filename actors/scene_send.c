@@ -51,6 +51,10 @@ void rr__peers_free(rr_scene_t *scene) {
         free(peer);
     }
     scene->peers = scene->dirty = NULL;
+    for (unsigned i = 0; i < RR_SCRIPT_LISTS; i++) {
+        free(scene->lists[i].sessions);
+        scene->lists[i] = (rr__known_list_t){0};
+    }
 }
 
 void rr__peer_dirty(rr_scene_t *scene, rr__peer_t *peer) {
@@ -197,7 +201,46 @@ int rr_scene_send_id(rr_scene_t *scene, const rr_sid_t *id, uint16_t cmd, const 
 
 /* ---- To many ---- */
 
-#define MULTICAST_ENTRY 16u
+static bool all_different(const rr__peer_t *peer, const uint8_t *list, size_t count) {
+    uint8_t *seen = calloc(peer->slot_capacity / 8 + 1, 1);
+    bool different = seen;
+    for (size_t i = 0; different && i < count; i++) {
+        uint32_t slot = rr_get32(list + i * RR_LIST_ENTRY + 8);
+        different = !(seen[slot / 8] >> slot % 8 & 1);
+        seen[slot / 8] |= (uint8_t)(1u << slot % 8);
+    }
+    free(seen);
+    return different;
+}
+
+/* The shard has this list already: it is the last one in the batch that goes on. Who is in a list twice gets each message
+ * twice before the next one; the shard, which may send several of one list at once, does not look for that. */
+static bool listed_before(rr__peer_t *peer, const uint8_t *list, size_t count) {
+    rr__listed_t *last = &peer->listed;
+    if (last->count != count || last->cuts != peer->out.cuts || !rr_outlet_goes_on(&peer->out) ||
+        memcmp(peer->out.batch.data + last->at, list, count * RR_LIST_ENTRY) != 0)
+        return false;
+    if (last->kind == RR__LIST_NEW)
+        last->kind = all_different(peer, list, count) ? RR__LIST_DIFFERENT : RR__LIST_DOUBLE;
+    return last->kind == RR__LIST_DIFFERENT;
+}
+
+static int put_multicast(rr__peer_t *peer, const uint8_t *list, size_t count, uint16_t cmd, const void *body, size_t size,
+                         bool text, rr_buffer_t *owner) {
+    uint32_t arg = text ? RR_SEND_TEXT : 0;
+    if (size > RR_BODY_INLINE) /* ends the batch */
+        return rr_outlet_put(&peer->out, RR_REC_MULTICAST, cmd, (uint32_t)count, 0, arg, list, count * RR_LIST_ENTRY,
+                             body, size, owner);
+    if (listed_before(peer, list, count))
+        return rr_outlet_put(&peer->out, RR_REC_MULTICAST, cmd, (uint32_t)count, 0, arg | RR_SEND_SAME, NULL, 0, body,
+                             size, owner);
+    size_t at = (rr_outlet_goes_on(&peer->out) ? peer->out.batch.size : RR_BATCH_HEAD) + RR_RECORD_HEAD;
+    int rc = rr_outlet_put(&peer->out, RR_REC_MULTICAST, cmd, (uint32_t)count, 0, arg, list, count * RR_LIST_ENTRY, body,
+                           size, owner);
+    if (rc == RR_OK)
+        peer->listed = (rr__listed_t){.count = (uint32_t)count, .cuts = peer->out.cuts, .at = at};
+    return rc;
+}
 
 /* Sends to those of `found` that live on this shard. */
 static size_t multi_send_peer(rr_scene_t *scene, rr__peer_t *peer, rr_session_t *const *found, size_t count,
@@ -209,7 +252,7 @@ static size_t multi_send_peer(rr_scene_t *scene, rr__peer_t *peer, rr_session_t 
         rr_count(&scene->count.send_refused, here);
         return 0;
     }
-    uint8_t *list = malloc(here * MULTICAST_ENTRY), *p = list;
+    uint8_t *list = malloc(here * RR_LIST_ENTRY), *p = list;
     if (!list)
         return 0;
     for (size_t i = 0; i < count; i++) {
@@ -218,10 +261,9 @@ static size_t multi_send_peer(rr_scene_t *scene, rr__peer_t *peer, rr_session_t 
         rr_put64(p, found[i]->incarnation);
         rr_put32(p + 8, found[i]->slot);
         rr_put32(p + 12, 0);
-        p += MULTICAST_ENTRY;
+        p += RR_LIST_ENTRY;
     }
-    int rc = rr_outlet_put(&peer->out, RR_REC_MULTICAST, cmd, (uint32_t)here, 0, text ? RR_SEND_TEXT : 0, list,
-                           here * MULTICAST_ENTRY, body, size, owner);
+    int rc = put_multicast(peer, list, here, cmd, body, size, text, owner);
     free(list);
     after_put(scene, peer);
     return rc == RR_OK ? here : 0;
@@ -238,8 +280,25 @@ static bool shared_body(rr_scene_t *scene, const void **body, size_t size, rr_bu
     return *owner != NULL;
 }
 
-size_t rr_scene_multi_send(rr_scene_t *scene, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body,
-                           size_t size, bool text) {
+/* What is remembered of the list, looked up anew if ids have come or gone since. NULL: without memory. */
+static const rr__known_list_t *known_list(rr_scene_t *scene, const rr_sid_t *ids, size_t count, uint64_t number) {
+    rr__known_list_t *list = &scene->lists[number % RR_SCRIPT_LISTS];
+    if (list->number == number && list->version == scene->ids_version)
+        return list;
+    rr_session_t **sessions = list->number == number ? list->sessions : malloc((count ? count : 1) * sizeof(*sessions));
+    if (!sessions)
+        return NULL;
+    if (list->number != number)
+        free(list->sessions);
+    for (size_t i = 0; i < count; i++)
+        sessions[i] = rr__session_by_id(scene, &ids[i]);
+    *list = (rr__known_list_t){number, scene->ids_version, sessions};
+    return list;
+}
+
+size_t rr_scene_multi_send(rr_scene_t *scene, const rr_sid_t *ids, size_t count, uint64_t list, uint16_t cmd,
+                           const void *body, size_t size, bool text) {
+    const rr__known_list_t *whose = list ? known_list(scene, ids, count, list) : NULL;
     rr_session_t **found = malloc((count ? count : 1) * sizeof(*found));
     rr_buffer_t *owner;
     size_t known = 0, sent = 0;
@@ -248,7 +307,7 @@ size_t rr_scene_multi_send(rr_scene_t *scene, const rr_sid_t *ids, size_t count,
     if (!shared_body(scene, &body, size, &owner))
         goto out;
     for (size_t i = 0; i < count; i++) {
-        rr_session_t *session = rr__session_by_id(scene, &ids[i]);
+        rr_session_t *session = whose ? whose->sessions[i] : rr__session_by_id(scene, &ids[i]);
         if (session && rr__session_held(session))
             found[known++] = session;
         else

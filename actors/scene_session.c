@@ -157,15 +157,20 @@ bool rr__session_set_id(rr_session_t *session, const rr_sid_t *id) {
 }
 
 bool rr__session_table(rr_session_t *session) {
-    if (!rr_set_add(&rr__scene_of(session)->ids, rr_sid_hash(&session->id), session))
+    rr_scene_t *scene = rr__scene_of(session);
+    if (!rr_set_add(&scene->ids, rr_sid_hash(&session->id), session))
         return false;
+    scene->ids_version++;
     session->flags |= RR__TABLED;
     return true;
 }
 
 static void untable(rr_session_t *session) {
-    if (session->flags & RR__TABLED)
-        rr_set_remove(&rr__scene_of(session)->ids, rr_sid_hash(&session->id), session);
+    rr_scene_t *scene = rr__scene_of(session);
+    if (!(session->flags & RR__TABLED))
+        return;
+    rr_set_remove(&scene->ids, rr_sid_hash(&session->id), session);
+    scene->ids_version++;
     session->flags &= (uint16_t)~RR__TABLED;
 }
 

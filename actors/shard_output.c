@@ -15,6 +15,8 @@ typedef struct output {
     const uint8_t *body; /* all of it, or what followed */
     size_t size;
     rr_buffer_t *owner; /* body lies in it; may be NULL */
+    const uint8_t *list; /* of the last MULTICAST; NULL: none yet */
+    uint32_t listed;     /* how many there are in it */
 } output_t;
 
 static void bad(output_t *o) {
@@ -67,10 +69,31 @@ static void send_one(output_t *o, rr__slot_t *slot, uint16_t cmd, const uint8_t 
     rr_shared_message_free(message);
 }
 
+static rr__slot_t *listed_slot(rr__shard_t *shard, const uint8_t *list, uint32_t i) {
+    const uint8_t *p = list + (size_t)i * RR_LIST_ENTRY;
+    return rr__shard_slot(shard, rr_get32(p + 8), rr_get64(p));
+}
+
+/* Finds whom a MULTICAST is for, and where its message begins. False: it makes no sense. */
+static bool read_list(output_t *o) {
+    const rr_record_t *record = o->record;
+    if (record->arg & RR_SEND_SAME)
+        return o->list && o->listed == record->slot && !record->follows;
+    size_t size = (size_t)record->slot * RR_LIST_ENTRY;
+    if (size > record->size)
+        return false;
+    o->list = record->body;
+    o->listed = record->slot;
+    if (!record->follows) {
+        o->body += size;
+        o->size -= size;
+    }
+    return true;
+}
+
 static void on_multicast(output_t *o, rr_shared_message_t *message) {
-    const uint8_t *p = o->record->body;
-    for (uint32_t i = 0; i < o->record->slot; i++, p += 16) {
-        rr__slot_t *slot = rr__shard_slot(o->shard, rr_get32(p + 8), rr_get64(p));
+    for (uint32_t i = 0; i < o->listed; i++) {
+        rr__slot_t *slot = listed_slot(o->shard, o->list, i);
         if (slot)
             sent(slot, rr_connection_send_shared(slot->connection, message), o->size);
         else
@@ -87,15 +110,42 @@ static void on_broadcast(output_t *o, rr_shared_message_t *message) {
     rr_count(&o->shard->count.broadcasts, 1);
 }
 
-/* Small broadcasts one behind the other go to each client at once: a call a client, not one a client and message. False:
- * it is not one of those, or it must wait for the row that is there. */
-static bool row_take(rr__shard_t *shard, const rr_record_t *record) {
+/* Small broadcasts one behind the other, or multicasts to one list, go to each client at once: a call a client, not one a
+ * client and message. False: it is not one of those, or it must wait for the row that is there. */
+static bool row_take(const output_t *o) {
+    rr__shard_t *shard = o->shard;
+    const rr_record_t *record = o->record;
     size_t limit = shard->gate->options.max_packet;
-    if (record->kind != RR_REC_BROADCAST || record->follows || (limit && record->size > limit))
+    bool to_list = record->kind == RR_REC_MULTICAST;
+    if ((record->kind != RR_REC_BROADCAST && !to_list) || record->follows || (limit && o->size > limit))
         return false;
     if (!shard->row)
         shard->row = rr_shared_row_new(); /* without memory each goes by itself */
-    return shard->row && rr_shared_row_add(shard->row, record->cmd, record->body, record->size, record->arg & RR_SEND_TEXT);
+    const uint8_t *list = to_list ? o->list : NULL;
+    if (!shard->row || (rr_shared_row_count(shard->row) > 0 && shard->row_list != list))
+        return false;
+    shard->row_list = list;
+    shard->row_listed = to_list ? o->listed : 0;
+    return rr_shared_row_add(shard->row, record->cmd, o->body, o->size, record->arg & RR_SEND_TEXT);
+}
+
+static void row_to_members(rr__scene_ref_t *from, rr_shared_row_t *row) {
+    unsigned count = rr_shared_row_count(row);
+    for (rr__slot_t *slot = from->members, *next; slot; slot = next) {
+        next = slot->member_next; /* a slow reader leaves the list */
+        sent_many(slot, rr_connection_send_row(slot->connection, row), count, rr_shared_row_bytes(row));
+    }
+}
+
+static void row_to_list(rr__shard_t *shard, rr_shared_row_t *row) {
+    unsigned count = rr_shared_row_count(row);
+    for (uint32_t i = 0; i < shard->row_listed; i++) {
+        rr__slot_t *slot = listed_slot(shard, shard->row_list, i);
+        if (slot)
+            sent_many(slot, rr_connection_send_row(slot->connection, row), count, rr_shared_row_bytes(row));
+        else
+            rr_count(&shard->count.stale, count);
+    }
 }
 
 static void row_out(rr__shard_t *shard, rr__scene_ref_t *from) {
@@ -103,11 +153,12 @@ static void row_out(rr__shard_t *shard, rr__scene_ref_t *from) {
     unsigned count = row ? rr_shared_row_count(row) : 0;
     if (count == 0)
         return;
-    for (rr__slot_t *slot = from->members, *next; slot; slot = next) {
-        next = slot->member_next; /* a slow reader leaves the list */
-        sent_many(slot, rr_connection_send_row(slot->connection, row), count, rr_shared_row_bytes(row));
-    }
-    rr_count(&shard->count.broadcasts, count);
+    if (shard->row_list)
+        row_to_list(shard, row);
+    else
+        row_to_members(from, row);
+    rr_count(shard->row_list ? &shard->count.multicasts : &shard->count.broadcasts, count);
+    shard->row_list = NULL;
     rr_shared_row_clear(row);
 }
 
@@ -123,17 +174,6 @@ static void on_gate_cast(output_t *o, rr_shared_message_t *message) {
 }
 
 static void to_many(output_t *o) {
-    if (o->record->kind == RR_REC_MULTICAST) {
-        size_t list = (size_t)o->record->slot * 16;
-        if (list > o->record->size) {
-            bad(o);
-            return;
-        }
-        if (!o->record->follows) {
-            o->body += list;
-            o->size -= list;
-        }
-    }
     rr_shared_message_t *message =
         rr_shared_message_new(o->record->cmd, o->owner, o->body, o->size, o->record->arg & RR_SEND_TEXT);
     if (!message) {
@@ -447,8 +487,11 @@ void rr__shard_body(rr__shard_t *shard, rr_message_t *msg) {
         return;
     }
     from->body_follows = false;
-    output_t o = {shard, from, &from->pending, rr_message_data(msg), rr_message_size(msg), rr_message_buffer(msg)};
-    carry_out(&o);
+    output_t o = {shard, from, &from->pending, rr_message_data(msg), rr_message_size(msg), rr_message_buffer(msg), NULL, 0};
+    if (from->pending.kind == RR_REC_MULTICAST && !read_list(&o))
+        bad(&o);
+    else
+        carry_out(&o);
 }
 
 void rr__shard_output(rr__shard_t *shard, rr_message_t *msg) {
@@ -461,13 +504,19 @@ void rr__shard_output(rr__shard_t *shard, rr_message_t *msg) {
         rr_count(&shard->count.stale, reader.records);
         return;
     }
+    output_t o = {.shard = shard, .from = from, .record = &record, .owner = rr_message_buffer(msg)};
     while (rc == RR_OK && (rc = rr_batch_next(&reader, &record)) == RR_OK) {
-        if (row_take(shard, &record))
+        o.body = record.body;
+        o.size = record.size;
+        if (record.kind == RR_REC_MULTICAST && !read_list(&o)) {
+            bad(&o);
+            continue;
+        }
+        if (row_take(&o))
             continue;
         row_out(shard, from);
-        if (row_take(shard, &record)) /* it was full */
+        if (row_take(&o)) /* it was full, or for others */
             continue;
-        output_t o = {shard, from, &record, record.body, record.size, rr_message_buffer(msg)};
         if (record.follows)
             expect_body(&o);
         else

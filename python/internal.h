@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "python/interpreter.h"
+#include "python/lists.h"
 #include "python/memory.h"
 #include "python/script.h"
 #include "python/tokens.h"
@@ -140,6 +141,7 @@ typedef struct rr__state {
     /* Functions of redrabbit._database; NULL until it is imported. */
     PyObject *database_error, *database_event, *database_down;
     rr__types_t types;
+    rr__id_lists_t lists;
     PyObject *empty_text;
     PyObject *name_thrift_spec, *name_serialize, *name_throw, *name_cancel, *name_set_result, *name_set_exception,
         *name_done, *name_create_future;

@@ -89,21 +89,17 @@ static PyObject *module_multi_send(PyObject *module, PyObject *const *args, Py_s
     PyObject *list = PySequence_Fast(args[0], "multi_send() wants the session ids as a list");
     if (!list)
         return NULL;
-    size_t n = (size_t)PySequence_Fast_GET_SIZE(list), held = 0;
-    rr_sid_t few[32], *ids = n <= 32 ? few : malloc(n * sizeof *ids);
-    int rc = ids ? 0 : -1;
-    if (!ids)
-        PyErr_NoMemory();
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = rr__sid_from(state, PySequence_Fast_GET_ITEM(list, (Py_ssize_t)i), &ids[i]);
-    if (rc == 0)
-        rc = rr__body_from(state, args[2], false, &body);
-    if (rc == 0) {
-        held = script->host.multi_send(script->context, ids, n, cmd, body.data, body.size, body.text);
+    size_t held = 0;
+    int rc = rr__body_from(state, args[2], false, &body);
+    if (rc == 0) { /* encoding the body may have run Python, and changed the list: read now, not before */
+        rr__ids_t ids;
+        Py_ssize_t n = PySequence_Fast_GET_SIZE(list);
+        rc = rr__ids_from(state, PySequence_Fast_ITEMS(list), n, &ids);
+        if (rc == 0)
+            held = script->host.multi_send(script->context, ids.ids, (size_t)n, ids.list, cmd, body.data, body.size, body.text);
+        rr__ids_clear(&ids);
         rr__body_clear(&body);
     }
-    if (ids != few)
-        free(ids);
     Py_DECREF(list);
     return rc == 0 ? PyLong_FromSize_t(held) : NULL;
 }
@@ -828,6 +824,7 @@ static int module_clear(PyObject *module) {
                         &s->name_create_future, (PyObject **)&s->result_type, &s->database_error,
                         &s->database_event, &s->database_down};
     rr__types_clear(&s->types);
+    rr__id_lists_clear(&s->lists);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         Py_CLEAR(*all[i]);
     return 0;

@@ -69,6 +69,8 @@ typedef struct rr_letter {
     uint64_t lost;         /* that were not told before this one, because there were too many */
 } rr_letter_t;
 
+#define RR_SCRIPT_LISTS 16u
+
 /* Every function gets the host pointer of rr_script_create. Bodies are borrowed during the call; `text` = known to be valid
  * UTF-8 (a str or JSON); false = bytes, which may be UTF-8 too and are not looked at here. */
 typedef struct rr_script_host {
@@ -77,9 +79,10 @@ typedef struct rr_script_host {
     /* The same for the host's own session of rr_script_session_new, without a look-up by id. RR_ENOENT is not counted and
      * no warning: send by id follows, which may find the id's next session. */
     int (*send_to)(void *host, void *session, uint16_t cmd, const void *body, size_t size, bool text);
-    /* Returns how many of them this scene holds. */
-    size_t (*multi_send)(void *host, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body, size_t size,
-                         bool text);
+    /* Returns how many of them this scene holds. list != 0: a number that this script gives to these very ids and to no others;
+     * no more than RR_SCRIPT_LISTS of them are in use at a time, each with another rest modulo that. */
+    size_t (*multi_send)(void *host, const rr_sid_t *ids, size_t count, uint64_t list, uint16_t cmd, const void *body,
+                         size_t size, bool text);
     int (*broadcast)(void *host, uint16_t cmd, const void *body, size_t size, bool text);
     int (*broadcast_gate)(void *host, const char *gate, uint16_t cmd, const void *body, size_t size, bool text);
     int (*close)(void *host, const rr_sid_t *id);

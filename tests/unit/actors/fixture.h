@@ -237,6 +237,25 @@ static inline int puppet_enter(void *state, rr_session_t *session, const char *f
     return RR_OK;
 }
 
+/* `rest`: the list's number behind a # and a comma, or none; ids with commas between them, a space, then what they are sent. */
+static inline void puppet_many(puppet_t *puppet, uint16_t cmd, char *rest) {
+    char *body = strchr(rest, ' '), *save = NULL;
+    rr_sid_t ids[8];
+    size_t count = 0;
+    uint64_t list = 0;
+    if (*rest == '#')
+        list = strtoull(rest + 1, &rest, 10);
+    ck_assert_ptr_nonnull(body);
+    *body++ = 0;
+    for (char *id = strtok_r(rest, ",", &save); id && count < 8; id = strtok_r(NULL, ",", &save))
+        ids[count++] = sid_of(id);
+    size_t sent = rr_scene_multi_send(puppet->scene, ids, count, list, cmd, body, strlen(body), true);
+    if (list)
+        say(puppet, "list %llu %zu", (unsigned long long)list, sent);
+    else
+        ck_assert_uint_eq(sent, count);
+}
+
 /* Bodies are orders: WORD or WORD:REST. cmd 9 is the concurrent one. */
 static inline int puppet_message(void *state, rr_session_t *session, uint16_t cmd, const void *body, size_t size,
                                  rr_buffer_t *owner, uint64_t token) {
@@ -276,8 +295,10 @@ static inline int puppet_message(void *state, rr_session_t *session, uint16_t cm
         say(puppet, "send %s %d", rest, rr_scene_send_id(scene, &other, cmd, id, strlen(id), true));
     else if (!strcmp(text, "multi")) {
         rr_sid_t ids[3] = {other, sid_of("nobody"), *rr_session_id(session)};
-        say(puppet, "multi %zu", rr_scene_multi_send(scene, ids, 3, cmd, "multi", 5, true));
-    } else if (!strcmp(text, "close"))
+        say(puppet, "multi %zu", rr_scene_multi_send(scene, ids, 3, 0, cmd, "multi", 5, true));
+    } else if (!strcmp(text, "many"))
+        puppet_many(puppet, cmd, rest);
+    else if (!strcmp(text, "close"))
         say(puppet, "close %s %d", rest, rr_scene_close(scene, &other));
     else if (!strcmp(text, "bye")) {
         int sent = rr_scene_send(scene, session, cmd, "last words", 10, true);

@@ -174,6 +174,77 @@ START_TEST(rows_of_broadcasts_arrive_whole_and_in_order) {
 }
 END_TEST
 
+/* The same with lists: one that stays, one that changes, one with somebody twice, broadcasts and large messages in between.
+ * Each client gets everything of its own in order; who is in a list twice gets each message twice before the next. */
+START_TEST(multicasts_arrive_whole_and_in_order) {
+    static const struct {
+        const char *ids;
+        unsigned times[2]; /* for alice and for bob */
+    } lists[] = {{"alice,bob", {1, 1}}, {"bob", {0, 1}}, {"bob,alice", {1, 1}}, {"alice,bob,alice", {2, 1}}};
+    prepare();
+    start();
+    client_t *clients[2] = {log_in("alice"), log_in("bob")};
+    char order[1560];
+    unsigned heard = 0;
+    for (int i = 0; i < 480; i++) {
+        int size = i % 120 == 77 ? 1500 : 40 + i % 300; /* above and below what goes into a row */
+        int head = i % 40 == 33 ? snprintf(order, sizeof(order), "all:")
+                                : snprintf(order, sizeof(order), "many:%s ", lists[i / 100 % 4].ids);
+        memset(order + head, 'a' + i % 26, (size_t)(size - head));
+        order[size] = 0;
+        tell(clients[1], (uint16_t)(1000 + i), order);
+    }
+    for (int i = 0; i < 480; i++)
+        for (int who = 0; who < 2; who++) {
+            unsigned times = i % 40 == 33 ? 1 : lists[i / 100 % 4].times[who];
+            for (heard += times; times > 0; times--) {
+                ck_assert(hear(clients[who]));
+                ck_assert_uint_eq(clients[who]->cmd, 1000 + i);
+                ck_assert_int_eq(clients[who]->body[0], 'a' + i % 26);
+                ck_assert_int_eq(clients[who]->body[clients[who]->size - 1], 'a' + i % 26);
+            }
+        }
+    await_metric("rr_gate_multicasts_total{gate=\"gate@0\"}", 468);
+    await_metric("rr_gate_broadcasts_total{gate=\"gate@0\"}", 12);
+    await_metric("rr_gate_messages_out_total{gate=\"gate@0\"}", heard);
+    hang_up(clients[0]);
+    hang_up(clients[1]);
+    finish();
+}
+END_TEST
+
+static void to_list(client_t *teller, const char *list, const char *sent, client_t *const *heard) {
+    char order[64], line[64];
+    snprintf(order, sizeof(order), "many:#%s hi", list);
+    snprintf(line, sizeof(line), "scene@0 list %s", sent);
+    unsigned before = times_noted(line);
+    tell(teller, 3, order);
+    for (; *heard; heard++)
+        expect(*heard, 3, "hi");
+    expect_silence(teller);
+    ck_assert_uint_eq(times_noted(line), before + 1);
+}
+
+/* Whose the ids of a numbered list are is looked up anew when sessions have come or gone. */
+START_TEST(lists_are_remembered_as_long_as_they_hold) {
+    prepare();
+    start();
+    client_t *a = log_in("alice"), *b = log_in("bob");
+    for (int i = 0; i < 2; i++)
+        to_list(a, "17,alice,bob", "17 2", (client_t *[]){a, b, NULL});
+    hang_up(b);
+    expect(a, 99, "scene@0 offline bob");
+    to_list(a, "17,alice,bob", "17 1", (client_t *[]){a, NULL});
+    b = log_in("bob");
+    to_list(a, "17,alice,bob", "17 2", (client_t *[]){a, b, NULL});
+    to_list(a, "33,bob", "33 1", (client_t *[]){b, NULL}); /* in the same place */
+    to_list(a, "17,alice,bob", "17 2", (client_t *[]){a, b, NULL});
+    hang_up(a);
+    hang_up(b);
+    finish();
+}
+END_TEST
+
 START_TEST(large_bodies_arrive_whole_and_in_order) {
     prepare();
     start();
@@ -285,7 +356,8 @@ END_TEST
 
 CHECK_MAIN("messages", one_handler_per_session_at_a_time, enter_is_finished_before_the_first_message,
            nobody_hears_a_broadcast_before_its_own_enter, sends_reach_sessions_held_here_only, close_flushes_first,
-           unicasts_and_broadcasts_keep_one_order, rows_of_broadcasts_arrive_whole_and_in_order, large_bodies_arrive_whole_and_in_order,
+           unicasts_and_broadcasts_keep_one_order, rows_of_broadcasts_arrive_whole_and_in_order,
+           multicasts_arrive_whole_and_in_order, lists_are_remembered_as_long_as_they_hold, large_bodies_arrive_whole_and_in_order,
            an_async_handler_may_finish_then_is_cancelled_and_offline_is_last,
            a_handler_that_ignores_its_cancellation_holds_nothing_up,
            handler_errors_are_counted_and_the_next_message_is_served, services_between_scenes, timers)

@@ -274,7 +274,7 @@ static struct {
     rr_addr_t login; /* as FENCE says */
 } lent;              /* the session that scene@1 has; written by its turns only */
 
-enum { COME_BACK = 1, SAY_MOVED, COME_LATE, LET_IN, GIVE_BACK };
+enum { COME_BACK = 1, SAY_MOVED, COME_LATE, LET_IN, GIVE_BACK, SAY_MANY };
 static bool own_ends; /* it is about to end: gives her back to her gate before she has entered, so as early as can be */
 static rr_message_t *own_call; /* the ENTER that waits for LET_IN */
 static size_t own_to; /* the scene that it gives her to */
@@ -339,6 +339,33 @@ static void own_moved(rr_actor_t *self) {
     tell_shard(self, &batch);
 }
 
+static void add_many(rr_batch_t *batch, uint16_t cmd, uint32_t count, bool same) {
+    uint32_t list = same ? 0 : count * RR_LIST_ENTRY;
+    uint8_t *body = rr_batch_add(batch, RR_REC_MULTICAST, cmd, count, 0, RR_SEND_TEXT | (same ? RR_SEND_SAME : 0), list + 4);
+    ck_assert_ptr_nonnull(body);
+    for (uint32_t i = 0; list && i < count; i++) { /* alice, then those who are gone */
+        rr_put64(body + i * RR_LIST_ENTRY, lent.head.incarnation + i);
+        rr_put32(body + i * RR_LIST_ENTRY + 8, lent.head.slot);
+        rr_put32(body + i * RR_LIST_ENTRY + 12, 0);
+    }
+    memcpy(body + list, "many", 4);
+}
+
+/* Six that reach her, and three that make no sense: of no list, of another's size, and with a list that is cut short. */
+static void own_many(rr_actor_t *self) {
+    rr_batch_t batch = {0};
+    add_many(&batch, 1, 2, true);
+    add_many(&batch, 2, 2, false);
+    add_many(&batch, 3, 2, true);
+    add_many(&batch, 4, 3, true);
+    add_many(&batch, 5, 2, true);
+    memcpy(rr_batch_add(&batch, RR_REC_BROADCAST, 6, 0, 0, RR_SEND_TEXT, 4), "many", 4);
+    add_many(&batch, 7, 2, true);
+    rr_batch_add(&batch, RR_REC_MULTICAST, 8, 2, 0, 0, RR_LIST_ENTRY);
+    add_many(&batch, 9, 1, false);
+    tell_shard(self, &batch);
+}
+
 static void own_input(rr_message_t *msg) {
     rr_batch_reader_t reader;
     rr_record_t record;
@@ -390,6 +417,9 @@ static void own_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         break;
     case SAY_MOVED:
         own_moved(self);
+        break;
+    case SAY_MANY:
+        own_many(self);
         break;
     case LET_IN:
         rr_reply(self, own_call, NULL, 0);
@@ -516,9 +546,29 @@ START_TEST(given_back_before_the_move_is_over) {
 }
 END_TEST
 
+/* A list is said once for those behind it in a batch; what says so wrongly is counted and harms nothing. */
+START_TEST(multicasts_to_the_list_before) {
+    prepare();
+    rr_addr_t own = start_own();
+    client_t *a = log_in("alice");
+    tell(a, 1, "move:scene@1");
+    await_line("own fence 0");
+    ck_assert_int_eq(rr_system_send(node.system, own, SAY_MANY, NULL, 0), RR_OK);
+    static const uint16_t heard[] = {2, 3, 5, 6, 7, 9};
+    for (size_t i = 0; i < sizeof(heard) / sizeof(*heard); i++)
+        expect(a, heard[i], "many");
+    await_metric("rr_gate_bad_records_total{gate=\"gate@0\"}", 3);
+    await_metric("rr_gate_stale_total{gate=\"gate@0\"}", 4); /* the other in the list of 2, 3, 5 and 7 */
+    await_metric("rr_gate_multicasts_total{gate=\"gate@0\"}", 5);
+    hang_up(a);
+    await_line("own left");
+    finish();
+}
+END_TEST
+
 CHECK_MAIN("move", messages_follow_in_order, no_such_scene_and_failing_enter_leave_it_where_it_is,
            broadcasts_are_the_holders, there_and_back_and_offline_once, moving_from_within_enter,
            a_new_login_replaces_a_session_that_moved_on, leaving_while_moving, a_move_that_takes_too_long_is_undone,
            leaving_on_the_way_back_is_one_offline, coming_back_in_time_is_let_in,
            an_enter_that_wants_to_move_on_is_undone, leaving_while_the_old_scene_crashes,
-           an_enter_that_comes_too_late_is_refused, given_back_before_the_move_is_over)
+           an_enter_that_comes_too_late_is_refused, given_back_before_the_move_is_over, multicasts_to_the_list_before)

@@ -33,6 +33,7 @@ typedef struct fake {
     rr_buffer_t *waited[4]; /* what query_wait brings, in order; RR_NOROUTE without one */
     const char *held;   /* only this session id is held; NULL = all */
     unsigned direct;    /* sends that came by session, not by id */
+    uint64_t last_list; /* of multi_send */
     int move_rc;
 } fake_t;
 
@@ -91,8 +92,9 @@ static int fake_send_to(void *host, void *session, uint16_t cmd, const void *bod
     return rc;
 }
 
-static size_t fake_multi_send(void *host, const rr_sid_t *ids, size_t count, uint16_t cmd, const void *body,
+static size_t fake_multi_send(void *host, const rr_sid_t *ids, size_t count, uint64_t list, uint16_t cmd, const void *body,
                               size_t size, bool text) {
+    ((fake_t *)host)->last_list = list;
     char name[300];
     size_t held = 0;
     for (size_t i = 0; i < count; i++) {

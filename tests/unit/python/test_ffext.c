@@ -105,6 +105,48 @@ START_TEST(sending) {
 }
 END_TEST
 
+/* A list that comes again and again is decoded once, as long as the very same objects are in it. */
+START_TEST(lists_that_come_again) {
+    fake_t fake;
+    script(&fake, "import redrabbit\n"
+                  "names = ['bob'] + [f'n{i}' for i in range(98)] + ['bob']\n"
+                  "class Clears(dict):\n"
+                  "    def items(self):\n"
+                  "        names.clear()\n"
+                  "        return ()\n"
+                  "@ffext.session_call(1, 'text')\n"
+                  "def to_names(id, body): ffext.multi_send_msg_session(names, 1, body)\n"
+                  "@ffext.session_call(2, 'text')\n"
+                  "def to_others(id, body): names[50] = body; ffext.multi_send_msg_session(tuple(names), 2, body)\n"
+                  "@redrabbit.message(3, 'text')\n"
+                  "def to_sessions(session, body): redrabbit.multi_send([session] * 100, 3, body)\n"
+                  "@ffext.session_call(4, 'text')\n"
+                  "def cleared(id, body): ffext.multi_send_msg_session(names, 4, [Clears(a=1)])\n");
+    rr_script_session_t *ann = session_of(&fake, "ann");
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < 5; i++) {
+        ck_assert_int_eq(message(&fake, ann, 1, "x", 1 + i), RR_OK);
+        ck_assert_uint_eq(times(&fake, "multi 'n49' 1 x\n"), i + 1);
+        ck_assert_uint_eq(times(&fake, "multi 'bob' 1 x\n"), 2 * (i + 1));
+        ck_assert_int_eq(fake.last_list != 0, i > 0);
+        ck_assert(i < 2 || fake.last_list == kept);
+        kept = fake.last_list;
+    }
+    ck_assert_int_eq(message(&fake, ann, 2, "eve", 10), RR_OK); /* only one in the middle is another */
+    EXPECT(&fake, "multi 'n48' 2 eve\nmulti 'eve' 2 eve\nmulti 'n50' 2 eve\n");
+    ck_assert(fake.last_list != kept);
+    ck_assert_int_eq(message(&fake, ann, 1, "y", 11), RR_OK);
+    EXPECT(&fake, "multi 'eve' 1 y\n");
+    for (uint64_t i = 0; i < 3; i++)
+        ck_assert_int_eq(message(&fake, ann, 3, "z", 20 + i), RR_OK);
+    ck_assert_uint_eq(times(&fake, "multi 'ann' 3 z\n"), 300);
+    ck_assert_uint_eq(fake.last_list, 0); /* a Session is not what its id is: it may be gone */
+    (void)message(&fake, ann, 4, "", 30); /* its body's encoder takes everybody out */
+    EXPECT_NOT(&fake, "' 4 ");
+    fake_end(&fake);
+}
+END_TEST
+
 /* The session whose message is handled, and Session objects, are sent to without a look-up by id. */
 START_TEST(answers_need_no_look_up) {
     fake_t fake;
@@ -527,6 +569,7 @@ int main(void) {
     tcase_add_test(tcase, refused_values);
     tcase_add_test(tcase, sending);
     tcase_add_test(tcase, answers_need_no_look_up);
+    tcase_add_test(tcase, lists_that_come_again);
     tcase_add_test(tcase, raw_bodies);
     tcase_add_test(tcase, contexts);
     tcase_add_test(tcase, timers);
