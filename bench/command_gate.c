@@ -50,6 +50,7 @@ void command_gate_help(void) {
     gate_options_t o;
     defaults(&o);
     option_spec_t specs[] = {GATE_SPECS(&o)};
+    gate_workloads_help();
     options_help(specs, OPTIONS_COUNT(specs));
 }
 

@@ -33,7 +33,7 @@ bool gate_begin(gate_run_t *run, const gate_params_t *p, bench_run_t *out, const
     } else {
         run->pid_count = generator_server_pids(p->to, run->pids, 8);
     }
-    return generator_login_all(run->g, logins, 20 + logins / 200.0, out);
+    return generator_login_all(run->g, 0, logins, 20 + logins / 200.0, out);
 }
 
 void gate_end(gate_run_t *run) {

@@ -16,7 +16,7 @@ static const gate_workload_t workloads[] = {
     {"broadcast", "one asks, all connections get it", gate_broadcast},
     {"multicast", "the same, to a list of all of them", gate_multicast},
     {"connect", "connect, log in, one message, reset; again", gate_connect},
-    {"idle", "memory and CPU of connections that say nothing", gate_idle},
+    {"idle", "memory and CPU of connections that say nothing (rss_per_connection: what those after\n               the first tenth add; rss_per_connection_all: all)", gate_idle},
     {"chat", "clients with think time, echoes and broadcasts; or your own --scenario FILE", gate_chat},
 };
 
@@ -25,6 +25,11 @@ const gate_workload_t *gate_find(const char *name) {
         if (strcmp(workloads[i].name, name) == 0)
             return &workloads[i];
     return NULL;
+}
+
+void gate_workloads_help(void) {
+    for (unsigned i = 0; i < sizeof workloads / sizeof *workloads; i++)
+        printf("  %-12s %s\n", workloads[i].name, workloads[i].summary);
 }
 
 void gate_plan_init(gate_plan_t *plan) {

@@ -434,9 +434,9 @@ void generator_sleep(generator_t *g, uint64_t wait_ns) {
     on_events(g, events, n, bench_now_ns());
 }
 
-bool generator_login_all(generator_t *g, unsigned count, double timeout_s, bench_run_t *run) {
+bool generator_login_all(generator_t *g, unsigned from, unsigned count, double timeout_s, bench_run_t *run) {
     uint64_t deadline = bench_now_ns() + (uint64_t)(timeout_s * 1e9);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = from; i < count; i++)
         generator_connect(g, i);
     while (g->ready < count && !run->failure[0]) {
         generator_poll(g, 10000000);

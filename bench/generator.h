@@ -66,9 +66,9 @@ void generator_poll(generator_t *g, uint64_t wait_ns);
 /* The same, but gives the CPU away at once, until something comes or wait_ns are over. */
 void generator_sleep(generator_t *g, uint64_t wait_ns);
 
-/* Connects the first `count` connections and waits until all have logged in. False: some did not within timeout_s
- * (the reason is in run). */
-bool generator_login_all(generator_t *g, unsigned count, double timeout_s, bench_run_t *run);
+/* Connects those from number `from` on, up to the first `count` of all, and waits until all these have logged in; those before
+ * `from` have. False: some did not within timeout_s (the reason is in run). */
+bool generator_login_all(generator_t *g, unsigned from, unsigned count, double timeout_s, bench_run_t *run);
 
 uint64_t generator_now(const generator_t *g); /* time of the event being handled */
 unsigned generator_ready_count(const generator_t *g);
