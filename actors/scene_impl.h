@@ -307,10 +307,6 @@ static inline void rr__count_down(rr_counter_t *c) {
 /* ---- scene_session.c ---- */
 
 rr_session_t *rr__session_at(rr__peer_t *peer, uint32_t slot, uint64_t incarnation);
-void rr__on_verify(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *key, size_t size);
-void rr__on_verdict(rr_session_t *session, const rr_verdict_t *verdict);
-void rr__on_message(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size,
-                    rr_buffer_t *owner);
 void rr__on_left(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record);
 void rr__on_resume(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size);
 void rr__on_announce(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record);
@@ -322,7 +318,7 @@ void rr__sessions_free(rr_scene_t *scene); /* at the end, without a word */
 bool rr__op_add(rr_scene_t *scene, rr_session_t *session, rr__op_kind_t kind, uint64_t token);
 bool rr__session_held(const rr_session_t *session); /* may be sent to */
 
-/* For scene_move.c. */
+/* For the other files of a session's life. */
 rr_session_t *rr__session_new(rr_scene_t *scene, rr__peer_t *peer, uint32_t slot, uint64_t incarnation);
 void rr__session_free(rr_session_t *session); /* at once, telling nobody but the logic */
 bool rr__session_set_id(rr_session_t *session, const rr_sid_t *id);
@@ -332,18 +328,40 @@ void rr__session_unmap(rr_session_t *session);
 void rr__session_join(rr_session_t *session, const void *extra, size_t size);
 void rr__session_part(rr_session_t *session);
 void rr__session_enter(rr_session_t *session, const char *from, const void *extra, size_t size);
-void rr__session_advance(rr_session_t *session);
 void rr__session_offline(rr_session_t *session);
-void rr__session_wait_for(rr_session_t *session, rr_session_t *older);
 void rr__session_depart(rr_session_t *session); /* moved away: AWAY or GONE */
 void rr__session_keep_away(rr_session_t *session); /* given back: AWAY */
 void rr__session_end(rr_session_t *session, rr_close_reason_t reason); /* given back, to begin anew: offline */
-void rr__queue_drop(rr_session_t *session);
 void rr__watch(rr_session_t *session, uint64_t ms);
 void rr__unwatch(rr_session_t *session);
 rr__transit_t *rr__transit(rr_session_t *session); /* made if need be; NULL when out of memory */
 void rr__transit_free(rr_session_t *session);
 int rr__session_set_user(rr_session_t *session);
+rr__rare_t *rr__session_rare(rr_session_t *session); /* made if need be; NULL when out of memory */
+void rr__session_over(rr_session_t *session); /* the client is still connected, but from here on its session is over */
+void rr__ops_cancel(rr_session_t *session);
+void rr__ops_orphan(rr_session_t *session); /* handlers that still run end for nobody */
+
+/* ---- scene_login.c ---- */
+
+void rr__on_verify(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *key, size_t size);
+void rr__on_verdict(rr_session_t *session, const rr_verdict_t *verdict);
+void rr__session_refuse(rr_session_t *session, const void *extra, size_t size, bool has_extra);
+bool rr__session_keep_extra(rr_session_t *session, const rr_verdict_t *verdict); /* false: out of memory */
+/* One id, several sessions: the newest wins, one after the other. */
+void rr__session_wait_for(rr_session_t *session, rr_session_t *older);
+rr_session_t *rr__session_take_waiters(rr_session_t *session);
+void rr__session_promote(rr_session_t *session); /* it has waited, and comes next */
+void rr__session_resume(rr_session_t *session);
+void rr__session_finish(rr_session_t *session); /* its end here; who waited for it comes next */
+void rr__session_force_out(rr_session_t *older); /* it must be over now, whatever it does */
+
+/* ---- scene_queue.c ---- */
+
+void rr__on_message(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size,
+                    rr_buffer_t *owner);
+void rr__session_advance(rr_session_t *session); /* what waits, as far as it may run now */
+void rr__queue_drop(rr_session_t *session);
 
 /* ---- scene_move.c ---- */
 

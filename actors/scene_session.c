@@ -1,11 +1,11 @@
-/* scene_session.c: a session's life in a scene: login, registry, enter, messages, offline (spec.md section 5). The
- * states stand in scene_impl.h. */
+/* scene_session.c: a session's life in a scene: made, entered, left, its deadlines, its end (spec.md section 5). The states
+ * stand in scene_impl.h. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "actors/scene_impl.h"
 
 #define WATCH_MS   100
-#define CROWDED_NS 10000000000ull /* between two warnings about full queues */
 
 enum { TAG_WATCH = 2 }; /* see scene.c */
 
@@ -14,15 +14,19 @@ enum { TAG_WATCH = 2 }; /* see scene.c */
 rr_scene_t *rr_session_scene(const rr_session_t *session) {
     return rr__scene_of(session);
 }
+
 const rr_sid_t *rr_session_id(const rr_session_t *session) {
     return &session->id;
 }
+
 int64_t rr_session_online_time(const rr_session_t *session) {
     return session->online_time;
 }
+
 void *rr_session_user(const rr_session_t *session) {
     return session->user;
 }
+
 void rr_session_set_user(rr_session_t *session, void *user) {
     session->user = user;
 }
@@ -211,21 +215,8 @@ static void unset_user(rr_session_t *session) {
     session->flags &= (uint16_t)~RR__USER;
 }
 
-void rr__queue_drop(rr_session_t *session) {
-    rr_count(&rr__scene_of(session)->count.queued, (uint64_t)0 - session->queued);
-    rr_count(&rr__scene_of(session)->count.queued_bytes, (uint64_t)0 - session->queued_bytes);
-    for (rr__queued_t *item = session->first, *next; item; item = next) {
-        next = item->next;
-        rr_buffer_unref(item->owner);
-        free(item);
-    }
-    session->first = NULL;
-    session->last = &session->first;
-    session->queued = session->queued_bytes = 0;
-}
-
 /* Handlers that still run end for nobody. */
-static void orphan_ops(rr_session_t *session) {
+void rr__ops_orphan(rr_session_t *session) {
     for (rr__op_t *op = session->ops, *next; op; op = next) {
         next = op->next;
         op->session = NULL;
@@ -242,7 +233,7 @@ void rr__session_free(rr_session_t *session) {
     rr__session_part(session);
     untable(session);
     rr__unwatch(session);
-    orphan_ops(session);
+    rr__ops_orphan(session);
     rr__queue_drop(session);
     unset_user(session);
     if (session->state == RR__AWAY)
@@ -266,7 +257,7 @@ void rr__session_free(rr_session_t *session) {
 
 /* ---- Deadlines ---- */
 
-static rr__rare_t *make_rare(rr_session_t *session) {
+rr__rare_t *rr__session_rare(rr_session_t *session) {
     if (!session->rare)
         session->rare = calloc(1, sizeof(*session->rare));
     return session->rare;
@@ -274,7 +265,7 @@ static rr__rare_t *make_rare(rr_session_t *session) {
 
 void rr__watch(rr_session_t *session, uint64_t ms) {
     rr_scene_t *scene = rr__scene_of(session);
-    rr__rare_t *rare = make_rare(session);
+    rr__rare_t *rare = rr__session_rare(session);
     if (!rare) {
         rr_log(scene->system, RR_ERROR, "SCENE", "%s: out of memory: a session's deadline is not watched",
                scene->options->name);
@@ -325,8 +316,6 @@ bool rr__op_add(rr_scene_t *scene, rr_session_t *session, rr__op_kind_t kind, ui
     return true;
 }
 
-static void finish(rr_session_t *session);
-
 static void op_over(rr_session_t *session, rr__op_kind_t kind, int status) {
     rr_scene_t *scene = rr__scene_of(session);
     if (status != RR_OK && status != RR_CANCELLED)
@@ -336,7 +325,7 @@ static void op_over(rr_session_t *session, rr__op_kind_t kind, int status) {
         rr__enter_over(session, status);
         return;
     case RR__OP_OFFLINE:
-        finish(session);
+        rr__session_finish(session);
         return;
     case RR__OP_HAND_OVER: /* ended without an answer */
         rr__hand_over_answered(session, status == RR_OK ? RR_EHANDLER : status, NULL);
@@ -371,7 +360,7 @@ void rr__on_done(rr_scene_t *scene, uint64_t token, int status) {
         op_over(session, kind, status);
 }
 
-static void cancel_ops(rr_session_t *session) {
+void rr__ops_cancel(rr_session_t *session) {
     rr_scene_t *scene = rr__scene_of(session);
     session->flags |= RR__CANCELLED;
     rr_count(&scene->count.cancelled, session->ops != NULL);
@@ -380,266 +369,6 @@ static void cancel_ops(rr_session_t *session) {
         scene->logic->cancel(scene->state, op->token);
         rr__logic_end(scene);
     }
-}
-
-/* ---- Login ---- */
-
-static void refuse(rr_session_t *session, const void *extra, size_t size, bool has_extra) {
-    rr_count(&rr__scene_of(session)->count.refused, 1);
-    if (!(session->flags & RR__LEFT))
-        rr__tell(session->peer, rr__scene_of(session), RR_REC_REFUSE, 0, session->slot, session->incarnation,
-                 has_extra ? RR_ACCEPT_EXTRA : 0, NULL, 0, extra, size);
-    rr__session_free(session);
-}
-
-/* What a scene without a verifier does: the key is the id. */
-static int default_verify(const rr_login_t *login, rr_verdict_t *verdict) {
-    *verdict = (rr_verdict_t){.code = RR_EREFUSED};
-    if (login->key_size > 0 && login->key_size < RR_SID_MAX)
-        *verdict = (rr_verdict_t){.id = {.text = login->key, .size = (uint32_t)login->key_size}};
-    return RR_OK;
-}
-
-static void verify(rr_session_t *session, const rr_login_t *login) {
-    rr_scene_t *scene = rr__scene_of(session);
-    rr_verdict_t verdict = {.code = RR_EREFUSED};
-    int rc = RR_OK;
-    rr__logic_begin(scene);
-    if (scene->logic->verify)
-        rc = scene->logic->verify(scene->state, login, &verdict);
-    else
-        rc = default_verify(login, &verdict);
-    rr__logic_end(scene);
-    if (rc == RR_SCRIPT_PENDING) {
-        rr__watch(session, scene->options->verify_timeout_ms);
-        return;
-    }
-    if (!rr_map_take(&scene->verdicts, login->cb_id))
-        return; /* answered from inside: that verdict is in todo, and holds */
-    session->transit->cb_id = 0;
-    if (rc != RR_OK)
-        verdict = (rr_verdict_t){.code = RR_EREFUSED};
-    rr__on_verdict(session, &verdict);
-}
-
-void rr__on_verify(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *key, size_t size) {
-    rr_login_head_t head;
-    char ip[64] = "";
-    if (record->size < sizeof(head)) {
-        rr_count(&scene->count.bad_records, 1);
-        return;
-    }
-    memcpy(&head, record->body, sizeof(head));
-    if (head.ip_size >= sizeof(ip) || head.ip_size > record->size - sizeof(head)) {
-        rr_count(&scene->count.bad_records, 1);
-        return;
-    }
-    memcpy(ip, record->body + sizeof(head), head.ip_size);
-    if (!record->follows) { /* else key is the message that followed */
-        key = record->body + sizeof(head) + head.ip_size;
-        size = record->size - sizeof(head) - head.ip_size;
-    }
-    rr_session_t *session = rr__session_new(scene, peer, record->slot, record->incarnation);
-    rr__transit_t *transit = session ? rr__transit(session) : NULL;
-    uint64_t cb_id = ++scene->next_token;
-    if (!transit || scene->stopping || !rr_map_put(&scene->verdicts, cb_id, session)) {
-        rr__tell(peer, scene, RR_REC_REFUSE, 0, record->slot, record->incarnation, 0, NULL, 0, NULL, 0);
-        if (session)
-            rr__session_free(session);
-        return;
-    }
-    transit->cb_id = cb_id;
-    transit->login_flags = head.flags;
-    session->online_time = (uint32_t)head.online_time;
-    session->flags |= RR__LOGIN;
-    rr_login_t login = {.key = key,
-                        .key_size = size,
-                        .online_time = head.online_time,
-                        .ip = ip,
-                        .gate = peer->gate ? peer->gate : "",
-                        .cb_id = cb_id};
-    verify(session, &login);
-}
-
-/* Verified, and nobody else has the id: the login is done. */
-static void admit(rr_session_t *session) {
-    rr_scene_t *scene = rr__scene_of(session);
-    rr__transit_t *transit = session->transit;
-    rr_count(&scene->count.logins, 1);
-    session->state = RR__ENTERING;
-    if (session->flags & (RR__LEFT | RR__CLOSING)) { /* not here any more: offline, never enter */
-        rr__session_offline(session);
-        return;
-    }
-    uint8_t head[4 + RR_SID_MAX];
-    size_t sid_size = rr_sid_encode(&session->id, head + 4);
-    rr_put32(head, (uint32_t)sid_size);
-    rr__tell(session->peer, scene, RR_REC_ACCEPT, 0, session->slot, session->incarnation,
-             transit && transit->has_extra ? RR_ACCEPT_EXTRA : 0, head, 4 + sid_size, transit ? transit->extra : NULL,
-             transit ? transit->extra_size : 0);
-    rr__transit_free(session);
-    rr__session_enter(session, "", NULL, 0);
-}
-
-static bool keep_extra(rr_session_t *session, const rr_verdict_t *verdict) {
-    if (!verdict->extra)
-        return true;
-    session->transit->extra = malloc(verdict->extra_size ? verdict->extra_size : 1);
-    if (!session->transit->extra)
-        return false;
-    memcpy(session->transit->extra, verdict->extra, verdict->extra_size);
-    session->transit->extra_size = verdict->extra_size;
-    session->transit->has_extra = true;
-    return true;
-}
-
-static bool acceptable(rr_session_t *session, const rr_verdict_t *verdict) {
-    rr_sid_t id = verdict->id;
-    if (verdict->code != RR_OK)
-        return false;
-    if (session->transit->login_flags & RR_LOGIN_INT)
-        rr_sid_to_int(&id);
-    if (id.text ? id.size == 0 || id.size >= RR_SID_MAX : id.number == 0) {
-        rr_log(rr__scene_of(session)->system, RR_WARN, "SCENE",
-               "%s: verify returned an id that is none (1-255 bytes, or an int other than 0): refused",
-               rr__scene_of(session)->options->name);
-        return false;
-    }
-    return keep_extra(session, verdict) && rr__session_set_id(session, &id);
-}
-
-void rr__on_verdict(rr_session_t *session, const rr_verdict_t *verdict) {
-    rr_scene_t *scene = rr__scene_of(session);
-    rr__unwatch(session);
-    if (!acceptable(session, verdict) || scene->stopping) {
-        refuse(session, verdict->extra, verdict->extra_size, verdict->extra && verdict->code != RR_OK);
-        return;
-    }
-    rr_session_t *older = rr__session_by_id(scene, &session->id);
-    if (older) {
-        if (session->flags & RR__LEFT) /* it left before the answer, and another has the id now: no offline of theirs */
-            rr__session_free(session);
-        else
-            rr__session_wait_for(session, older);
-        return;
-    }
-    if (!rr__session_table(session)) {
-        refuse(session, NULL, 0, false);
-        return;
-    }
-    admit(session);
-}
-
-/* ---- One id, several sessions: the newest wins, one after the other ---- */
-
-static void supersede(rr_session_t *session) {
-    if (session->flags & (RR__CLOSING | RR__LEFT))
-        return; /* it is on its way out already */
-    rr_count(&rr__scene_of(session)->count.replaced, 1);
-    rr__close_session(session, RR_CLOSE_REPLACED);
-}
-
-void rr__session_wait_for(rr_session_t *session, rr_session_t *older) {
-    if (!make_rare(older) || !make_rare(session)) {
-        if (session->transit->resumed)
-            rr__close_session(session, RR_CLOSE_SCENE_GONE);
-        if (session->transit->enter || session->transit->resumed || session->transit->announced)
-            rr__session_free(session);
-        else
-            refuse(session, NULL, 0, false);
-        return;
-    }
-    session->state = RR__WAITING;
-    session->transit->older = older;
-    session->transit->next_waiter = NULL;
-    rr_session_t **end = &older->rare->waiters;
-    while (*end) {
-        supersede(*end);
-        end = &(*end)->transit->next_waiter;
-    }
-    *end = session;
-    if (older->state != RR__OFFLINE && older->incarnation != session->incarnation)
-        supersede(older); /* else it is the same client, back before its last visit was cleared away */
-    rr__watch(session, rr__scene_of(session)->options->kick_wait_ms);
-}
-
-/* Its former scene, of our name, is gone: it begins here as it had come there. */
-static void resume(rr_session_t *session) {
-    rr_scene_t *scene = rr__scene_of(session);
-    if (session->flags & (RR__LEFT | RR__CLOSING)) { /* not here any more: offline, never enter */
-        rr__session_offline(session);
-        return;
-    }
-    rr_count(&scene->count.resumed, 1);
-    void *extra = session->transit->extra;
-    size_t size = session->transit->extra_size;
-    session->transit->extra = NULL;
-    rr__transit_free(session);
-    rr__session_enter(session, scene->options->name, extra, size);
-    free(extra);
-}
-
-static rr_session_t *take_waiters(rr_session_t *session) {
-    rr_session_t *first = session->rare ? session->rare->waiters : NULL;
-    if (first)
-        session->rare->waiters = NULL;
-    return first;
-}
-
-static void promote(rr_session_t *session) {
-    rr_session_t *rest = session->transit->next_waiter;
-    session->rare->waiters = rest; /* made when it began to wait */
-    session->transit->older = NULL;
-    session->transit->next_waiter = NULL;
-    for (; rest; rest = rest->transit->next_waiter)
-        rest->transit->older = session;
-    rr__unwatch(session);
-    bool moving_in = session->transit->enter;
-    if (session->flags & RR__DROPPED || (moving_in && session->flags & RR__LEFT)) {
-        finish(session); /* its old scene has given the move up, or has its offline when it hears that this one did */
-        return;
-    }
-    if (rr__scene_of(session)->stopping || !rr__session_table(session)) {
-        rr__close_session(session, RR_CLOSE_DRAIN);
-        finish(session);
-        return;
-    }
-    if (moving_in)
-        rr__enter_start(session);
-    else if (session->transit->resumed)
-        resume(session);
-    else if (session->transit->announced)
-        rr__session_keep_away(session);
-    else
-        admit(session);
-}
-
-/* The end of a session here. Who waited for it comes next. */
-static void finish(rr_session_t *session) {
-    rr_scene_t *scene = rr__scene_of(session);
-    rr_session_t *next = take_waiters(session);
-    rr__session_free(session);
-    if (next)
-        promote(next);
-    rr__scene_idle(scene);
-}
-
-/* The older one must be over now, whatever it does. */
-static void force_out(rr_session_t *older) {
-    if (!(older->flags & RR__LEFT)) {
-        older->flags |= RR__LEFT;
-        older->reason = RR_CLOSE_REPLACED;
-    }
-    rr__session_unmap(older);
-    rr__queue_drop(older);
-    if (older->state == RR__OFFLINE) {
-        finish(older);
-        return;
-    }
-    if (!(older->flags & RR__CANCELLED))
-        cancel_ops(older);
-    orphan_ops(older);
-    rr__session_offline(older);
 }
 
 /* ---- Enter ---- */
@@ -660,185 +389,6 @@ void rr__session_enter(rr_session_t *session, const char *from, const void *extr
     if (rc != RR_OK && rc != RR_ENOENT)
         rr_count(&scene->count.handler_errors, 1);
     rr__enter_over(session, rc);
-}
-
-/* ---- Messages ---- */
-
-static void run_message(rr_session_t *session, uint16_t cmd, const void *body, size_t size, rr_buffer_t *owner) {
-    rr_scene_t *scene = rr__scene_of(session);
-    uint64_t token = ++scene->next_token;
-    int rc = RR_ENOENT;
-    rr_count(&scene->count.messages, 1);
-    if (scene->logic->message) {
-        rr__logic_begin(scene);
-        rc = scene->logic->message(scene->state, session, cmd, body, size, owner, token);
-        rr__logic_end(scene);
-    }
-    if (rc == RR_OK)
-        return;
-    if (rc == RR_SCRIPT_PENDING)
-        session->running += rr__op_add(scene, session, RR__OP_MESSAGE, token);
-    else if (rc == RR_ENOENT)
-        rr_count(&scene->count.no_handler, 1);
-    else if (rc == RR_EENCODING)
-        rr_count(&scene->count.bad_bodies, 1);
-    else
-        rr_count(&scene->count.handler_errors, 1);
-}
-
-static bool may_run(const rr_session_t *session, uint16_t cmd) {
-    const rr_scene_t *scene = rr__scene_of(session);
-    if (session->running >= RR__RUNNING_MAX)
-        return false;
-    return session->running == 0 || (scene->logic->concurrent && scene->logic->concurrent(scene->state, cmd));
-}
-
-static bool total_full(const rr_scene_t *scene, size_t size) {
-    uint64_t queued = rr_counted(&scene->count.queued);
-    return queued >= scene->options->queue_total_messages ||
-           (queued > 0 && rr_counted(&scene->count.queued_bytes) + size > scene->options->queue_total_bytes);
-}
-
-/* Whose queue is the longest, by the measure that is exceeded. A walk over all, but each closes one. */
-static rr_session_t *longest_queue(rr_scene_t *scene) {
-    bool by_count = rr_counted(&scene->count.queued) >= scene->options->queue_total_messages;
-    rr_session_t *longest = NULL;
-    uint64_t most = 0;
-    for (rr_session_t *each = scene->all; each; each = each->all_next) {
-        uint64_t size = by_count ? each->queued : each->queued_bytes;
-        if (each->first && (!longest || size > most)) {
-            longest = each;
-            most = size;
-        }
-    }
-    return longest;
-}
-
-static void warn_crowded(rr_scene_t *scene, const rr_session_t *session) {
-    uint64_t now = rr_now_coarse_ns(scene->self);
-    char shown[80];
-    if (scene->crowded_ns != 0 && now - scene->crowded_ns < CROWDED_NS) {
-        scene->crowded++;
-        return;
-    }
-    rr_log(scene->system, RR_WARN, "SCENE",
-           "%s: the sessions' queues are full (queue_total: %llu messages, %llu bytes wait): session %s, which has the most, is "
-           "closed (%llu more since the last warning)",
-           scene->options->name, (unsigned long long)rr_counted(&scene->count.queued),
-           (unsigned long long)rr_counted(&scene->count.queued_bytes), rr_sid_show(&session->id, shown, sizeof(shown)),
-           (unsigned long long)scene->crowded);
-    scene->crowded_ns = now ? now : 1;
-    scene->crowded = 0;
-}
-
-/* All queues together are bounded: those that fill them are closed, not who comes next. False: that was this one. */
-static bool make_room(rr_session_t *session, size_t size) {
-    rr_scene_t *scene = rr__scene_of(session);
-    while (total_full(scene, size)) {
-        rr_session_t *longest = longest_queue(scene);
-        rr_count(&scene->count.queue_total_full, 1);
-        warn_crowded(scene, longest);
-        rr__close_session(longest, RR_CLOSE_QUEUE);
-        rr__queue_drop(longest); /* also if its client has left already */
-        if (longest == session)
-            return false;
-    }
-    return true;
-}
-
-static void enqueue(rr_session_t *session, uint16_t cmd, const uint8_t *body, size_t size, rr_buffer_t *owner) {
-    rr_scene_t *scene = rr__scene_of(session);
-    const rr_scene_options_t *options = scene->options;
-    if (session->queued >= options->queue_messages || session->queued == UINT16_MAX ||
-        (session->queued > 0 && session->queued_bytes + size > options->queue_bytes)) {
-        rr_count(&scene->count.queue_full, 1);
-        rr__close_session(session, RR_CLOSE_QUEUE);
-        return;
-    }
-    if (!make_room(session, size))
-        return;
-    bool shared = owner && size > RR_BODY_INLINE;
-    rr__queued_t *item = malloc(sizeof(*item) + (shared ? 0 : size));
-    if (!item) {
-        rr__close_session(session, RR_CLOSE_QUEUE);
-        return;
-    }
-    *item = (rr__queued_t){.size = (uint32_t)size, .cmd = cmd, .body = shared ? body : (const uint8_t *)(item + 1)};
-    if (shared)
-        item->owner = rr_buffer_ref(owner);
-    else if (size)
-        memcpy(item + 1, body, size);
-    *session->last = item;
-    session->last = &item->next;
-    session->queued++;
-    session->queued_bytes += (uint32_t)size;
-    rr_count(&scene->count.queued, 1);
-    rr_count(&scene->count.queued_bytes, size);
-}
-
-static rr__queued_t *dequeue(rr_session_t *session) {
-    rr__queued_t *item = session->first;
-    session->first = item->next;
-    if (!session->first)
-        session->last = &session->first;
-    session->queued--;
-    session->queued_bytes -= item->size;
-    rr__count_down(&rr__scene_of(session)->count.queued);
-    rr_count(&rr__scene_of(session)->count.queued_bytes, (uint64_t)0 - item->size);
-    return item;
-}
-
-void rr__on_message(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size,
-                    rr_buffer_t *owner) {
-    rr_session_t *session = rr__session_at(peer, record->slot, record->incarnation);
-    if (!session || session->flags & RR__CLOSING || session->state >= RR__AWAY) {
-        rr_count(&scene->count.stale, 1);
-        return;
-    }
-    if (session->state != RR__READY || session->first || (session->running != 0 && rr__hand_over_wants(session))) {
-        enqueue(session, record->cmd, body, size, owner);
-        return;
-    }
-    if (session->running != 0) {
-        rr__logic_begin(scene); /* it may be asked */
-        bool now = may_run(session, record->cmd);
-        rr__logic_end(scene);
-        if (!now) {
-            enqueue(session, record->cmd, body, size, owner);
-            return;
-        }
-    }
-    run_message(session, record->cmd, body, size, owner);
-}
-
-static void end_session(rr_session_t *session);
-
-/* Goes on with what waits, as far as the session's state allows. May free the session. */
-void rr__session_advance(rr_session_t *session) {
-    rr_scene_t *scene = rr__scene_of(session);
-    while (session->first && session->state == RR__READY && !rr__hand_over_wants(session)) {
-        rr__logic_begin(scene);
-        bool now = may_run(session, session->first->cmd);
-        rr__logic_end(scene);
-        if (!now)
-            break;
-        rr__queued_t *item = dequeue(session);
-        run_message(session, item->cmd, item->body, item->size, item->owner);
-        rr_buffer_unref(item->owner);
-        free(item);
-    }
-    if (session->state == RR__READY && (session->flags & (RR__LEFT | RR__WATCHED)) == RR__LEFT && session->running > 0)
-        rr__watch(session, scene->offline_wait_ms); /* it left while it was on the move */
-    if (session->state == RR__READY && session->running == 0 && rr__hand_over_wants(session)) {
-        rr__hand_over_session(session);
-        return;
-    }
-    if (session->state != RR__READY || session->running > 0 || session->first)
-        return;
-    if (session->flags & RR__LEFT)
-        rr__session_offline(session);
-    else if (session->flags & RR__ENDING)
-        end_session(session);
 }
 
 /* ---- Leaving ---- */
@@ -867,7 +417,7 @@ void rr__session_offline(rr_session_t *session) {
     }
     if (rc != RR_OK && rc != RR_ENOENT)
         rr_count(&scene->count.handler_errors, 1);
-    finish(session);
+    rr__session_finish(session);
 }
 
 /* The client is gone from a session that this scene holds, or is about to. */
@@ -954,7 +504,7 @@ void rr__session_depart(rr_session_t *session) {
     rr__transit_free(session);
     rr__queue_drop(session);
     rr__session_part(session);
-    rr_session_t *next = take_waiters(session);
+    rr_session_t *next = rr__session_take_waiters(session);
     rr__unwatch(session);
     rr__session_unmap(session);
     untable(session);
@@ -962,7 +512,7 @@ void rr__session_depart(rr_session_t *session) {
     if (session->running == 0)
         rr__session_free(session);
     if (next)
-        promote(next);
+        rr__session_promote(next);
 }
 
 /* Is it the same session, from before its gate was out of reach? Its end here is under way then. */
@@ -984,7 +534,7 @@ static void resume_as(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *re
     rr_session_t *session = rr__session_new(scene, peer, record->slot, record->incarnation);
     rr__transit_t *transit = session ? rr__transit(session) : NULL;
     rr_verdict_t came = {.extra = size ? extra : NULL, .extra_size = size};
-    if (!transit || !keep_extra(session, &came) || !rr__session_set_id(session, id) ||
+    if (!transit || !rr__session_keep_extra(session, &came) || !rr__session_set_id(session, id) ||
         (!older && !rr__session_table(session))) {
         rr__tell(peer, scene, RR_REC_CLOSE, 0, record->slot, record->incarnation, RR_CLOSE_SCENE_GONE, NULL, 0, NULL, 0);
         if (session)
@@ -998,7 +548,7 @@ static void resume_as(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *re
     if (older)
         rr__session_wait_for(session, older);
     else
-        resume(session);
+        rr__session_resume(session);
 }
 
 void rr__on_resume(rr_scene_t *scene, rr__peer_t *peer, const rr_record_t *record, const uint8_t *body, size_t size) {
@@ -1062,7 +612,7 @@ static void verify_over(rr_session_t *session) {
     rr_count(&scene->count.verify_timeouts, 1);
     rr_log(scene->system, RR_WARN, "SCENE", "%s: no answer to a login within %u ms: refused", scene->options->name,
            scene->options->verify_timeout_ms);
-    refuse(session, NULL, 0, false);
+    rr__session_refuse(session, NULL, 0, false);
 }
 
 /* Its handlers had their time after the client left: once to end by being cancelled, once without being asked. */
@@ -1070,14 +620,14 @@ static void handlers_over(rr_session_t *session) {
     if (!(session->flags & RR__CANCELLED)) {
         rr__queue_drop(session);
         rr__watch(session, rr__scene_of(session)->offline_wait_ms);
-        cancel_ops(session);
+        rr__ops_cancel(session);
         return;
     }
     rr_log(rr__scene_of(session)->system, RR_WARN, "SCENE",
            "%s: a handler of a session that left ignores its cancellation", rr__scene_of(session)->options->name);
-    orphan_ops(session);
+    rr__ops_orphan(session);
     if (session->state == RR__OFFLINE) {
-        finish(session);
+        rr__session_finish(session);
     } else if (session->state == RR__ENTERING) {
         rr__enter_over(session, RR_CANCELLED);
     } else {
@@ -1091,15 +641,15 @@ static void deadline(rr_session_t *session) {
         verify_over(session);
         break;
     case RR__WAITING:
-        force_out(session->transit->older);
+        rr__session_force_out(session->transit->older);
         break;
     case RR__READY:
     case RR__ENTERING:
         if (!(session->flags & RR__LEFT) && (session->flags & RR__LOGIN_LEFT)) {
             left_holder(session);
         } else if ((session->flags & (RR__LEFT | RR__ENDING)) == RR__ENDING) {
-            cancel_ops(session);
-            end_session(session);
+            rr__ops_cancel(session);
+            rr__session_over(session);
         } else if (session->flags & (RR__LEFT | RR__DROPPED)) {
             handlers_over(session);
         }
@@ -1108,7 +658,7 @@ static void deadline(rr_session_t *session) {
         handlers_over(session);
         break;
     case RR__GONE:
-        cancel_ops(session);
+        rr__ops_cancel(session);
         break;
     default:
         break;
@@ -1149,7 +699,7 @@ void rr__peer_down(rr_scene_t *scene, rr__peer_t *peer) {
 }
 
 /* The client is still connected, but from here on its session is over. */
-static void end_session(rr_session_t *session) {
+void rr__session_over(rr_session_t *session) {
     session->flags &= (uint16_t)~RR__ENDING;
     if (session->flags & RR__ENDS_HERE)
         rr__close_session(session, RR_CLOSE_DRAIN);
@@ -1182,14 +732,14 @@ static void stop_session(rr_session_t *session) {
         rr__watch(session, scene->offline_wait_ms);
         return;
     }
-    end_session(session);
+    rr__session_over(session);
     rr__scene_settle(scene);
 }
 
 void rr__sessions_stop(rr_scene_t *scene) {
     uint64_t cb_id;
     for (rr_session_t *session; (session = rr_map_any(&scene->verdicts, &cb_id));)
-        refuse(session, NULL, 0, false); /* also those whose clients have left */
+        rr__session_refuse(session, NULL, 0, false); /* also those whose clients have left */
     for (rr__peer_t *peer = scene->peers; peer; peer = peer->next)
         for (uint32_t slot = 0; slot < peer->slot_capacity; slot++)
             if (peer->slots[slot])

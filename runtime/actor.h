@@ -24,6 +24,9 @@
 static inline uint64_t rr__word_count(uint64_t word) { return word & RR__COUNT_MASK; }
 static inline uint64_t rr__word_units(uint64_t word) { return word >> RR__COUNT_BITS & RR__UNIT_MASK; }
 
+/* The policy of a proxy that pauses its senders: in the header for who may not read the behavior. */
+#define RR__PROXY_PAUSE (RR_POLICY_PAUSE_SOURCE + 1)
+
 typedef enum rr__phase { RR__PHASE_FREE = 0, RR__PHASE_NEW, RR__PHASE_LIVE, RR__PHASE_ENDING, RR__PHASE_DEAD } rr__phase_t;
 
 enum rr__control_op {
@@ -154,6 +157,12 @@ enum { /* rr_actor.bits */
 #define RR__STRIKES_ALLOWED 3u
 #define RR__STRIKES_MAX 7u
 
+/* Would the mailbox be full at this word, counted so many times? */
+static inline bool rr__over_limit(const rr_actor_t *actor, uint64_t word, unsigned times) {
+    return rr__word_count(word) >= (uint64_t)times * atomic_load_explicit(&actor->limit_count, memory_order_relaxed) ||
+           rr__word_units(word) >= (uint64_t)times * atomic_load_explicit(&actor->limit_units, memory_order_relaxed);
+}
+
 static inline bool rr__is_calm(const rr_actor_t *actor) {
     return (actor->bits & RR__GUEST) && actor->phase == RR__PHASE_LIVE &&
            (actor->calm & RR__CALM_MAX) >= RR__CALM_ENOUGH && actor->calm >> RR__CALM_BITS < RR__STRIKES_ALLOWED;
@@ -174,11 +183,12 @@ int rr__deliver(rr_system_t *system, rr_actor_t *sender, rr_message_t *msg);
 rr_envelope_t rr__envelope(rr_message_t *msg);
 rr_message_t *rr__message_of(rr_system_t *system, const rr_envelope_t *env); /* a copy; NULL when out of memory */
 
-/* Hands over what the present handler has linked for one receiver. */
-void rr__burst_flush(rr_worker_t *worker);
-
+/* deliver.c */
+void rr__burst_flush(rr_worker_t *worker); /* hands over what the present handler has linked for one receiver */
 /* Answers, reports or counts a message that will not be handled. msg stays the caller's. */
 void rr__undeliverable(rr_system_t *system, const rr_message_t *msg, int reason);
+/* The same for each of those in a pack that were not taken out yet. Returns what they weigh. */
+uint64_t rr__refuse_pack(rr_system_t *system, rr_message_t *pack, int reason);
 
 /* In a loop that waits for another core. */
 static inline void rr__relax(void) {
@@ -195,8 +205,20 @@ static inline void rr__post(rr_actor_t *actor) {
     executor->ops->post(executor, actor);
 }
 
-/* False if there is no such actor (or no memory). */
-bool rr__control_send(rr_system_t *system, rr_addr_t to, rr_addr_t from, int op, int reason);
+/* control.c: the second lane. */
+bool rr__control_send(rr_system_t *system, rr_addr_t to, rr_addr_t from, int op, int reason); /* false: no such actor, or no memory */
+uint64_t rr__handle_control(rr_system_t *system, rr_actor_t *actor); /* in its turn; returns how many counts it consumed */
+void rr__on_drain(rr_system_t *system, rr_actor_t *actor); /* in its turn: it is told that it should end */
+/* Those who wait for room hear of it, if there is some at this word, or the actor has ended. */
+void rr__resume_senders(rr_system_t *system, rr_actor_t *actor, uint64_t word);
+/* The end of a turn that sent to a full receiver: true if the actor is muted now, and then no longer the caller's. */
+bool rr__mute(rr_system_t *system, rr_actor_t *actor, uint64_t consumed, bool *runnable);
+/* The end of a held actor's turn. False: the control lane has come already, and it is still runnable. */
+bool rr__rest(rr_actor_t *actor, uint64_t consumed);
+
+/* actor.c: parts of an actor's end. */
+void rr__names_end(rr_actor_t *actor);
+void rr__actor_free_parts(rr_actor_t *actor);
 
 /* The internal spawn. */
 RR_MUST_CHECK int rr__spawn(rr_system_t *system, rr_actor_t *parent, const rr_spawn_t *spec, rr_addr_t *out);

@@ -114,6 +114,21 @@ static inline rr__pool_t *rr__my_pool(const rr_system_t *system) {
     return rr__current && rr__current->system == system ? rr__current->pool : NULL;
 }
 
+static inline rr_system_t *rr__system_of(const rr_actor_t *actor) {
+    return atomic_load_explicit(&((rr_actor_t *)actor)->executor, memory_order_relaxed)->system;
+}
+
+/* Before anything that must not overtake what the present handler has sent. */
+static inline void rr__flush_burst(void) {
+    if (__builtin_expect(rr__current && rr__current->burst.first, 0))
+        rr__burst_flush(rr__current);
+}
+
+/* Not without its node's lease, if it has a name that depends on it. */
+static inline bool rr__may_run(rr_system_t *system, const rr_actor_t *actor) {
+    return !(actor->bits & RR__LEASED) || rr__lease_allows(system, actor);
+}
+
 /* rr_worker_attach, and the same for a worker whose executor changes from turn to turn (replay). */
 rr_worker_t *rr__worker_attach(rr_system_t *system, rr_executor_t *executor);
 

@@ -1,5 +1,5 @@
-/* mailbox.pml: the hand-over between producers, an actor's mailbox and the scheduler (runtime/actor.c: rr__deliver,
- * rr__control_send, rr_worker_run, mute, bury; actor.h tells the fields). Run ./run here; needs spin.
+/* mailbox.pml: the hand-over between producers, an actor's mailbox and the scheduler (runtime/deliver.c: rr__deliver,
+ * control.c: rr__control_send, rr__mute; turn.c: rr_worker_run, bury; actor.h tells the fields). Run ./run here; needs spin.
  *
  * Modelled, one statement per atomic operation of the code:
  *   - the packed word: a count and DEAD in one read-modify-write; who gets the count from 0 posts the actor; the turn's end
