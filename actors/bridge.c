@@ -108,7 +108,7 @@ static bool stay(rr__link_t *link, rr_bridge_stay_t *where) {
     rr__pipe_close(&link->calls);
     rr__pipe_close(&link->answers);
     tell_gone(link);
-    link->bridge->carrier->leave(where, link->bridge->leave_ms);
+    link->bridge->carrier->leave(where, atomic_load_explicit(&link->bridge->leave_ms, memory_order_relaxed));
     if (rc == RR_OK && link->reason == RR_STALE)
         complain(link, "%s is not this group's name there any more: another group has it, or this node was away for too long",
                  link->group);
@@ -328,7 +328,7 @@ void rr_bridge_stop(rr_bridge_t *bridge, unsigned deadline_ms) {
     if (bridge->stopped)
         return;
     bridge->stopped = true;
-    bridge->leave_ms = deadline_ms;
+    atomic_store_explicit(&bridge->leave_ms, deadline_ms, memory_order_relaxed);
     __atomic_store_n(&bridge->stop, 1, __ATOMIC_RELEASE);
     for (size_t i = 0; i < bridge->link_count; i++) {
         pthread_mutex_lock(&bridge->links[i].lock);

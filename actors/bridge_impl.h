@@ -135,7 +135,9 @@ struct rr_bridge {
     rr__pipe_t inbox;
     rr__link_t *links;
     size_t link_count;
-    unsigned leave_ms;
+    /* How long a membership's end may take. Written by rr_bridge_stop before `stop`, read by a link's thread that leaves, which may
+     * do so for its own reasons at that moment: relaxed, either value will do. */
+    _Atomic(unsigned) leave_ms;
     /* Nonzero: threads end. Written once by rr_bridge_stop (release), read by the door, the links' threads and what they wait in
      * (acquire, or as volatile: only its own value matters). */
     volatile int stop;
