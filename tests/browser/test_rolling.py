@@ -69,8 +69,9 @@ class RollingRestart(Case):
                 await page.wait("heard.length > said / 2")
                 await self.replace(servers, node)
                 await page.wait(f"notices.some((text) => text.includes('You are in {there}.'))")
+            await page.wait("said > 50")  # a fast machine replaces both nodes in less than a second
             await page.run("clearInterval(talk)")
-            await page.wait("heard.length >= said && said > 50")
+            await page.wait("heard.length >= said")
             said, heard = await page.run("said"), await page.run("heard")
             self.assertEqual(heard, [f"line {number}" for number in range(said)])
             self.assertEqual(set(await page.run("states")) - {"online"}, set())
