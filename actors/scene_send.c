@@ -93,6 +93,7 @@ static void flush_peer(rr_scene_t *scene, rr__peer_t *peer, uint64_t now_ns) {
     if (peer->dead) {
         set_blocked(scene, peer, false);
         rr_outlet_free(&peer->out);
+        peer->listed = (rr__listed_t){0}; /* its offline handlers may fill another batch, which counts from nothing */
         return;
     }
     add_ack(peer);

@@ -541,10 +541,15 @@ int rr_database_spec(const rr_database_options_t *options, rr_spawn_t *out, rr_d
     if (rc != RR_OK)
         return rc;
     (*arg)->lent = true;
+    /* Twice the queue: what is refused for its size is in the mailbox until the turn's end, and must not make it full for the next. */
+    uint64_t mailbox = 2ull * (*arg)->options.queue_bytes;
+    if (mailbox < RR_MAILBOX_BYTES)
+        mailbox = RR_MAILBOX_BYTES;
     *out = (rr_spawn_t){.behavior = &database_behavior,
                         .arg = *arg,
                         .name = (*arg)->options.name,
                         .executor = rr_loop_executor(options->loop),
+                        .mailbox_bytes = mailbox > UINT32_MAX ? UINT32_MAX : (uint32_t)mailbox,
                         .leased = options->leased};
     return RR_OK;
 }
