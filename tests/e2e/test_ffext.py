@@ -518,6 +518,8 @@ def init():
         other = await self.client(self.port, "other")
         await other.send(1, "ffext.change_session_scene('other', 'scene@1')")
         await self.expect(other, "here")
+        await other.send(1, "x")  # the move is over when this comes back: until then the scene that it leaves has a part in it
+        await self.expect(other, "x")
         # Somebody else's transaction is what the query waits for: it lasts as long as the test wants, however slow the machine.
         with contextlib.closing(sqlite3.connect(self.folder / "game.db", isolation_level=None)) as writer:
             writer.execute("BEGIN IMMEDIATE")
