@@ -36,7 +36,7 @@ typedef struct rr__scene_ref {
     rr_addr_t found; /* that owner; asking: whether it serves */
     bool asking;
     bool superseded; /* dead for us, but its end was not told yet */
-    bool stopped;    /* dead, and it ended in order: nobody crashed, no node was lost */
+    int ended;       /* if dead: how; RR_OK: in order, nobody crashed, no node was lost */
     bool draining;   /* takes no new sessions */
     uint64_t monitor; /* 0: not yet; in turns only */
     rr_outlet_t out;

@@ -693,12 +693,12 @@ static void tell_loss(const rr__shard_t *shard, const loss_t *loss) {
     const char *name = loss->ref->name ? loss->ref->name : "a scene";
     if (loss->clients == 0 || shard->draining)
         return;
-    if (loss->ref->stopped)
+    if (loss->ref->ended == RR_OK)
         rr_log(shard->system, RR_INFO, "GATE", "%s: %s was stopped; its clients, by scene_lost: %u %s", shard->gate->options.name, name,
                loss->clients, shard->gate->options.scene_lost == RR_LOST_CLOSE ? "closed (1001)" : ends[shard->gate->options.scene_lost]);
     else
-        rr_log(shard->system, RR_WARN, "GATE", "%s: %s is gone; its clients, by scene_lost: %u %s", shard->gate->options.name, name,
-               loss->clients, ends[shard->gate->options.scene_lost]);
+        rr_log(shard->system, RR_WARN, "GATE", "%s: %s is gone (%s); its clients, by scene_lost: %u %s", shard->gate->options.name, name,
+               rr_strerror(loss->ref->ended), loss->clients, ends[shard->gate->options.scene_lost]);
 }
 
 void rr__ref_lose(rr__shard_t *shard, rr__scene_ref_t *ref) {
@@ -721,7 +721,7 @@ static void on_down(rr__shard_t *shard, uint64_t monitor, int reason) {
     if (!ref)
         return;
     ref->superseded = false;
-    ref->stopped = reason == RR_OK;
+    ref->ended = reason;
     rr__ref_lose(shard, ref);
 }
 

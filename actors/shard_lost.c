@@ -154,6 +154,7 @@ void rr__refs_look(rr__shard_t *shard) {
         if (owner == RR_NOBODY || owner == ref->addr)
             continue;
         ref->superseded = true;
+        ref->ended = RR_STALE;
         rr__ref_lose(shard, ref);
     }
 }
@@ -285,7 +286,8 @@ void rr__slot_lose(rr__slot_t *slot) {
     if (kept)
         start_seeking(slot->shard);
     else
-        rr__shard_close(slot, slot->scene && slot->scene->stopped ? RR_CLOSE_DRAIN : RR_CLOSE_SCENE_GONE);
+        rr__shard_close(slot, slot->scene && slot->scene->dead && slot->scene->ended == RR_OK ? RR_CLOSE_DRAIN
+                                                                                              : RR_CLOSE_SCENE_GONE);
 }
 
 /* ---- Logins ---- */

@@ -230,6 +230,8 @@ static bool look(rr_life_t *life) {
     char why[1024];
     rr_running_state_t state = rr_running_state(life->running, why, sizeof why);
     life->asked = state == RR_RUNNING_ASKED;
+    if (life->asked || state == RR_RUNNING_FAILED)
+        rr_system_flush_log(rr_running_system(life->running)); /* what led to it stands before it */
     if (life->asked)
         rr_say(stdout, "redrabbit: asked to drain\n");
     if (state == RR_RUNNING_FAILED)

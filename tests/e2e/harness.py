@@ -209,6 +209,13 @@ class Case(unittest.IsolatedAsyncioTestCase):
         self.addCleanup(self._end, server, status)
         return server
 
+    def calm(self, server: Server, but: str = "$^") -> None:
+        """Nothing was worth a warning, but what this pattern finds behind the level."""
+        wrong = [line for line in server.output.split("\n") if re.search(rf" (WARN|ERROR|FATAL) +(?!.*{but})", line)]
+        if wrong:
+            print(server.output)
+            self.fail(f"not calm: {wrong[0]} ({len(wrong)} such lines)")
+
     def start(self, *args: str, status: int = 0, env: dict[str, str] | None = None) -> Server:
         """Starts the program and waits until it is ready. It is stopped at the test's end."""
         server = self.begin(*args, status=status, env=env)

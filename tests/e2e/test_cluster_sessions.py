@@ -239,7 +239,7 @@ class Sessions(Trio):
         """Its gate has lost it, its name has not: it is the name's next owner, and has ended what it had of that gate."""
         self.nodes("wait", lease=LONG)
         client, was = await self.in_room("anna")
-        self.stand_still(r"gate@0: room@0 is gone; its clients, by scene_lost: 1 wait")
+        self.stand_still(r"gate@0: room@0 is gone \(.*\); its clients, by scene_lost: 1 wait")
         for number in range(1, 6):
             await client.send(1, number)
         os.kill(self.back.pid, signal.SIGCONT)
@@ -262,7 +262,7 @@ class Sessions(Trio):
         for number in range(3000):  # six seconds of work
             await client.send(4, number)
         await self.expect(client, lambda m: m.cmd == 4)
-        self.stand_still(r"gate@0: room@0 is gone; its clients, by scene_lost: 1 wait")
+        self.stand_still(r"gate@0: room@0 is gone \(.*\); its clients, by scene_lost: 1 wait")
         await client.send(1, 1)
         os.kill(self.back.pid, signal.SIGCONT)
         entered = (await self.expect(client, lambda m: m.cmd == 3, timeout=15)).json()
