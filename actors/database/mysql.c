@@ -11,6 +11,7 @@
 #include "actors/database/mysql_impl.h"
 
 #define PIPELINE_MAX 16u /* jobs under way; the pool has a limit, too */
+#define AGAIN_MS 50u     /* from one KILL QUERY to the next, for a query that goes on */
 
 typedef struct my_kept { /* a prepared statement */
     MYSQL_STMT *handle;
@@ -40,6 +41,7 @@ typedef struct my_state {
     char address[INET6_ADDRSTRLEN + 16];
     bool linked, resolves, closing;
     bool kills;  /* the killer is at work: the connection's next job waits for it */
+    bool paused; /* it has nothing under way, and will say KILL again */
     bool ended;  /* the job is over, and waits for the killer */
     bool broken;
     bool rolled_back; /* by a deadlock: the server's last word about transactions is older */
@@ -124,11 +126,20 @@ static void tell(my_state_t *state) {
     rr__db_done(state->connection, job, failure.error == RR_DB_OK ? NULL : &failure, broken);
 }
 
+/* A killer that has nothing under way is not needed any more. */
+static void dismiss_killer(my_state_t *state) {
+    if (!state->paused)
+        return;
+    state->paused = false;
+    rr__my_link_close(&state->killer);
+}
+
 /* It waits for the killer, whose word must not reach the next job. */
 static void job_over(my_state_t *state) {
     if (state->failure.error != RR_DB_OK)
         state->streaming = false;
     state->ended = true;
+    dismiss_killer(state);
     if (!state->kills)
         tell(state);
     else if (state->behind_count > 0)
@@ -565,11 +576,21 @@ static void prepare_failed(my_link_t *link) {
     not_prepared(link);
 }
 
+/* It is to be stopped before it was sent (again), when the server has nothing to stop. */
+static bool is_stopped(my_state_t *state) {
+    if (state->aimed != state->job)
+        return false;
+    note(state, ER_QUERY_INTERRUPTED, "70100", "it was stopped before it was carried out");
+    return true;
+}
+
 static void prepared(my_link_t *link) {
     my_state_t *state = owner(link);
     rr__db_job_t *job = state->job;
     if (link->code != 0)
         prepare_failed(link);
+    else if (is_stopped(state))
+        not_prepared(link);
     else if (job->op == RR_DB_BATCH)
         link->step = batch_next;
     else if (bind_values(state, job->parameters, job->parameter_count))
@@ -695,7 +716,7 @@ static void batch_next(my_link_t *link) {
     my_state_t *state = owner(link);
     rr__db_job_t *job = state->job;
     rr_datum_reader_t values;
-    if (job->list_count == 0) {
+    if (job->list_count == 0 || is_stopped(state)) {
         link->step = batch_end;
         return;
     }
@@ -759,15 +780,37 @@ static void killer_closed(my_link_t *link) {
 
 static void killer_end(my_link_t *link) { rr__my_link_close(link); }
 
-static void killer_open(my_link_t *link) {
+static void killer_lost(my_link_t *link) { dismiss_killer(owner(link)); }
+
+static void say_kill(my_link_t *link);
+
+/* A server drops the word when it comes just before it begins with the query: it is said again until the query has ended, or the
+ * grace is over. Who else was hit is under way behind it, and given again. */
+static void killed(my_link_t *link) {
     my_state_t *state = owner(link);
-    char text[64];
-    if (!link->opened || !rr__my_is_private(link->mysql, rr__db_url(state->connection)) || state->closing || state->ended) {
+    if (link->code != 0 || state->closing || state->ended) {
         killer_end(link); /* then the grace decides; or it is over already */
         return;
     }
+    state->paused = true;
+    rr__my_later(link, AGAIN_MS, say_kill);
+}
+
+static void say_kill(my_link_t *link) {
+    my_state_t *state = owner(link);
+    char text[64];
+    state->paused = false;
     int size = snprintf(text, sizeof text, "KILL QUERY %lu", mysql_thread_id(state->main.mysql));
-    rr__my_await(link, mysql_real_query_start(&link->code, link->mysql, text, (unsigned long)size), rr__my_query_cont, killer_end);
+    rr__my_await(link, mysql_real_query_start(&link->code, link->mysql, text, (unsigned long)size), rr__my_query_cont, killed);
+}
+
+static void killer_open(my_link_t *link) {
+    my_state_t *state = owner(link);
+    link->idle = killer_lost;
+    if (!link->opened || !rr__my_is_private(link->mysql, rr__db_url(state->connection)) || state->closing || state->ended)
+        killer_end(link);
+    else
+        link->step = say_kill;
 }
 
 static void begin_kill(my_link_t *link) {
@@ -999,6 +1042,7 @@ static void close_(rr__db_connection_t *connection) {
     state->closing = true;
     if (state->resolves)
         uv_cancel((uv_req_t *)&state->resolving);
+    dismiss_killer(state);
     if (state->kills && state->killer.waits)
         rr__my_link_shut(&state->killer); /* closes itself behind its call */
     if (!state->linked) {

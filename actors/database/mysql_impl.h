@@ -63,6 +63,8 @@ void rr__my_await(my_link_t *link, int waits, my_cont_fn cont, my_step_fn after)
 void rr__my_go(my_link_t *link, my_step_fn step);
 /* Looks at the socket, and at the clock, for what is waited for. */
 void rr__my_watch(my_link_t *link);
+/* Runs a step in ms, unless the link is closed before. While no call is under way. */
+void rr__my_later(my_link_t *link, unsigned ms, my_step_fn step);
 /* The socket is not looked at until the next call waits for it. */
 void rr__my_pause(my_link_t *link);
 /* Shuts the socket: the call under way ends by an error, its steps run inside; later ones fail. */

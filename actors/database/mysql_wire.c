@@ -102,6 +102,16 @@ static void on_timer(uv_timer_t *timer) {
         go_on(link, MYSQL_WAIT_TIMEOUT);
 }
 
+static void on_later(uv_timer_t *timer) {
+    my_link_t *link = timer->data;
+    rr__my_go(link, link->after);
+}
+
+void rr__my_later(my_link_t *link, unsigned ms, my_step_fn step) {
+    link->after = step;
+    uv_timer_start(&link->timer, on_later, ms, 0);
+}
+
 /* ---- Opening and closing ---- */
 
 int rr__my_link_init(my_link_t *link, rr_loop_t *loop, void *owner) {
