@@ -329,7 +329,9 @@ void rr__db_connection_close(rr__db_connection_t *connection);
 /* Free for others, if nothing reserves it. */
 void rr__db_connection_free(rr__db_connection_t *connection);
 rr__db_connection_t *rr__db_listener(rr__db_t *db); /* the connection for subscriptions; opens it */
-void rr__db_listen_again(rr__db_t *db);             /* it was lost: opens it, with a pause before */
+/* It was lost, or refuses something: opens it, and subscribes there to what it does not have, in ms, or when the pause that a failed
+ * connect has set is over. */
+void rr__db_listen_again(rr__db_t *db, unsigned ms);
 void rr__db_pool_close(rr__db_t *db);
 
 /* ---- database.c ---- */

@@ -46,8 +46,9 @@ static void count_open(rr__db_t *db, int by) {
 
 static void on_retry(rr__db_timer_t *timer) {
     rr__db_t *db = RR__DB_OF_TIMER(timer, rr__db_t, retry);
-    if (!TAILQ_EMPTY(&db->listening))
-        rr__db_listener(db);
+    rr__db_connection_t *listener = TAILQ_EMPTY(&db->listening) ? NULL : rr__db_listener(db);
+    if (listener && listener->link == RR__DB_OPEN)
+        rr__db_subscriptions_go(listener); /* those that it refused */
     rr__db_pump(db);
 }
 
@@ -187,10 +188,13 @@ void rr__db_closed(rr__db_connection_t *connection) {
     connection->state = NULL;
     connection->link = RR__DB_CLOSED;
     db->alive--;
-    if (db->self)
-        rr__db_pump(db);
-    else
+    if (!db->self) {
         rr__db_release(db);
+        return;
+    }
+    if (is_listener(connection) && !TAILQ_EMPTY(&db->listening) && !db->closing)
+        rr__db_listen_again(db, db->options->retry_min_ms); /* the pause may have been over before it was closed */
+    rr__db_pump(db);
 }
 
 void rr__db_lost(rr__db_connection_t *connection, const rr__db_failure_t *failure) {
@@ -407,8 +411,9 @@ rr__db_connection_t *rr__db_listener(rr__db_t *db) {
     return connection;
 }
 
-void rr__db_listen_again(rr__db_t *db) {
-    rr__db_timer_set(db, &db->retry, db->options->retry_min_ms, on_retry);
+void rr__db_listen_again(rr__db_t *db, unsigned ms) {
+    if (!rr_wheel_pending(&db->retry.node))
+        rr__db_timer_set(db, &db->retry, ms, on_retry);
 }
 
 /* ---- Coming back ---- */

@@ -6,6 +6,9 @@
 #include "actors/protocol.h"
 
 #define EVENTS_MAX 16384u /* that wait for the next turn */
+#define NS_PER_MS 1000000ull
+
+static rr__db_connection_t *listener(rr__db_t *db) { return &db->connections[db->pool_size]; }
 
 static void listen_on(rr__db_subscription_t *subscription, rr__db_connection_t *connection) {
     rr__db_request_t *request = subscription->request;
@@ -63,23 +66,73 @@ void rr__db_subscription_give_up(rr__db_request_t *request, rr_db_error_t error)
         rr__db_end_error(request, error, RR_EXECUTED_NO, "no connection for subscriptions within %u ms", db->options->acquire_timeout_ms);
 }
 
+/* Makes the closer one that says CLOSE of it on its connection. */
+static void aim_closer(rr__db_request_t *closer, rr__db_subscription_t *subscription) {
+    const rr__db_request_t *request = subscription->request;
+    closer->job.op = RR_DB_CLOSE;
+    closer->job.stream = subscription->id;
+    closer->job.flags = request->job.flags;
+    closer->job.parameters = request->job.parameters;
+    closer->job.list_count = request->job.list_count;
+    closer->payload = request->payload ? rr_buffer_ref(request->payload) : NULL;
+    closer->subscription = subscription; /* a mark: it is gone when the driver comes back */
+}
+
+/* A connection that goes on may have what nobody wants, or a part of what it refused: or it would have it as long as it lives.
+ * Without memory it does. */
+static void leave(rr__db_subscription_t *subscription) {
+    rr__db_t *db = subscription->db;
+    rr__db_connection_t *connection = listener(db);
+    rr__db_request_t *closer = connection->link == RR__DB_OPEN ? rr__db_request_new(db, RR_DB_CLOSE) : NULL;
+    if (!closer)
+        return;
+    aim_closer(closer, subscription);
+    rr__db_start(closer, connection);
+}
+
+/* On the next connection, if there is time left. */
+static void wait_again(rr__db_subscription_t *subscription, const rr__db_failure_t *failure) {
+    rr__db_request_t *request = subscription->request;
+    rr__db_t *db = subscription->db;
+    uint64_t waited = (rr__db_now(db) - request->arrived_ns) / NS_PER_MS;
+    if (waited < db->options->acquire_timeout_ms) {
+        rr__db_wait(request, db->options->acquire_timeout_ms - (unsigned)waited);
+        return;
+    }
+    forget(subscription);
+    request->subscription = NULL;
+    rr__db_end_failed(request, failure, RR_EXECUTED_NO);
+}
+
+/* A server that has let it listen before does not any more: its asker learns by `lost` what that cost, once it is let in again. */
+static void refused_again(rr__db_subscription_t *subscription, const rr__db_failure_t *failure) {
+    rr__db_t *db = subscription->db;
+    rr_log(db->system, RR_WARN, "DB", "%s: a subscription is refused after a new connection: %s; it is tried again", db->label, failure->message);
+    rr__db_listen_again(db, db->options->retry_max_ms);
+}
+
 /* SUBSCRIBE came back: the first time its asker is told. */
 static void subscribed(rr__db_subscription_t *subscription, const rr__db_failure_t *failure) {
     rr__db_request_t *request = subscription->request, *face = request->face;
     request->place = RR__DB_HELD;
     subscription->bound = failure->error == RR_DB_OK;
+    bool lost = failure->error == RR_DB_CONNECTION;
+    if (!lost && (!subscription->asker || !subscription->bound))
+        leave(subscription);
     if (!subscription->asker) { /* unwanted meanwhile */
         forget(subscription);
         rr__db_end_silently(request);
-    } else if (face && failure->error == RR_DB_OK) {
+    } else if (face && subscription->bound) {
         request->face = NULL;
         rr__db_end_good(face, subscription->id);
-    } else if (face && failure->error != RR_DB_CONNECTION) {
+    } else if (face && !lost) {
         forget(subscription);
         request->subscription = NULL;
         rr__db_end_failed(request, failure, RR_EXECUTED_NO);
     } else if (face) {
-        rr__db_wait(request, request->db->options->acquire_timeout_ms); /* on the next connection */
+        wait_again(subscription, failure);
+    } else if (!lost && !subscription->bound) {
+        refused_again(subscription, failure);
     }
 }
 
@@ -96,25 +149,18 @@ void rr__db_subscription_done(rr__db_request_t *request, const rr__db_failure_t 
 /* Says CLOSE on the connection; the subscription is over for its asker at once. */
 static void unsubscribe(rr__db_subscription_t *subscription, rr__db_request_t *closer) {
     rr__db_t *db = subscription->db;
-    rr__db_connection_t *connection = &db->connections[db->pool_size];
+    rr__db_connection_t *connection = listener(db);
     rr__db_request_t *request = subscription->request;
     bool bound = subscription->bound && connection->link == RR__DB_OPEN;
-    if (closer && bound) {
-        closer->job.op = RR_DB_CLOSE;
-        closer->job.stream = subscription->id;
-        closer->job.flags = request->job.flags;
-        closer->job.parameters = request->job.parameters;
-        closer->job.list_count = request->job.list_count;
-        closer->payload = request->payload ? rr_buffer_ref(request->payload) : NULL;
-        closer->subscription = subscription; /* a mark: it is gone when the driver comes back */
-    }
+    if (closer && bound)
+        aim_closer(closer, subscription);
     if (request->face) { /* given up before it was there */
         rr__db_end_error(request->face, RR_DB_CANCELLED, RR_EXECUTED_NO, "its asker gave it up");
         request->face = NULL;
     }
     if (request->place == RR__DB_RUNNING) {
         TAILQ_REMOVE(&subscription->asker->subscriptions, subscription, of_asker);
-        subscription->asker = NULL; /* forgotten when it comes back */
+        subscription->asker = NULL; /* left and forgotten when it comes back */
     } else {
         request->subscription = NULL;
         rr__db_end_silently(request);
@@ -155,8 +201,8 @@ void rr__db_subscriptions_lost(rr__db_connection_t *connection) {
         subscription->lost += subscription->bound;
         subscription->bound = false;
     }
-    if (!TAILQ_EMPTY(&db->listening) && !db->closing && !rr_wheel_pending(&db->retry.node))
-        rr__db_listen_again(db);
+    if (!TAILQ_EMPTY(&db->listening) && !db->closing)
+        rr__db_listen_again(db, db->options->retry_min_ms);
 }
 
 /* ---- Events ---- */

@@ -102,10 +102,11 @@ class DatabaseCase(Case):
     server: Server
     port: int  # the gate's
 
-    async def begin_scene(self, databases: dict[str, str], first: str = "", **options: str) -> Scene:
-        """`first`: more of the script."""
+    async def begin_scene(self, databases: dict[str, str], first: str = "", scenes: dict[str, str] | None = None, **options: str) -> Scene:
+        """`first`: more of the script. scenes: others, with the files of their scripts."""
         lines = "\n".join(
-            f'  "{name}": {{ role: database, {text} }}' for name, text in databases.items()
+            [f'  "{name}": {{ role: database, {text} }}' for name, text in databases.items()]
+            + [f"  {name}: {{ role: scene, script: {script} }}" for name, script in (scenes or {}).items()]
         )
         self.server, self.port = self.scene(SCENE + first, more=lines, **options)
         client = await self.client(self.port, "tester", max_size=64 << 20)

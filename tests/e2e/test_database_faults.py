@@ -54,8 +54,8 @@ def shared(kind: str) -> servers.Server:
 
 
 class Faults(DatabaseCase):
-    async def open(self, server: servers.Server, options: str = "", first: str = "", **more: str) -> Scene:
-        scene = await self.begin_scene({"db@main": url(server) + options}, first, **more)
+    async def open(self, server: servers.Server, options: str = "", first: str = "", scenes: dict[str, str] | None = None, **more: str) -> Scene:
+        scene = await self.begin_scene({"db@main": url(server) + options}, first, scenes, **more)
         kind = "redis" if server.kind == "redis" else "database"
         await scene.do(f"globals()['db'] = await redrabbit.{kind}('db@main')")
         return scene
@@ -168,6 +168,94 @@ class Killed(Faults):
         # With `everysec` Redis puts off writing while it syncs, and answers all the same: a kill then loses what it has acknowledged.
         with servers.redis("--appendonly", "yes", "--appendfsync", "always") as server:
             await self.killed(server, "await db.delete('log')", "db.rpush('log', n)", "return [int(n) for n in await db.lrange('log')]")
+
+
+# A scene that listens to a channel of everybody and to one of its own; others it subscribes to and leaves, all the time.
+LISTENER = """
+import redrabbit
+
+heard = {}
+tasks = []
+ending = False
+news = None
+
+
+async def subscribed(redis, *channels):
+    while True:
+        try:
+            return await redis.subscribe(*channels, lambda channel, message: heard.__setitem__(channel, message))
+        except redrabbit.DatabaseError:
+            await redrabbit.sleep(0.01)
+
+
+async def come_and_go(redis, number):
+    while not ending:
+        other = await subscribed(redis, f"other:{number}")
+        await redrabbit.sleep(0.003 * number)
+        await other.unsubscribe()
+
+
+@redrabbit.service("begin")
+async def begin(own):
+    global news
+    redis = await redrabbit.redis("db@main")
+    news = await subscribed(redis, "all", own)
+    tasks.extend(redrabbit.spawn(come_and_go(redis, number)) for number in range(4))
+
+
+@redrabbit.service("told")
+def told(own):
+    return [heard.get("all"), heard.get(own), news.lost]
+
+
+@redrabbit.service("end")
+async def end(_):
+    global ending
+    ending = True
+    for task in tasks:
+        await task
+"""
+
+
+class Subscribed(Faults):
+    """kill -9 and a restart, again and again, while several scenes subscribe and leave: who has subscribed hears, and nothing is left
+    of what was left."""
+
+    async def test_redis(self) -> None:
+        self.write("listener.py", LISTENER)
+        with servers.redis() as server:
+            scene = await self.open(server, scenes={f"scene@{n}": "listener.py" for n in (1, 2, 3)})
+            await scene.do("""
+                async def all_hear(word):
+                    while True:
+                        await ends(db.publish("all", word))
+                        for n in (1, 2, 3):
+                            await ends(db.publish(f"own:{n}", word))
+                        told = [await redrabbit.call(f"scene@{n}", "told", f"own:{n}", timeout=60) for n in (1, 2, 3)]
+                        if all(each[:2] == [word, word] for each in told):
+                            return [each[2] for each in told]
+                        await redrabbit.sleep(0.02)
+
+                kept["all_hear"] = all_hear
+                for n in (1, 2, 3):
+                    await redrabbit.call(f"scene@{n}", "begin", f"own:{n}", timeout=60)
+                await all_hear("first")""")
+            for number in range(8):
+                server.kill()
+                server.start()
+                if number % 2:  # else it is gone again before all are back, or not
+                    lost = await scene.do(f"return await kept['all_hear']('{number}')")
+                    self.assertGreaterEqual(min(lost), 1)
+            self.assertEqual(await scene.do("""
+                for n in (1, 2, 3):
+                    await redrabbit.call(f"scene@{n}", "end", timeout=60)
+                await kept["all_hear"]("last")
+                end = time.monotonic() + 30
+                while True:
+                    channels = sorted(await db.command("PUBSUB", "CHANNELS"))
+                    if len(channels) == 4 or time.monotonic() > end:
+                        return channels
+                    await redrabbit.sleep(0.02)"""), ["all", "own:1", "own:2", "own:3"])  # fmt: skip
 
 
 @main_pass

@@ -313,6 +313,116 @@ class Redis(Hostile):
             return kept["news"].lost >= 1 and set(heard) == {"x"}"""))
         self.assertLess(self.made["liar"].connects, CONNECTS)
 
+    @staticmethod
+    async def words(peer: Peer, *words: str) -> str:
+        """Waits for one of these commands."""
+        heard = b""
+        while True:
+            heard += await peer.hear()
+            for word in words:
+                if b"$%d\r\n%s\r\n" % (len(word), word.encode()) in heard:
+                    return word
+
+    @staticmethod
+    def said(word: str, *more: str) -> bytes:
+        """An event of the channel `news`."""
+        return b"".join([b"*3\r\n", *(b"$%d\r\n%s\r\n" % (len(text), text.encode()) for text in (word, "news", *more)),
+                         b"" if more else b":1\r\n"])  # fmt: skip
+
+    async def set_within(self, event: asyncio.Event) -> None:
+        await asyncio.wait_for(event.wait(), 60 * SLOW)
+
+    async def test_unsubscribed_while_it_begins_anew(self) -> None:
+        """What the server lets in only then is left: nobody hears it."""
+        begins, answer, left = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        known = False
+
+        async def talk(peer: Peer) -> None:
+            nonlocal known
+            await self.words(peer, "SUBSCRIBE")
+            if not known:
+                known = True
+                peer.say(self.said("subscribe"))
+                return
+            begins.set()
+            await answer.wait()
+            peer.say(self.said("subscribe"))
+            await self.words(peer, "UNSUBSCRIBE")
+            left.set()
+            peer.say(self.said("unsubscribe"))
+            await nothing(peer)
+
+        scene = await self.fakes({"slow": self.behind_hello(talk)}, "60s")
+        await scene.do("""
+            db = await redrabbit.redis("db@slow")
+            kept["news"] = await db.subscribe("news", print)""")
+        await self.set_within(begins)
+        await scene.do("await kept['news'].unsubscribe()")
+        answer.set()
+        await self.set_within(left)
+
+    async def test_subscribing_is_refused(self) -> None:
+        """The error is its asker's, and nothing of it is left on the connection."""
+        left = asyncio.Event()
+
+        async def talk(peer: Peer) -> None:
+            await self.words(peer, "SUBSCRIBE")
+            peer.say(b"-NOPERM this user has no permissions\r\n")
+            await self.words(peer, "UNSUBSCRIBE")
+            left.set()
+            peer.say(self.said("unsubscribe"))
+            await nothing(peer)
+
+        scene = await self.fakes({"strict": self.behind_hello(talk)}, "60s")
+        failed = await self.fails(scene, "DatabaseAuthError", """
+            db = await redrabbit.redis("db@strict")
+            await db.subscribe("news", print)""")  # fmt: skip
+        self.assertIs(failed.executed, False)
+        await self.set_within(left)
+
+    async def test_beginning_anew_is_refused(self) -> None:
+        """A subscription that a new connection refuses is tried again there."""
+        refused = 0
+        known = False
+
+        async def talk(peer: Peer) -> None:
+            nonlocal known, refused
+            await self.words(peer, "SUBSCRIBE")
+            if not known:
+                known = True
+                peer.say(self.said("subscribe"))
+                return
+            refused += 1
+            peer.say(b"-NOPERM this user has no permissions\r\n")
+            while await self.words(peer, "SUBSCRIBE", "UNSUBSCRIBE") == "UNSUBSCRIBE":
+                peer.say(self.said("unsubscribe"))
+            peer.say(self.said("subscribe") + self.said("message", "x"))
+            await self.words(peer, "UNSUBSCRIBE")
+            peer.say(self.said("unsubscribe"))
+            await nothing(peer)
+
+        scene = await self.fakes({"strict": self.behind_hello(talk)}, "60s")
+        self.assertTrue(await scene.do("""
+            heard = []
+            db = await redrabbit.redis("db@strict")
+            news = await db.subscribe("news", lambda channel, message: heard.append(message))
+            while not heard:
+                await redrabbit.sleep(0.02)
+            await news.unsubscribe()
+            return heard == ["x"] and news.lost >= 1"""))
+        self.assertGreater(refused, 0)
+
+    async def test_subscribing_ends(self) -> None:
+        """A server that closes the connection whenever it is to listen: the pauses between connects grow, but not the time to wait."""
+
+        async def talk(peer: Peer) -> None:
+            await self.words(peer, "SUBSCRIBE")
+
+        scene = await self.fakes({"deaf": self.behind_hello(talk)}, "6s")  # more than the longest pause
+        await self.fails(scene, "DatabaseConnectionError", """
+            db = await redrabbit.redis("db@deaf")
+            await db.subscribe("news", print)""")  # fmt: skip
+
 
 def packet(number: int, data: bytes) -> bytes:
     return len(data).to_bytes(3, "little") + bytes([number]) + data
