@@ -190,7 +190,7 @@ static void seek_now(void *context) {
     memcpy(nobody.group, cluster->self.group, sizeof nobody.group);
     memcpy(nobody.address, cluster->master_address, sizeof cluster->master_address);
     int rc = rr_mesh_peer(cluster->mesh, &nobody, true);
-    if (rc != RR_OK)
+    if (rc != RR_OK && rc != RR_ESTOPPING)
         rr_log(cluster->system, RR_ERROR, "NAMES", "a new master cannot be looked for: %s", rr_strerror(rc));
     cluster->seeking = rc == RR_OK;
 }
@@ -450,6 +450,12 @@ int rr__cluster_admit(rr_cluster_t *master, rr_node_identity_t *who, rr_node_ide
 bool rr_cluster_fenced(rr_cluster_t *cluster) { return rr_member_fenced(cluster->member); }
 
 void rr_cluster_draining(rr_cluster_t *cluster) { rr_member_draining(cluster->member); }
+
+void rr_cluster_node_died(rr_cluster_t *cluster, unsigned node, uint64_t incarnation) {
+    if (cluster->master)
+        rr_master_node_died(cluster->master, node, incarnation);
+    rr_member_node_died(cluster->member, node, incarnation);
+}
 
 void rr_cluster_leave(rr_cluster_t *cluster, unsigned deadline_ms) {
     uint64_t until = now_ms() + deadline_ms;

@@ -82,6 +82,9 @@ RR_MUST_CHECK int rr_cluster_create(rr_system_t *system, rr_loop_t *loop, const 
 bool rr_cluster_fenced(rr_cluster_t *cluster);
 /* This node takes no new sessions and its names are about to move: told to everybody (RR_NODE_DRAINING). Any thread. */
 void rr_cluster_draining(rr_cluster_t *cluster);
+/* That node's process is dead, as whoever started it and has waited for its end knows for sure: nobody here waits for its links
+ * then, and on the master its names are free. One that is not known: nothing happens. Any thread. */
+void rr_cluster_node_died(rr_cluster_t *cluster, unsigned node, uint64_t incarnation);
 /* Names released, everything sent is acknowledged or deadline_ms is over, the others told that the node is gone. Not on a
  * worker or loop; after the node's actors were drained. */
 void rr_cluster_leave(rr_cluster_t *cluster, unsigned deadline_ms);

@@ -17,6 +17,7 @@
 #define RESERVED_NS (60 * RR_NS_PER_S) /* an id that was asked for and never used */
 #define WAIT_MAX_MS 1000u     /* a waiting claim asks again at least so often */
 #define TICK 1u
+#define DEAD 2u       /* from this process only: dead_t */
 #define QUERIES 16u   /* questions of tools under way */
 #define LINKS_MS 1000u /* how long a node may take to tell its links */
 
@@ -46,6 +47,11 @@ typedef struct change {
     uint8_t *bytes;
     uint32_t size;
 } change_t;
+
+typedef struct dead {
+    uint64_t incarnation;
+    unsigned node;
+} dead_t;
 
 struct query;
 
@@ -954,6 +960,26 @@ static void on_tick(rr_master_t *master) {
         expire(master, node);
 }
 
+/* Whoever waited for its process says so. */
+static void on_dead(rr_master_t *master, rr_message_t *msg) {
+    dead_t dead;
+    memcpy(&dead, rr_message_data(msg), sizeof dead);
+    node_t *node = find_node(master, dead.node);
+    if (!node || node->identity.incarnation != dead.incarnation || dead.node == master->options.self.node)
+        return;
+    if (node->phase == MEMBER)
+        rr_log(master->system, RR_INFO, "BROKER", "node %s (number %u) is dead, says who started it: its names are free",
+               node->identity.name, dead.node);
+    drop_node(master, node, false);
+}
+
+void rr_master_node_died(rr_master_t *master, unsigned id, uint64_t incarnation) {
+    dead_t dead = {incarnation, id};
+    int rc = rr_system_send(master->system, master->addr, DEAD, &dead, sizeof dead);
+    if (rc != RR_OK && rc != RR_NOROUTE)
+        rr_log(master->system, RR_WARN, "BROKER", "node number %u is dead, but its lease is waited for: %s", id, rr_strerror(rc));
+}
+
 /* ---- The actor ---- */
 
 static int master_start(rr_actor_t *self, void *state, const void *arg) {
@@ -972,6 +998,9 @@ static void master_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
         on_call(self, master, msg);
     else if (rr_message_kind(msg) == RR_TIMER)
         on_tick(master);
+    else if (rr_message_kind(msg) == RR_SEND && rr_message_type(msg) == DEAD && rr_message_from(msg) == RR_NOBODY &&
+             rr_message_size(msg) == sizeof(dead_t))
+        on_dead(master, msg);
 }
 
 static void master_turn_end(rr_actor_t *self, void *state) {

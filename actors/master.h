@@ -37,6 +37,9 @@ void rr_master_link(rr_master_t *master, unsigned node, uint64_t incarnation, bo
 /* The session with a node is over: true if it never became a member, and is forgotten now. Loop thread. */
 bool rr_master_visitor_left(rr_master_t *master, unsigned node, uint64_t incarnation);
 
+/* rr_cluster_node_died. Any thread. */
+void rr_master_node_died(rr_master_t *master, unsigned node, uint64_t incarnation);
+
 /* How long a node's lease lasts still; UINT64_MAX: for ever, 0: it has none. Any thread. */
 uint64_t rr_master_lease_left_ms(rr_master_t *master, unsigned node);
 /* Nobody else owns anything: a successor needs no grace. After rr_system_stop. */

@@ -16,7 +16,7 @@
 #define DRAIN_MS 2000u  /* how long the agent's own end waits for the master */
 #define LINGER_MS 5000u /* if it could not say so (net/mesh.c, say_leave): how long the link may still bring something */
 
-enum { DO_MASTER = 0x0260, DO_DRAINING, DO_LEAVE, DO_GIVE_UP };
+enum { DO_MASTER = 0x0260, DO_DRAINING, DO_LEAVE, DO_GIVE_UP, DO_DEAD };
 enum { TIMER_LEASE = 1, TIMER_FORGET };
 
 typedef struct node {
@@ -38,6 +38,11 @@ typedef struct leaver {
     unsigned node;
     uint64_t incarnation;
 } leaver_t;
+
+typedef struct dead { /* DO_DEAD */
+    uint64_t incarnation;
+    unsigned node;
+} dead_t;
 
 struct rr_member {
     rr_system_t *system;
@@ -487,6 +492,7 @@ static void give_up(rr_member_t *member, rr_message_t *msg) {
 static void on_send(rr_member_t *member, rr_message_t *msg) {
     const rr_registry_ops_t *ops = member->registry->ops;
     rr_node_identity_t master;
+    dead_t dead;
     uint32_t ms;
     bool from_here = rr_message_from(msg) == RR_NOBODY;
     switch (rr_message_type(msg)) {
@@ -510,6 +516,12 @@ static void on_send(rr_member_t *member, rr_message_t *msg) {
     case DO_GIVE_UP:
         if (from_here)
             give_up(member, msg);
+        break;
+    case DO_DEAD:
+        if (from_here && rr_message_size(msg) == sizeof dead) { /* the master says the same, unless it is the one that died */
+            memcpy(&dead, rr_message_data(msg), sizeof dead);
+            on_node_gone(member, dead.node, dead.incarnation, false);
+        }
         break;
     case DO_LEAVE:
         if (from_here && rr_message_size(msg) == sizeof ms) {
@@ -623,6 +635,13 @@ int rr_member_master(rr_member_t *member, const rr_node_identity_t *master) {
 void rr_member_given_up(rr_member_t *member, const char *why) {
     if (rr_system_send(member->system, member->addr, DO_GIVE_UP, why, strlen(why)) != RR_OK)
         return; /* the agent is gone: so is what it could lose */
+}
+
+void rr_member_node_died(rr_member_t *member, unsigned id, uint64_t incarnation) {
+    dead_t dead = {incarnation, id};
+    int rc = rr_system_send(member->system, member->addr, DO_DEAD, &dead, sizeof dead);
+    if (rc != RR_OK && rc != RR_NOROUTE) /* without an agent nobody waits for anybody */
+        rr_log(member->system, RR_WARN, "NAMES", "node number %u is dead, but its links are waited for: %s", id, rr_strerror(rc));
 }
 
 void rr_member_draining(rr_member_t *member) {

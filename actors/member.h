@@ -42,6 +42,8 @@ bool rr_member_knows(rr_member_t *member, unsigned node, uint64_t incarnation);
 void rr_member_link(rr_member_t *member, unsigned node, uint64_t incarnation, bool silent);
 /* The master's process refuses this node's connection as one that was given up: believed once the lease is over. Any thread. */
 void rr_member_given_up(rr_member_t *member, const char *why);
+/* rr_cluster_node_died. Any thread. */
+void rr_member_node_died(rr_member_t *member, unsigned node, uint64_t incarnation);
 /* Has the lease run out, so that named actors stand still? Any thread. */
 bool rr_member_fenced(rr_member_t *member);
 /* Tells everybody that this node drains. Any thread. */

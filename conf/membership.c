@@ -123,7 +123,7 @@ int rr_membership_join(const rr_membership_options_t *options, rr_membership_t *
     return rc;
 }
 
-unsigned rr_membership_node(const rr_membership_t *member) { return member->ticket.self.node; }
+const rr_node_identity_t *rr_membership_self(const rr_membership_t *member) { return &member->ticket.self; }
 
 int rr_membership_create(rr_membership_t *member, rr_system_t *system, rr_loop_t *loop, char *why, size_t why_size) {
     const rr_share_t *share = member->share;

@@ -24,8 +24,8 @@ typedef struct rr_membership_options {
  * options points to must outlive it. On failure why has one line. */
 RR_MUST_CHECK int rr_membership_join(const rr_membership_options_t *options, rr_membership_t **out, char *why, size_t why_size);
 
-/* The id for rr_options_t.node. */
-unsigned rr_membership_node(const rr_membership_t *member);
+/* Who this process is: its node is the id for rr_options_t.node. */
+const rr_node_identity_t *rr_membership_self(const rr_membership_t *member);
 
 /* Opens the node's port. RR_EADDRINUSE and others: why has one line that says how to mend it. */
 RR_MUST_CHECK int rr_membership_create(rr_membership_t *member, rr_system_t *system, rr_loop_t *loop, char *why, size_t why_size);

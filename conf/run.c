@@ -15,6 +15,7 @@
 
 #include "conf/notify.h"
 #include "conf/say.h"
+#include "conf/siblings.h"
 #include "conf/spawn.h"
 
 #define FENCED_MS 1000u /* for what may still end by itself when the named actors cannot: sockets, the log */
@@ -144,6 +145,8 @@ typedef struct rr_life {
     int stop_fd, wake_fd; /* eventfds: a signal came; a scene or gate has news */
     int reopen_fd;        /* SIGHUP came */
     int ready_fd;         /* of a daemon, else -1 */
+    int siblings_fd;      /* of a node that `redrabbit up` started, until its thread has it; else -1 */
+    rr_siblings_t *siblings;
     bool ready;
     bool asked;      /* by another process of the group, to drain and end */
     bool group_ends; /* SIGINT: there is nobody to hand sessions over to */
@@ -304,10 +307,27 @@ static int end(rr_life_t *life, int status) {
         rr_system_flush_log(rr_running_system(life->running));
         _exit(status == RR_EXIT_OK ? RR_EXIT_CUT : status); /* a deadline is one: nobody waits again for what hangs */
     }
+    rr_siblings_stop(life->siblings);
     bool clean = rr_running_destroy(life->running);
     if (!clean) /* exit handlers would run under threads that live on */
         _exit(status);
     return status;
+}
+
+static void on_dead_sibling(void *context, const rr_sibling_t *dead) {
+    rr_cluster_node_died(rr_membership_cluster(context), dead->node, dead->incarnation);
+}
+
+static void hear_siblings(rr_life_t *life) {
+    rr_membership_t *member = rr_running_membership(life->running);
+    if (life->siblings_fd < 0 || !member)
+        return;
+    const rr_node_identity_t *self = rr_membership_self(member);
+    rr_sibling_t own = {self->node, self->incarnation};
+    int rc = rr_siblings_start(life->siblings_fd, &own, on_dead_sibling, member, &life->siblings);
+    if (rc != RR_OK)
+        rr_log(rr_running_system(life->running), RR_WARN, "CONF", "`redrabbit up` is not heard when another node dies: %s", rr_strerror(rc));
+    life->siblings_fd = -1;
 }
 
 static int begin(rr_life_t *life, const char *folder, char *why, size_t why_size) {
@@ -316,6 +336,7 @@ static int begin(rr_life_t *life, const char *folder, char *why, size_t why_size
     int rc = rr_running_create(&options, &life->running, why, why_size);
     if (rc != RR_OK)
         return rc;
+    hear_siblings(life);
     describe(life, false);
     if (!plan_reports(life, why, why_size))
         return RR_EIO;
@@ -330,7 +351,7 @@ static bool prepare(rr_life_t *life) {
 }
 
 int rr_run(rr_graph_t *graph, const rr_share_t *share, const char *folder) {
-    rr_life_t life = {.graph = graph, .share = share, .ready_fd = -1};
+    rr_life_t life = {.graph = graph, .share = share, .ready_fd = -1, .siblings_fd = rr_siblings_take()};
     char why[1024] = "";
     if (rr_item_flag(rr_graph_top(graph), "daemon")) {
         life.ready_fd = daemonize();

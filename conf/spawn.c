@@ -228,7 +228,7 @@ static int create_system(rr_running_t *running, char *why, size_t why_size) {
     }
     rr_options_init(&options);
     if (running->member)
-        options.node = rr_membership_node(running->member);
+        options.node = rr_membership_self(running->member)->node;
     options.core_threads = threads_of(running->graph, "threads");
     options.max_actors = (unsigned)rr_item_number(top, "max_actors");
     options.log_level = (rr_level_t)(RR_FATAL + rr_item_number(top, "log.level"));
@@ -751,6 +751,8 @@ static size_t leave_out_waiting(rr_running_t *running, rr_gate_t **gates) {
     pthread_mutex_unlock(&running->lock);
     return count;
 }
+
+rr_membership_t *rr_running_membership(rr_running_t *running) { return running->member; }
 
 bool rr_running_fenced(rr_running_t *running) {
     return running->system_started && running->member && rr_cluster_fenced(rr_membership_cluster(running->member));

@@ -3,6 +3,7 @@
 #define RR_CONF_SPAWN_H
 
 #include "actors/gate.h"
+#include "conf/membership.h"
 #include "conf/share.h"
 
 typedef struct rr_running rr_running_t;
@@ -46,6 +47,9 @@ RR_MUST_CHECK int rr_running_report(rr_running_t *running, const char *folder);
 RR_MUST_CHECK int rr_running_ask(rr_running_t *running);
 /* How many signs of life there were so far. */
 unsigned rr_running_pulse(rr_running_t *running);
+
+/* Its membership of a group; NULL if it has none. Good until rr_running_destroy. */
+rr_membership_t *rr_running_membership(rr_running_t *running);
 
 /* Its master was not reached for a whole lease: its named actors stand still, also in a drain. Main thread. */
 bool rr_running_fenced(rr_running_t *running);

@@ -16,6 +16,7 @@
 #include "conf/run.h"
 #include "conf/run_key.h"
 #include "conf/share.h"
+#include "conf/siblings.h"
 
 #define LINE_MAX_BYTES 65536u
 #define GRACE_MS 5000u    /* beyond a node's own drain deadline */
@@ -36,6 +37,7 @@ typedef struct rr_up_node {
     bool ready, was_ready, asked; /* asked: told to end */
     pid_t pid;
     int output; /* its stdout and stderr; -1 = closed */
+    int word;   /* where it is told of others that died (siblings.h); -1 = closed */
     uint64_t restart_ms;               /* UP_WAITING: when */
     uint64_t restarts[RR_UP_RESTARTS]; /* when the last ones were; 0 = never */
     char line[LINE_MAX_BYTES];
@@ -51,7 +53,7 @@ typedef struct rr_up {
     int signals;
     int width; /* of the longest name */
     bool colour, all_ready;
-    bool stopping;
+    bool stopping, killed; /* killed: all that still ran, as it took too long */
     rr_up_rank_t ending;  /* while stopping: nodes up to this rank were told to end */
     /* While stopping: until when scenes and databases are waited for, then gates and brokers; when what has not ended is killed. */
     uint64_t early_ms, late_ms, deadline_ms;
@@ -117,10 +119,10 @@ static void take_lines(rr_up_t *up, rr_up_node_t *node, bool all) {
     memmove(node->line, node->line + start, node->used);
 }
 
-static void close_output(rr_up_node_t *node) {
-    if (node->output >= 0)
-        close(node->output);
-    node->output = -1;
+static void close_fd(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
 }
 
 /* all: also what there may be no room for. */
@@ -132,7 +134,7 @@ static void read_output(rr_up_t *up, rr_up_node_t *node, bool all) {
         if (got > 0)
             node->used += (size_t)got;
         if (got == 0)
-            close_output(node);
+            close_fd(&node->output);
         take_lines(up, node, got == 0);
         (void)rr_printer_write(up->out);
     }
@@ -144,14 +146,14 @@ static void read_output(rr_up_t *up, rr_up_node_t *node, bool all) {
 static int end_signal(const rr_up_t *up) { return up->options->node_count ? SIGTERM : SIGINT; }
 
 /* In the child: only what is safe behind a fork of one thread; does not return. */
-static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_t parent) {
+static void become(const rr_up_t *up, const rr_up_node_t *node, int output, int word, pid_t parent) {
     size_t count = 0;
     char **argv = calloc(up->options->more_count + 11, sizeof *argv);
     sigset_t none;
     sigemptyset(&none);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (!argv || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 || setpgid(0, 0) != 0 ||
-        sigprocmask(SIG_SETMASK, &none, NULL) != 0)
+        sigprocmask(SIG_SETMASK, &none, NULL) != 0 || !rr_siblings_pass(word))
         _exit(RR_EXIT_FAILED);
     if (prctl(PR_SET_PDEATHSIG, end_signal(up)) != 0 || getppid() != parent) /* `up` was killed: no orphans */
         _exit(RR_EXIT_FAILED);
@@ -177,21 +179,23 @@ static void become(const rr_up_t *up, const rr_up_node_t *node, int output, pid_
 }
 
 static bool start_node(rr_up_t *up, rr_up_node_t *node) {
-    int ends[2];
-    pid_t parent = getpid();
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return false;
+    int ends[2] = {-1, -1}, words[2] = {-1, -1};
+    pid_t parent = getpid(), pid = -1;
     fflush(NULL);
-    pid_t pid = fork();
+    if (pipe2(ends, O_CLOEXEC) == 0 && fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0 && rr_siblings_pair(words))
+        pid = fork();
     if (pid == 0)
-        become(up, node, ends[1], parent);
-    close(ends[1]);
-    if (pid < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {
-        close(ends[0]);
+        become(up, node, ends[1], words[1], parent);
+    close_fd(&ends[1]);
+    close_fd(&words[1]);
+    if (pid < 0) {
+        close_fd(&ends[0]);
+        close_fd(&words[0]);
         return false;
     }
     node->pid = pid;
     node->output = ends[0];
+    node->word = words[0];
     node->used = 0;
     node->ready = node->asked = false;
     node->state = UP_RUNNING;
@@ -257,6 +261,7 @@ static void kill_all(rr_up_t *up) {
     }
     up->status = up->status == RR_EXIT_OK ? RR_EXIT_CUT : up->status;
     up->deadline_ms = UINT64_MAX;
+    up->killed = true;
 }
 
 /* ---- What nodes do ---- */
@@ -301,17 +306,33 @@ static void node_died(rr_up_t *up, rr_up_node_t *node, const char *text) {
     stop_all(up, RR_EXIT_FAILED);
 }
 
+/* The others need not wait until its links were silent for long enough. Who ended well has said so itself, behind all else. */
+static void tell_of_dead(const rr_up_t *up, const rr_up_node_t *node) {
+    rr_sibling_t dead;
+    if (!rr_siblings_who(node->word, &dead))
+        return;
+    for (size_t i = 0; i < up->count; i++) {
+        if (up->nodes[i]->state == UP_RUNNING)
+            rr_siblings_tell(up->nodes[i]->word, &dead);
+    }
+}
+
 static void node_ended(rr_up_t *up, rr_up_node_t *node, int status) {
     char text[64];
     bool well = WIFEXITED(status) && WEXITSTATUS(status) == RR_EXIT_OK;
     node->state = UP_ENDED;
+    if (!well)
+        tell_of_dead(up, node);
     read_output(up, node, true);
-    close_output(node); /* what it has left behind may hold it open for ever */
+    close_fd(&node->word);
+    close_fd(&node->output); /* what it has left behind may hold it open for ever */
     take_lines(up, node, true);
+    how(status, text, sizeof text);
     if (well || node->asked || up->stopping)
-        rr_printer_say(up->out, "redrabbit: node %s %s\n", node->name, how(status, text, sizeof text));
+        rr_printer_say(up->out, "redrabbit: node %s %s%s\n", node->name, text,
+                       WIFSIGNALED(status) && !up->killed ? ": it did not end in order; the others do not wait for it" : "");
     else
-        node_died(up, node, how(status, text, sizeof text));
+        node_died(up, node, text);
     if (!well && up->stopping && up->status == RR_EXIT_OK)
         up->status = RR_EXIT_CUT;
     go_on_stopping(up);
@@ -459,7 +480,7 @@ static bool add_node(rr_up_t *up, const char *name) {
     if (!node)
         return false;
     node->name = name;
-    node->output = -1;
+    node->output = node->word = -1;
     node->rank = share.cluster && !share.master ? UP_MASTER : rank_of(up->options->graph);
     up->nodes[up->count++] = node;
     int length = (int)strlen(name);

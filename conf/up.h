@@ -7,7 +7,8 @@
  * second signal. It is SIGINT that they get, so that no scene hands sessions over to one that ends as well, or SIGTERM, if `up`
  * runs a part of the graph. A node that ends with an error after it was ready is started again, after 1, 2,
  * 4 … s, at most RR_UP_RESTARTS times in RR_UP_WITHIN_MS; one that never got ready, or fails too often, ends them all. One that
- * ends with 0 was drained and stays away. */
+ * ends with 0 was drained and stays away. Of one that ends with an error the others hear at once (siblings.h): they wait for nothing
+ * of it, also while everything is stopped. */
 #ifndef RR_CONF_UP_H
 #define RR_CONF_UP_H
 
@@ -26,7 +27,7 @@ typedef struct rr_up_options {
 } rr_up_options_t;
 
 /* Runs until all have ended: RR_EXIT_OK if all ended well, RR_EXIT_FAILED if one did not start or failed too often,
- * RR_EXIT_USAGE for names of no node, RR_EXIT_CUT if one did not end in time. Main thread; it blocks SIGCHLD, SIGTERM, SIGINT and
+ * RR_EXIT_USAGE for names of no node, RR_EXIT_CUT if one did not end in time, or not in order. Main thread; it blocks SIGCHLD, SIGTERM, SIGINT and
  * SIGHUP (which it passes on: logs are opened anew). */
 int rr_up(const rr_up_options_t *options);
 

@@ -223,6 +223,38 @@ def cleanup():
         self.assertEqual(server.stop(20, signal.SIGINT), 3)
         server.wait_line("node front is killed")
 
+    def killed_at_the_end(self, node: str) -> None:
+        """Ctrl-C, and while the scene's last handler runs that node is killed. Leases, silences and the drain last ten minutes."""
+        self.write("slow.py", """
+import os, time
+
+def cleanup():
+    print("CLEANUP")
+    end = time.monotonic() + 300
+    while not os.path.exists("go") and time.monotonic() < end:
+        time.sleep(0.01)
+""")
+        graph = self.graph(top="drain: 600s").replace(LINKS, "lease: 600s, suspect: 300s, link_down: 600s")
+        self.write("g.yaml", graph.replace("logic: echo", "script: slow.py"))
+        server = self.start("up", "g.yaml")
+        server.wait_line("gate@0: open")
+        pid = self.pid(server, node)
+        server.process.send_signal(signal.SIGINT)
+        server.wait_line("CLEANUP")
+        os.kill(pid, signal.SIGKILL)
+        server.wait_line(f"node {node} was killed by signal 9: it did not end in order; the others do not wait for it")
+        self.write("go", "")
+        self.assertEqual(server.process.wait(120 * SLOW), 3, server.output)
+        server.stop()
+        other = "front" if node == "back" else "back"
+        self.assertIn(f"node {other} ended with status 0", server.output)
+
+    def test_a_scene_that_is_killed_at_the_end(self) -> None:
+        self.killed_at_the_end("back")
+
+    def test_a_master_that_is_killed_at_the_end(self) -> None:
+        self.killed_at_the_end("front")
+
     async def test_its_tools_find_its_key(self) -> None:
         """ps, drain and a node that is started by hand need no more than the graph; others are kept out."""
         self.write("g.yaml", self.graph())

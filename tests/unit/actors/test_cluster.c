@@ -340,6 +340,55 @@ START_TEST(a_restart_in_its_place_takes_over_at_once) {
 }
 END_TEST
 
+static rr_node_identity_t who_is(node_t *n, const char *name) {
+    rr_cluster_node_t list[8];
+    size_t count = rr_cluster_nodes(n->cluster, list, 8);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(list[i].identity.name, name) == 0)
+            return list[i].identity;
+    }
+    ck_abort_msg("nobody knows %s", name);
+}
+
+/* With leases and silences of ten minutes: whoever waited for any of them would wait in vain. */
+START_TEST(who_is_said_to_be_dead_is_not_waited_for) {
+    node_t m, a, b;
+    probe_t one = {0}, two = {0};
+    rr_cluster_options_t options;
+    rr_mesh_options_t mesh;
+    set_up();
+    options_for(&options, &mesh, "front", NULL);
+    options.fresh = true;
+    options.lease_ms = mesh.down_ms = 600000;
+    mesh.suspect_ms = 300000;
+    ck_assert_int_eq(try_start(&m, &options), RR_OK);
+    options.node_name = "back";
+    options.master = m.address;
+    ck_assert_int_eq(try_start(&a, &options), RR_OK);
+    options.node_name = "side";
+    ck_assert_int_eq(try_start(&b, &options), RR_OK);
+    spawn(&a, "scene@0", &one);
+    until(rr_lookup(b.system, "scene@0") != RR_NOBODY);
+    ck_assert_int_eq(ask(&b, "scene@0"), 1);
+    rr_node_identity_t dead = who_is(&b, "back"), front = who_is(&b, "front");
+    rr_cluster_node_died(m.cluster, dead.node, dead.incarnation + 1); /* somebody else: */
+    rr_cluster_node_died(b.cluster, dead.node, dead.incarnation + 1);
+    ck_assert_int_eq(ask(&b, "scene@0"), 1); /* nothing happens */
+    end(&a);                                 /* as by kill -9 */
+    rr_cluster_node_died(m.cluster, dead.node, dead.incarnation);
+    until(count_nodes(&m) == 2 && count_nodes(&b) == 2 && rr_lookup(b.system, "scene@0") == RR_NOBODY);
+    rr_addr_t y = spawn(&b, "scene@0", &two);
+    until(two.started && rr_lookup(m.system, "scene@0") == y);
+    ck_assert_uint_gt(two.epoch, one.epoch);
+    end(&m);
+    rr_cluster_node_died(b.cluster, front.node, front.incarnation);
+    until(count_nodes(&b) == 1);
+    rr_cluster_leave(b.cluster, 600000);
+    end(&b);
+    clean_up();
+}
+END_TEST
+
 /* ---- Real processes ---- */
 
 /* A node `back` with scene@0, in a process of its own (forked before there are threads): it waits for the master's address. Ends
@@ -507,5 +556,5 @@ START_TEST(tools_ask_and_drain) {
 END_TEST
 
 CHECK_MAIN("cluster", names_are_seen_everywhere, the_master_is_started_anew, the_new_master_has_a_members_number,
-           a_node_dies_and_another_takes_over, a_restart_in_its_place_takes_over_at_once, a_stopped_process_comes_back, a_killed_process_is_replaced,
-           who_may_not_join, a_name_of_somebody_alive_is_refused, tools_ask_and_drain)
+           a_node_dies_and_another_takes_over, a_restart_in_its_place_takes_over_at_once,
+           who_is_said_to_be_dead_is_not_waited_for, a_stopped_process_comes_back, a_killed_process_is_replaced, who_may_not_join, a_name_of_somebody_alive_is_refused, tools_ask_and_drain)
