@@ -10,28 +10,7 @@
 #include "conf/run.h"
 #include "conf/run_key.h"
 #include "conf/up.h"
-
-static const char usage[] =
-    "redrabbit GRAPH.yaml [-option value …]   runs a config graph; --node NAME runs that node's share of it; --watch loads what you save\n"
-    "redrabbit -option value …                runs what the options say; -f FILE takes them from a file\n"
-    "redrabbit up GRAPH.yaml [NODE …] [-option value …]\n"
-    "                                         starts every node of the graph as a process of this machine; Ctrl-C ends all, scenes first\n"
-    "redrabbit ps --broker ADDRESS|GRAPH.yaml  who is where: nodes, actors, links; --cluster_key FILE --group NAME --json\n"
-    "redrabbit drain NODE --broker ADDRESS|GRAPH.yaml\n"
-    "                                         empties a node in an orderly way and ends it\n"
-    "redrabbit check GRAPH.yaml               looks for mistakes; check --options lists every option\n"
-    "redrabbit graph GRAPH.yaml [--svg [FILE]] draws it\n"
-    "redrabbit new NAME                       makes a folder with a graph, a script, a page and a test\n"
-    "redrabbit --version | --help | --home   (the folder of its Python package and JavaScript client)\n"
-    "\n"
-    "A gate, a scene and their broker in one process:\n"
-    "  redrabbit -broker tcp://127.0.0.1:10241 -gate gate@0 -gate_listen tcp://127.0.0.1:10242 -scene scene@0 -python_path ./\n"
-    "The most used options (all of them: redrabbit check --options):\n"
-    "  -gate NAME -gate_listen ADDRESS,…  -scene NAME,…  -script FILE  -python_path DIR,…  -python_venv DIR\n"
-    "  -broker ADDRESS -master_broker ADDRESS -bridge_broker GROUP@ADDRESS,…  -cluster_key FILE  -group NAME\n"
-    "  -heartbeat_timeout SECONDS  -max_packet_size BYTES  -www DIR  -d (in the background)\n"
-    "  -log_level 1..6 -log_class A,B -log_path DIR -log_filename STEM -log_print_screen true -log_print_file true\n"
-    "  -perf_path DIR -perf_timeout SECONDS\n";
+#include "conf/usage.h"
 
 /* Errors and warnings, a line each; the exit status. */
 static int report(const rr_graph_t *graph, bool warnings) {
@@ -197,15 +176,24 @@ static int no_such_command(const char *word) {
 
 static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
 
-static int print_usage(void) {
-    fputs(usage, stdout);
+/* In any place: who asks for help wants nothing done. */
+static bool is_help(int argc, char **argv) {
+    for (int i = 0; i < argc; i++) {
+        if (asks_for_help(argv[i]))
+            return true;
+    }
+    return false;
+}
+
+static int print_command_usage(const char *command) {
+    rr_usage_print(command, stdout);
     return RR_EXIT_OK;
 }
 
 static int dispatch(rr_graph_t *graph, int argc, char **argv) {
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(commands[i].name, argv[0]) == 0)
-            return argc == 2 && asks_for_help(argv[1]) ? print_usage() : commands[i].run(graph, argc - 1, argv + 1);
+            return is_help(argc - 1, argv + 1) ? print_command_usage(argv[0]) : commands[i].run(graph, argc - 1, argv + 1);
     }
     if (argv[0][0] != '-' && !strpbrk(argv[0], "./") && access(argv[0], F_OK) != 0)
         return no_such_command(argv[0]);
@@ -222,8 +210,10 @@ static int print_home(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 2 || asks_for_help(argv[1]) || strcmp(argv[1], "help") == 0)
-        return print_usage();
+    if (argc < 2 || asks_for_help(argv[1]) || strcmp(argv[1], "help") == 0) {
+        rr_usage_print(argc > 2 ? argv[2] : "", stdout);
+        return RR_EXIT_OK;
+    }
     if (strcmp(argv[1], "--version") == 0) {
         printf("redrabbit %s\n", rr_version());
         return RR_EXIT_OK;

@@ -40,12 +40,28 @@ class Mistakes(Case):
             self.assertIn(word, result.out)
 
     def test_a_commands_help(self) -> None:
-        for word in ("check", "graph", "new", "up", "ps", "drain"):
-            for ask in ("-h", "--help"):
-                result = self.go(word, ask)
+        """Its own: each option that the general text names, and an example."""
+        options = {
+            "check": ["--options"],
+            "graph": ["--svg"],
+            "new": ["mygame"],
+            "up": ["NODE", "-log_level"],
+            "ps": ["--broker", "--group", "--cluster_key", "--timeout", "--json"],
+            "drain": ["--broker", "--group", "--cluster_key", "--timeout"],
+        }
+        texts = set()
+        for word, names in options.items():
+            for args in ([word, "-h"], [word, "--help"], [word, "some.yaml", "--help"], ["help", word]):
+                result = self.go(*args)
                 self.assertEqual(result.status, 0, result)
-                self.assertIn(f"redrabbit {word} ", result.out)
+                self.assertTrue(result.out.startswith(f"redrabbit {word} "), result.out)
+                self.assertIn(f"\n  redrabbit {word} ", result.out)
+                for name in names:
+                    self.assertIn(name, result.out)
                 self.assertEqual(result.err, "")
+                texts.add(result.out)
+        self.assertEqual(len(texts), len(options))
+        self.assertIn("redrabbit COMMAND --help", self.go("--help").out)
 
     def test_options(self) -> None:
         self.write("main.py", SCRIPT)
