@@ -21,6 +21,8 @@ def login(who: Login) -> tuple[str, Any]:
 async def shout(session: Session, rest: str) -> str | None:
     """/shout east good evening: into the lobby of another group."""
     group, _, text = rest.partition(" ")
+    if not text:
+        return "/shout needs the name of a group and a text, as in: /shout east good evening"
     heard = await redrabbit.call("scene@0", "shout", [str(session.id), text], group=group)
     return f"heard by {heard} in {group}"
 

@@ -30,12 +30,16 @@ def tell_online() -> None:
 
 async def go(session: Session, where: str) -> str | None:
     """/go room@1: to another scene, wherever it runs."""
+    if not where:
+        return "/go needs the name of a room, as in: /go room@1"
     await session.move(where)  # its enter has run there when this returns
     return None
 
 
 async def who(session: Session, where: str) -> str | None:
     """/who room@1: a service of another scene."""
+    if not where:
+        return "/who needs the name of a room, as in: /who room@1"
     names = await redrabbit.call(where, "who", None)
     return f"in {where}: {', '.join(names) or 'nobody'}"
 

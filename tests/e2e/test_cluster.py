@@ -142,6 +142,9 @@ class Play:
     async def test_absent_names(self) -> None:
         self.launch()
         alice = await self.enter("alice")
+        for command, example in (("/who", "/who room@1"), ("/go", "/go room@1"), ("/shout", "/shout east good evening")):
+            await self.say(alice, command)
+            await self.told(alice, f"{command} needs the name of .*, as in: {example}")
         await self.say(alice, "/who nobody@9")
         await self.told(alice, "NOROUTE")
         await self.say(alice, "/go nowhere@9")
