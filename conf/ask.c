@@ -11,6 +11,7 @@
 
 #define QUERY_MS 5000u
 #define DRAIN_MS 60000u
+#define DEFAULT_GROUP "default"
 
 typedef struct rr_question {
     const char *broker, *group, *key_file, *node;
@@ -142,6 +143,9 @@ static void explain(const char *command, const rr_question_t *question, int rc, 
                 question->key_file);
     else if (rc == RR_EACCES)
         fprintf(stderr, "redrabbit: %s: the group has a key; name it: --cluster_key FILE, or the graph that its nodes run\n", command);
+    else if (rc == RR_EREFUSED && !question->group_given && strcmp(question->group, DEFAULT_GROUP) == 0)
+        fprintf(stderr, "redrabbit: %s: the group is taken to be '%s'; name another: --group NAME, or the graph that its nodes run\n",
+                command, DEFAULT_GROUP);
     else if (rc == RR_EIO)
         fprintf(stderr, "redrabbit: %s: that is where its master should be: does the group run? Else name the master: --broker ADDRESS\n", command);
 }
@@ -260,7 +264,7 @@ static int print_table(const char *json) {
 }
 
 int rr_ask_ps(int argc, char **argv) {
-    rr_question_t question = {.group = "default", .timeout_ms = QUERY_MS};
+    rr_question_t question = {.group = DEFAULT_GROUP, .timeout_ms = QUERY_MS};
     rr_graph_t *graph = rr_graph_new();
     char why[1024] = "out of memory", *json = NULL;
     int status = graph ? read_question("ps", argc, argv, graph, &question) : wrong("ps", why);
@@ -286,7 +290,7 @@ out:
 /* ---- drain ---- */
 
 int rr_ask_drain(int argc, char **argv) {
-    rr_question_t question = {.group = "default", .timeout_ms = DRAIN_MS};
+    rr_question_t question = {.group = DEFAULT_GROUP, .timeout_ms = DRAIN_MS};
     rr_graph_t *graph = rr_graph_new();
     char why[1024] = "out of memory";
     int status = graph ? read_question("drain", argc, argv, graph, &question) : wrong("drain", why);

@@ -161,9 +161,19 @@ static const char *call_peer(rr__wire_t *wire, char out[400]) {
     return out;
 }
 
-static void log_refusal(rr__wire_t *wire, const char *format, const char *peer, const char *why) {
+/* A tool's mistake (the wrong group, say) is told to its user, who made it. A wrong key may be anybody's. */
+static bool is_for_its_user(const rr__wire_t *wire, int code) {
+    return code == RR_EREFUSED && wire->state != RR__WIRE_OPEN && wire->handshake &&
+           wire->handshake->theirs.who.name[0] == RR_NODE_VISITOR;
+}
+
+static void log_refusal(rr__wire_t *wire, int code, const char *format, const char *peer, const char *why) {
     rr_mesh_t *mesh = wire->mesh;
     uint64_t held = 0;
+    if (is_for_its_user(wire, code)) {
+        rr_log(mesh->system, RR_DEBUG, "LINK", format, peer, why);
+        return;
+    }
     if (!rr_log_limit(&mesh->refused_log, REFUSED_LINES, rr__mesh_now(mesh), &held)) {
         return;
     }
@@ -182,7 +192,7 @@ void rr__wire_refuse(rr__wire_t *wire, const rr_node_refusal_t *refusal) {
     if (!refusal->wait) {
         wire->refused = true;
         rr_count(&wire->mesh->counters.refused, 1);
-        log_refusal(wire, "%s is refused: %s", call_peer(wire, peer), refusal->why);
+        log_refusal(wire, refusal->code, "%s is refused: %s", call_peer(wire, peer), refusal->why);
     }
     wire->wait = refusal->wait;
     (void)rr__wire_write(wire, frame, rr_node_refuse_encode(frame, refusal));
@@ -360,7 +370,7 @@ static void on_refused(rr__wire_t *wire, const uint8_t *body, size_t size) {
     if (!refusal.wait) {
         wire->refused = true;
         rr_count(&wire->mesh->counters.refused, 1);
-        log_refusal(wire, "%s refuses this node: %s", call_peer(wire, peer), refusal.why);
+        log_refusal(wire, refusal.code, "%s refuses this node: %s", call_peer(wire, peer), refusal.why);
     }
     rr__wire_end(wire, refusal.code, false, "refused by it: %s", refusal.why);
 }

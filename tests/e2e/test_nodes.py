@@ -109,6 +109,20 @@ class Mistakes(Nodes):
         self.assertIn("planet", result.err)
         self.assertIn("world", result.err)
 
+    def test_a_tool_without_the_group(self) -> None:
+        """Its user is told; the master's log is not for that."""
+        self.write("g.yaml", self.graph())
+        master = self.begin("g.yaml", "--node", "front")
+        address = f"tcp://127.0.0.1:{self.front}"
+        master.wait_line("its master; listens for nodes")
+        result = self.go("ps", "--broker", address)
+        self.assertEqual(result.status, 1, result)
+        self.assertIn("the groups differ, 'default' and 'world'", result.err)
+        self.assertIn("the group is taken to be 'default'; name another: --group NAME", result.err)
+        self.assertEqual(self.go("ps", "--broker", address, "--group", "world").status, 0)
+        self.assertEqual(master.stop(), 0)
+        self.assertNotIn(" WARN ", master.output)
+
     def test_a_node_that_is_there_already(self) -> None:
         self.write("g.yaml", self.graph())
         self.begin("g.yaml", "--node", "back")
