@@ -25,7 +25,7 @@ import _redrabbit
 from . import _codec
 from . import singletons as _singletons
 
-ERROR, WARN = 2, 3
+ERROR, WARN, INFO = 2, 3, 4
 
 facts: dict[str, Any] = {}
 _loop: Any = None  # the HostLoop of an asyncio scene
@@ -371,6 +371,11 @@ def _explains_nothing(at: TracebackType) -> bool:
 _SILENT = (__name__, f"{__package__}._reload")
 
 
+def utf8(text: str) -> str:
+    """Lone surrogates, which no log can take, as their escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def text_of(error: BaseException) -> str:
     at = error.__traceback__
     while at is not None and _explains_nothing(at):
@@ -381,7 +386,7 @@ def text_of(error: BaseException) -> str:
             here.tb_next = here.tb_next.tb_next
         here = here.tb_next
     lines = traceback.format_exception(type(error), error, at)
-    return _SECRET.sub(r"\1\2***", "".join(lines)).rstrip("\n") + _hint(error)
+    return utf8(_SECRET.sub(r"\1\2***", "".join(lines)).rstrip("\n") + _hint(error))
 
 
 def report(error: BaseException, where: str, place: tuple[str, int] | None = None) -> None:

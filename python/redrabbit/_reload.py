@@ -21,6 +21,7 @@ _roots: list[str] = []  # folders of the project: the script's and python_path
 _texts: dict[str, bytes] = {}  # by module; what the project's modules were made of
 _watched = False
 _failed: list[str] = []  # what the last look could not run
+_away: set[str] = set()  # files that are not there, which was said
 
 
 class _Module(NamedTuple):
@@ -196,6 +197,17 @@ def reload(name: str) -> str:
 # ---- What was saved ----
 
 
+def _shown(path: str) -> str:
+    folder = os.path.dirname(_host.facts["file"])
+    return _host.utf8(os.path.relpath(path, folder) if _is_below(path, folder) else path)
+
+
+def _tell_away(path: str) -> None:
+    if path not in _away:
+        _away.add(path)
+        _redrabbit.log(_host.INFO, "RELOAD", f"{_shown(path)} is away: what was loaded of it goes on")
+
+
 def _on_disk() -> dict[str, _Module]:
     """The project's modules with their files' texts. A file that is away, or empty, is about to be written: it is as it was."""
     found: dict[str, _Module] = {}
@@ -206,8 +218,10 @@ def _on_disk() -> dict[str, _Module]:
             continue
         try:
             source = _host.read(path)
+            _away.discard(path)
         except FileNotFoundError:
             source = b""
+            _tell_away(path)
         found[name] = _Module(name, module, path, source or old)
     return found
 
@@ -278,8 +292,7 @@ def look() -> tuple[bool, str]:
     except BaseException as error:
         return False, _host.text_of(error)
     _failed.clear()
-    folder = os.path.dirname(_host.facts["file"])
-    return True, ", ".join(os.path.relpath(p, folder) if _is_below(p, folder) else p for p in paths)
+    return True, ", ".join(_shown(p) for p in paths)
 
 
 def asked(name: str) -> tuple[bool, str]:

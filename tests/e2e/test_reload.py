@@ -183,6 +183,26 @@ class Saving(Watch):
         self.assertNotIn("_reload.py", text)
         self.assertNotIn("importlib", text)
 
+    async def test_an_error_that_is_no_utf_8(self) -> None:
+        server, port = self.run_scene()
+        player = await self.player(port)
+        in_place(self.path, SCRIPT + "raise ValueError('half a \\udc80 letter')\n")
+        server.wait_line("what was saved does not load")
+        server.wait_line(r'scene\.py", line 18')
+        server.wait_line(r"ValueError: half a \\udc80 letter")
+        in_place(self.path, SCRIPT.replace("WORD", "mended"))
+        await self.seen(player, lambda: "mended" in player.words, "mended")
+
+    async def test_a_file_that_is_away(self) -> None:
+        server, port = self.run_scene()
+        player = await self.player(port)
+        self.path.unlink()
+        server.wait_line("RELOAD scene@0: scene.py is away: what was loaded of it goes on")
+        in_place(self.path, SCRIPT.replace("WORD", "back"))
+        await self.seen(player, lambda: "back" in player.words, "it is back")
+        self.assertEqual(player.words, ["WORD", "back"])
+        self.assertEqual(server.output.count("is away"), 1)
+
     async def test_the_folder_is_made_anew(self) -> None:
         self.script = "game/scene.py"
         _, port = self.run_scene()
