@@ -133,13 +133,24 @@ bool rr__on_relation(rr_actor_t *self, rr_message_t *msg) {
     }
 }
 
+/* To those here, or to those of other nodes. */
+static void tell_end(rr_actor_t *self, int reason, bool away) {
+    rr_system_t *system = rr_system_of(self);
+    const rr__side_t *side = self->side;
+    for (uint32_t i = 0; i < side->watchers.count; i++)
+        if ((rr_addr_node(side->watchers.items[i].addr) != system->node) == away)
+            must_tell(system, RR_DOWN, self->addr, side->watchers.items[i].addr, side->watchers.items[i].id, reason);
+    for (uint32_t i = 0; i < side->links.count; i++)
+        if ((rr_addr_node(side->links.items[i].addr) != system->node) == away)
+            must_tell(system, RR_EXIT, self->addr, side->links.items[i].addr, 0, reason);
+}
+
+/* Other nodes first: who waits here for the end before this node leaves relies on that news being on its way. */
 void rr__relations_end(rr_actor_t *self, int reason) {
     rr_system_t *system = rr_system_of(self);
     rr__side_t *side = self->side;
-    for (uint32_t i = 0; i < side->watchers.count; i++)
-        must_tell(system, RR_DOWN, self->addr, side->watchers.items[i].addr, side->watchers.items[i].id, reason);
-    for (uint32_t i = 0; i < side->links.count; i++)
-        must_tell(system, RR_EXIT, self->addr, side->links.items[i].addr, 0, reason);
+    tell_end(self, reason, true);
+    tell_end(self, reason, false);
     for (uint32_t i = 0; i < side->monitors.capacity; i++) {
         uint64_t id;
         rr__monitor_entry_t *entry = rr__table_at(&side->monitors, ENTRY, i, &id);

@@ -442,5 +442,38 @@ START_TEST(a_drain_does_not_wait_for_a_lease) {
 }
 END_TEST
 
-CHECK_MAIN("remote", calls_and_order, ends_are_told, a_node_goes_down, a_paused_actor_refuses_here, room_is_told,
+/* The way to node 3, which also watches an actor here itself, before somebody there does. */
+static int porter_start(rr_actor_t *self, void *state, const void *arg) {
+    rr_addr_t target;
+    memcpy(&target, arg, sizeof target);
+    MUST(rr_monitor(self, target, NULL) == RR_OK);
+    rr_envelope_t env = {.to = target, .from = rig_addr(3, 1, 1), .request = 1, .weight = 1, .kind = RR_KIND_MONITOR};
+    MUST(rr_remote_deliver(rr_system_of(self), &env, NULL) == RR_OK);
+    latch_add(&held, 1);
+    return RR_OK;
+}
+
+static void porter_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    rr_envelope_t env;
+    bool there = rr_envelope_of(self, msg, &env);
+    MUST((there ? env.kind : rr_message_kind(msg)) == RR_DOWN);
+    MUST(latch_count(&done) == (there ? 0 : 1));
+    latch_add(&done, 1);
+}
+static const rr_behavior_t porter = {.name = "porter", .start = porter_start, .receive = porter_receive, .proxy = true};
+
+/* Who waits here for an actor's end before its node leaves can be sure that others have been told: it comes behind. */
+START_TEST(other_nodes_are_told_first) {
+    begin();
+    rr_addr_t s = rig_spawn_behavior(nodes[1], &server);
+    rr_spawn_t spec = {.behavior = &porter, .arg = &s, .arg_size = sizeof s};
+    ck_assert_int_eq(rr_route_set(nodes[1], 3, rig_spawn(nodes[1], &spec)), RR_OK);
+    latch_wait(&held, 1);
+    rig_send(nodes[1], s, QUIT);
+    wait_done(2);
+    end();
+}
+END_TEST
+
+CHECK_MAIN("remote", calls_and_order, ends_are_told, other_nodes_are_told_first, a_node_goes_down, a_paused_actor_refuses_here, room_is_told,
            names_of_others, no_turn_without_a_lease, a_refused_owner_never_starts, a_drain_does_not_wait_for_a_lease)
