@@ -95,12 +95,18 @@ static database_t *database_new(rr_databases_t *databases, const rr_item_t *item
     return database;
 }
 
-/* Under lock, or before anybody else knows of them. Its work is as much as queries are asked: gates and scenes go first. */
+/* Under lock, or before anybody else knows of them. Its work is as much as queries are asked, and so is that of a server on the same
+ * machine: gates and scenes go before both. */
 static int need_loop(rr_databases_t *databases) {
+    const rr_databases_options_t *options = &databases->options;
     if (databases->loop)
         return RR_OK;
-    int rc = rr_loop_create(databases->options.system, "db", &databases->loop);
-    return rc == RR_OK ? rr_loop_long_slices(databases->loop) : rc;
+    int rc = rr_loop_create(options->system, "db", &databases->loop);
+    if (rc == RR_OK)
+        rc = rr_loop_long_slices(databases->loop);
+    for (size_t i = 0; i < options->loop_count && rc == RR_OK; i++)
+        rc = rr_loop_short_slices(options->loops[i]);
+    return rc;
 }
 
 static void fill(rr_database_options_t *options, const rr_item_t *item) {

@@ -11,6 +11,8 @@ typedef struct rr_databases rr_databases_t;
 typedef struct rr_databases_options {
     rr_graph_t *graph; /* must outlive them */
     rr_system_t *system;
+    rr_loop_t *const *loops; /* the process' others, loop_count of them: they must outlive them */
+    size_t loop_count;
     bool leased; /* names of the graph are the group's */
     /* One of the graph's has ended for good: its name is another node's, or it failed too often. Any thread; must not block. */
     void (*ended)(void *context, const char *name, int reason);

@@ -646,7 +646,8 @@ static int create_parts(rr_running_t *running, const char *folder, char *why, si
 }
 
 static int create_databases(rr_running_t *running, char *why, size_t why_size) {
-    rr_databases_options_t options = {.graph = running->graph, .system = running->system, .leased = running->member != NULL,
+    rr_databases_options_t options = {.graph = running->graph, .system = running->system, .loops = running->loops,
+                                      .loop_count = running->loop_count, .leased = running->member != NULL,
                                       .ended = database_ended, .context = running};
     return rr_databases_create(&options, &running->databases, why, why_size);
 }

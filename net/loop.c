@@ -158,16 +158,26 @@ int rr_loop_post(rr_loop_t *loop, void (*fn)(void *context), void *context) {
     return RR_OK;
 }
 
-static void take_long_slices(void *context) {
-    rr_loop_t *loop = context;
-    int rc = rr__slice_long();
+static void say_slices(rr_loop_t *loop, const char *what, int rc) {
     if (rc != RR_OK) {
-        rr_log(loop->executor.system, RR_DEBUG, "NET", "%s: no long time slices: %s", loop->executor.name, rr_strerror(rc));
+        rr_log(loop->executor.system, RR_DEBUG, "NET", "%s: no %s time slices: %s", loop->executor.name, what, rr_strerror(rc));
     }
+}
+
+static void take_long_slices(void *context) {
+    say_slices(context, "long", rr__slice_long());
+}
+
+static void take_short_slices(void *context) {
+    say_slices(context, "short", rr__slice_short());
 }
 
 int rr_loop_long_slices(rr_loop_t *loop) {
     return rr_loop_post(loop, take_long_slices, loop); /* threads in reserve are made by the one that drives */
+}
+
+int rr_loop_short_slices(rr_loop_t *loop) {
+    return rr_loop_post(loop, take_short_slices, loop);
 }
 
 /* Takes the posted functions, leaves `replace` in their place, and runs them in order of posting. */

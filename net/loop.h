@@ -40,6 +40,9 @@ void rr_loop_defer_cancel(rr_loop_t *loop, rr_deferred_t *item);
  * comes, so that loops and workers that wake on the same CPU go first (20 ms at most, at the same share for each over time). Linux
  * 6.12; elsewhere nothing changes. Any thread. RR_ENOMEM, RR_ESTOPPING. */
 RR_MUST_CHECK int rr_loop_long_slices(rr_loop_t *loop);
+/* The same with short ones (0.1 ms): for one that has little to do at once, beside others that have much, such as a database's server,
+ * on the same CPU. It goes first when it wakes. */
+RR_MUST_CHECK int rr_loop_short_slices(rr_loop_t *loop);
 
 /* Runs fn(context) on the loop thread soon. Any thread. RR_ENOMEM, RR_ESTOPPING. */
 RR_MUST_CHECK int rr_loop_post(rr_loop_t *loop, void (*fn)(void *context), void *context);

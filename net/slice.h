@@ -8,5 +8,7 @@
  * same share for each over time. Linux 6.12; an older kernel does not listen (RR_OK). RR_EUNSUPPORTED: the thread has another policy than
  * the usual one; else what the kernel says. */
 RR_MUST_CHECK int rr__slice_long(void);
+/* The same for short ones: it goes before those that wait with usual ones, as soon as it wakes. */
+RR_MUST_CHECK int rr__slice_short(void);
 
 #endif

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import pathlib
+import platform
 import shutil
+import struct
 import subprocess
 import textwrap
 import unittest
@@ -755,6 +758,37 @@ class Tls(DatabaseCase):
             self.assertEqual(await self.value(scene, "db@off", ssl), ["ok", [False]])
             for name in ("db@bare", "db@other"):
                 await self.fails(scene, "DatabaseConnectionError", f"db = await redrabbit.database({name!r})\nawait db.query('SELECT 1')")
+
+
+def slice_ns(thread: int) -> int:
+    """The time slice that a thread has asked the kernel for, or has; 0: the kernel tells of none."""
+    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]  # sched_getattr
+    told = ctypes.create_string_buffer(48)
+    done = ctypes.CDLL(None).syscall(number, thread, told, len(told), 0) == 0
+    return struct.unpack_from("<IIQiIQ", told.raw)[5] if done else 0
+
+
+class Slices(DatabaseCase):
+    """Beside a database the loops of gates and scenes have short time slices, the databases' own has long ones; without one the usual."""
+
+    def slices(self, name: str) -> set[int]:
+        """Of the threads of this name: a loop has more than one, of which one drives it."""
+        slices = set()
+        for folder in pathlib.Path(f"/proc/{self.server.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                if (folder / "comm").read_text().strip() == name:
+                    slices.add(slice_ns(int(folder.name)))
+        return slices
+
+    async def test_short_and_long(self) -> None:
+        usual = slice_ns(0)
+        if not usual:
+            self.skipTest("the kernel tells of no slices")
+        scene = await self.begin_scene({})
+        self.assertEqual(self.slices("loop/0"), {usual})
+        await scene.do("await redrabbit.database('sqlite://:memory:')")
+        await self.until(lambda: 20_000_000 in self.slices("db"), "the databases' loop has long slices", 20)
+        await self.until(lambda: 100_000 in self.slices("loop/0"), "the gate's loop has short ones", 20)
 
 
 class RedisTest(servers.Served, DatabaseCase):

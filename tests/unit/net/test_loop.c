@@ -127,7 +127,7 @@ static void note_slice(void *context) {
 }
 
 /* Of the loop, whether it is asked before it runs or later; of nobody else. */
-START_TEST(long_slices) {
+START_TEST(long_and_short_slices) {
     uint64_t before = slice_ns(), got[4] = {0};
     fixture_t f;
     setup(&f);
@@ -141,12 +141,14 @@ START_TEST(long_slices) {
     ck_assert_int_eq(rr_loop_post(other, note_slice, &got[1]), RR_OK);
     ck_assert_int_eq(rr_loop_long_slices(other), RR_OK);
     ck_assert_int_eq(rr_loop_post(other, note_slice, &got[2]), RR_OK);
+    ck_assert_int_eq(rr_loop_short_slices(other), RR_OK);
+    ck_assert_int_eq(rr_loop_post(other, note_slice, &got[3]), RR_OK);
     ck_assert_int_eq(rr_loop_post(other, finish, &f), RR_OK);
     wait_done(&f);
     ck_assert_uint_eq(got[1], before);
     ck_assert_uint_eq(got[0], got[2]);
     ck_assert_uint_eq(slice_ns(), before);
-    ck_assert(before == 0 || got[0] == 20000000);
+    ck_assert(before == 0 || (got[0] == 20000000 && got[3] == 100000));
     teardown(&f);
 }
 END_TEST
@@ -445,5 +447,5 @@ START_TEST(loop_end_closes_streams) {
 }
 END_TEST
 
-RUN_TESTS("loop", posts_run_in_order, never_started, long_slices, deferred_items_run_once, actors_are_pinned, writes_of_all_kinds,
+RUN_TESTS("loop", posts_run_in_order, never_started, long_and_short_slices, deferred_items_run_once, actors_are_pinned, writes_of_all_kinds,
           limit_and_drained, peer_that_never_reads_is_left, pause_and_peer_end, loop_end_closes_streams)
