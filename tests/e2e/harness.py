@@ -41,7 +41,7 @@ def sanitizer(binary: pathlib.Path) -> str:
 
 SANITIZE = os.environ.get("RR_SANITIZE") or sanitizer(BINARY)
 SLOW = 4.0 if SANITIZE else 1.0  # sanitizers take their time
-PATIENT = 20.0 * SLOW  # seconds: what will come may take as long on a machine with much else to do; only what fails waits to the end
+PATIENT = 120.0 if SANITIZE else 60.0  # seconds: what will come may take as long on a machine with much else to do; only what fails waits to the end
 READY = "redrabbit: ready"
 
 sys.path.insert(0, str(ROOT / "python"))
@@ -68,7 +68,7 @@ class Result(NamedTuple):
 def run(
     *args: str,
     cwd: pathlib.Path | None = None,
-    timeout: float = 30,
+    timeout: float = 60,
     env: dict[str, str] | None = None,
 ) -> Result:
     """Runs the program to its end."""
@@ -152,18 +152,27 @@ class Server:
         """SIGTERM, and the exit status. A server that does not end is killed, which fails the test."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.over(timeout, f" of signal {number}")
+
+    def over(self, timeout: float = 15, what: str = "") -> int:
+        """The exit status of one that ends by itself, or was told to; behind this `output` is all that it ever said."""
         try:
             status = self.process.wait(patience(timeout))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(
-                f"did not end within {patience(timeout):g} s of signal {number}:\n{self.output}"
-            ) from None
-        self._reader.join(5)
+            raise AssertionError(f"did not end within {patience(timeout):g} s{what}:\n{self.output}") from None
+        self._reader.join(PATIENT)
+        assert not self._reader.is_alive(), f"somebody else still has the output of {self.args}:\n{self.output}"
         assert self.process.stdout
         self.process.stdout.close()
         return status
+
+    def kill(self) -> None:
+        """kill -9, of one that lives."""
+        assert self.process.poll() is None, f"it has ended by itself:\n{self.output}"
+        self.process.kill()
+        self.over()
 
     def rss(self) -> int:
         """Resident bytes."""
@@ -187,6 +196,7 @@ class Case(unittest.IsolatedAsyncioTestCase):
     """A test with a folder of its own; the servers it starts must end with status 0."""
 
     folder: pathlib.Path
+    end_signal = signal.SIGTERM  # what ends a server that still runs at the test's end
 
     def setUp(self) -> None:
         if not BINARY.exists():
@@ -226,7 +236,7 @@ class Case(unittest.IsolatedAsyncioTestCase):
         running = server.process.poll() is None
         if server.process.stdout is None or server.process.stdout.closed:
             return  # the test has stopped it and looked
-        result = server.stop()
+        result = server.stop(number=self.end_signal)
         self.assertTrue(
             running, f"the server ended by itself with {result}:\n{server.output[-8000:]}"
         )

@@ -23,13 +23,14 @@ def quick(session_id, body):
 @ffext.session_call(3, 'raw', concurrent=True)
 async def aside(session_id, body):
     ffext.send_msg_session(session_id, 3, b'begin ' + body)
-    await redrabbit.sleep(0.05)
+    while not let_go:
+        await redrabbit.sleep(0.01)
     ffext.send_msg_session(session_id, 3, b'end ' + body)
 
 @ffext.session_call(4)
 async def ask(session_id, msg):
     try:
-        answer = await redrabbit.call(msg[0], msg[1], msg[2], timeout=0.5)
+        answer = await redrabbit.call(msg[0], msg[1], msg[2], timeout=msg[3])
     except Exception as error:
         answer = [type(error).__name__, str(error)]
     ffext.send_msg_session(session_id, 4, answer)
@@ -101,12 +102,14 @@ class Async(Case):
 
     async def test_concurrent_opts_out(self) -> None:
         _, port = self.scene(SCRIPT)
-        client = await self.client(port, "me")
+        client, other = await self.client(port, "me"), await self.client(port, "other")
         for number in range(3):
             await client.send(3, str(number))
-        got = [(await client.receive(PATIENT)).text for _ in range(6)]
-        self.assertEqual(got[:3], ["begin 0", "begin 1", "begin 2"])
-        self.assertEqual(sorted(got[3:]), ["end 0", "end 1", "end 2"])
+        got = [(await client.receive(PATIENT)).text for _ in range(3)]
+        self.assertEqual(got, ["begin 0", "begin 1", "begin 2"])
+        await other.send(8, "[]")
+        got = [(await client.receive(PATIENT)).text for _ in range(3)]
+        self.assertEqual(sorted(got), ["end 0", "end 1", "end 2"])
 
     async def test_the_queue_behind_a_handler_is_bounded(self) -> None:
         script = SCRIPT.replace("sleep(0.05)", "sleep(30)")
@@ -120,13 +123,13 @@ class Async(Case):
         self.write("other.py", OTHER)
         _, port = self.scene(SCRIPT, more="  other: { role: scene, script: other.py }")
         client = await self.client(port, "me")
-        await client.send(4, ["other", 1, 21])
+        await client.send(4, ["other", 1, 21, PATIENT])
         self.assertEqual((await client.receive(PATIENT)).json(), 42)
         for what, word in (
-            (["other", 2, 1], "(?i)time"),
-            (["other", 3, 1], "from afar"),
-            (["nobody", 1, 1], "nobody"),
-            (["other", 9, 1], "9"),
+            (["other", 2, 1, 0.5], "(?i)time"),
+            (["other", 3, 1, PATIENT], "from afar"),
+            (["nobody", 1, 1, PATIENT], "nobody"),
+            (["other", 9, 1, PATIENT], "9"),
         ):
             await client.send(4, what)
             answer = (await client.receive(PATIENT)).json()

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "python"))
 
 from redrabbit import client as rr  # noqa: E402
 
-PATIENT = 20.0  # seconds: only what fails waits so long
+PATIENT = 60.0  # seconds: only what fails waits so long
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -56,7 +56,7 @@ class Nodes(Trio, DatabaseCase):
             kept["task"] = redrabbit.spawn(write())
             while 10 not in kept:
                 await redrabbit.sleep(0.01)""")
-        self.kill(self.back)
+        self.back.kill()
         number, end = await scene.do("return await kept['task']", 2 * DOWN + 10)
         self.assertIn(end, (["DatabaseConnectionError", True], ["DatabaseConnectionError", False]))
         failed = await self.fails(scene, "DatabaseConnectionError", "await db.query('SELECT 1')", 10)
@@ -86,7 +86,7 @@ class Nodes(Trio, DatabaseCase):
                 await db.publish("news", "one")
                 while not kept["heard"]:
                     await redrabbit.sleep(0.01)""")
-            self.kill(self.back)
+            self.back.kill()
             back = self.begin("g.yaml", "--node", "back")
             back.ready()
             self.assertTrue(await scene.do(

@@ -118,8 +118,7 @@ class Drain(Case):
         await asyncio.to_thread(server.wait_line, "BEGIN one")
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             server.process.send_signal(number)
-        self.assertEqual(await asyncio.to_thread(server.process.wait, PATIENT), 0, server.output)
-        self.assertEqual(server.stop(), 0, server.output)
+        self.assertEqual(await asyncio.to_thread(server.over), 0, server.output)
         await self.expect_closed(client, 1001)
         self.assertLess(server.output.index("DONE one"), server.output.index("OFFLINE one drain"))
 

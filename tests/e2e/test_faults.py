@@ -9,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from harness import PATIENT, SANITIZE, SLOW, Case, Client, free_port, main_pass, python_version
+from harness import PATIENT, SANITIZE, Case, Client, free_port, main_pass, python_version
 
 GOOD = """
 import ffext
@@ -27,7 +27,7 @@ def forever():
     while True:
         pass
 """
-SLEEP = SPIN.replace("while True:\n        pass", "import time\n    time.sleep(60)")
+SLEEP = SPIN.replace("while True:\n        pass", "import time\n    time.sleep(600)")
 
 
 def runnable(pid: int) -> int:
@@ -53,63 +53,64 @@ class Neighbours(Case):
         self.write("graph.yaml", text)
         return ports
 
-    async def round_trips(self, client: Client, count: int) -> float:
-        """Seconds of the slowest of some echoes."""
-        slowest = 0.0
+    async def round_trips(self, client: Client, count: int) -> None:
         for number in range(count):
-            started = time.monotonic()
             await client.send(1, str(number))
-            await self.expect(client, str(number), timeout=20)
-            slowest = max(slowest, time.monotonic() - started)
-        return slowest
+            await self.expect(client, str(number))
 
     async def test_two_spinning_and_two_sleeping_scenes_stop_nobody(self) -> None:
         ports = self.many(good=GOOD, spin1=SPIN, spin2=SPIN, sleep1=SLEEP, sleep2=SLEEP)
         # The bad ones cannot end their Python: the stop is cut short (3), on time.
         server = self.start("graph.yaml", status=3)
         good = await self.client(ports["good"], "good")
-        self.assertLess(await self.round_trips(good, 20), 2 * SLOW)
+        await self.round_trips(good, 20)
         for name, port in ports.items():
             if name != "good":
                 bad = await self.client(port, name)
                 await bad.send(1, b"")
                 await self.expect(bad, "spinning")
-        await asyncio.sleep(0.5)  # all four are in their loops now
-        self.assertLess(await self.round_trips(good, 100), 3 * SLOW)
+        await asyncio.sleep(0.5)  # all four are in their loops now, for ten minutes or for ever
+        await self.round_trips(good, 100)
         other = await self.client(ports["good"], "other")
-        self.assertLess(await self.round_trips(other, 20), 3 * SLOW)
+        await self.round_trips(other, 20)
         started = time.monotonic()
         self.assertEqual(server.stop(40), 3, server.output[-4000:])
-        self.assertLess(time.monotonic() - started, 20 * SLOW)
+        self.assertLess(time.monotonic() - started, 300)  # of the ten minutes
 
     async def test_on_one_cpu_a_scene_that_blocks_does_not_hold_the_sockets(self) -> None:
         """There the loop's thread runs scenes itself, after some short turns; the good one shares its loop with the bad."""
         bad = GOOD + """
-import time
+import os, time
 @ffext.session_call(2, 'raw')
 def sleep(session_id, body):
-    time.sleep(3)
+    print('BLOCKS')
+    while not os.path.exists('go'):
+        time.sleep(0.1)
 @ffext.session_call(3, 'raw')
 def spin(session_id, body):
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
-        pass
+    print('BLOCKS')
+    while not os.path.exists('go'):
+        for _ in range(100000):
+            pass
 """
         ports = self.many(good=GOOD, bad=bad)
         cpus = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cpus)})
         try:
-            self.start("graph.yaml")
+            server = self.start("graph.yaml")
         finally:
             os.sched_setaffinity(0, cpus)
         clients = [await self.client(ports[name], name) for name in ("good", "bad")]
-        for cmd in (2, 3, 2):
+        for count, cmd in enumerate((2, 3, 2)):
             for client in clients:
                 await self.round_trips(client, 200)
             await clients[1].send(cmd, b"")
             await clients[1].send(1, b"over")
-            self.assertLess(await self.round_trips(clients[0], 50), 2 * SLOW)
-            await self.expect(clients[1], "over", timeout=20)
+            await asyncio.to_thread(server.wait_line, "BLOCKS", count=count + 1)
+            await self.round_trips(clients[0], 50)
+            go = self.write("go", "")
+            await self.expect(clients[1], "over")
+            go.unlink()
 
     async def test_watchdog_ends_a_runaway_handler(self) -> None:
         script = (
@@ -229,13 +230,13 @@ def nested(session_id, msg):
     @unittest.skipIf(SANITIZE, "a sanitizer's figures say nothing")
     async def test_two_cpu_bound_scenes_run_in_parallel(self) -> None:
         burn = """
-import ffext, time
+import ffext, os
 @ffext.session_call(1)
 def burn(session_id, msg):
     print('BEGIN')
-    end, count = time.monotonic() + msg[0], 0
-    while time.monotonic() < end:
-        for _ in range(2000):
+    count = 0
+    while not os.path.exists('go'):
+        for _ in range(100000):
             count += 1
     ffext.send_msg_session(session_id, 1, str(count))
 """
@@ -243,19 +244,20 @@ def burn(session_id, msg):
         server = self.start("graph.yaml")
         a, b = await self.client(ports["a"], "a"), await self.client(ports["b"], "b")
 
-        async def work(client: Client, seconds: float) -> None:
-            await client.send(1, [seconds])
-            await client.receive(PATIENT)
+        async def work(client: Client) -> None:
+            await client.send(1, [])
+            await client.receive(2 * PATIENT)
 
         # What counts is how many threads of ours want a CPU at a time, not what they get done: other processes may take
         # the CPUs, but only a lock of ours can keep a busy scene's thread asleep. Under one GIL this is about 1.
-        both = asyncio.gather(work(a, 5.0), work(b, 5.0))
+        both = asyncio.gather(work(a), work(b))
         await asyncio.to_thread(server.wait_line, "BEGIN", count=2)
         samples = []
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
             samples.append(min(2, runnable(server.pid)))
             await asyncio.sleep(0.005)
+        self.write("go", "")
         await both
         self.assertGreater(len(samples), 20)
         self.assertGreaterEqual(sum(samples) / len(samples), 1.95, f"{len(samples)} samples")

@@ -10,7 +10,7 @@ import sqlite3
 import time
 import unittest
 
-from harness import SLOW, Case
+from harness import Case
 
 # Runs what the client sends and answers with what came out; `result` is what the snippet sets.
 LAB = """
@@ -312,10 +312,8 @@ async def never(msg):
             err, result = await self.call(name, cmd, 1)
             self.assertIsNone(result)
             self.assertIn(text, str(err))
-        started = time.monotonic()
-        err, result = await self.call("guild", 6, 1)
-        self.assertTrue(err)
-        self.assertLess(time.monotonic() - started, 8 * SLOW)
+        err, result = await self.call("guild", 6, 1)  # of an hour
+        self.assertIn("TIMEOUT", str(err))
         await self.run_code("ffext.call_service('guild', 1, 1)")  # without a callback
 
     async def test_existence_ids_and_configuration(self) -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import unittest
 
-from harness import BINARY, SLOW, Case, Client, Server, free_port
+from harness import BINARY, PATIENT, SLOW, Case, Client, Server, free_port
 
 SCRIPT = """
 import redrabbit
@@ -68,7 +68,7 @@ actors:
             number += 1
             await self.says(client, number)
         self.assertEqual(server.output.count(FULL), 1, server.output)
-        async with asyncio.timeout(20 * SLOW):  # lines still on their way would fill the room that comes
+        async with asyncio.timeout(PATIENT):  # lines still on their way would fill the room that comes
             while self.whole(log) + (await self.metrics(self.port))["rr_log_lost_total"] < number * LINES:
                 await asyncio.sleep(0.02)
         return number
@@ -144,7 +144,7 @@ class Stuck(Case):
                     await client.send(1, number)
                     await self.expect(client, str(number))
                 process.send_signal(signal.SIGTERM)
-                self.assertEqual(await asyncio.to_thread(process.wait, 20 * SLOW), 0)
+                self.assertEqual(await asyncio.to_thread(process.wait, PATIENT), 0)
             finally:
                 process.kill()
 
@@ -176,7 +176,7 @@ actors:
                     await client.send(1, number)
                     await self.expect(client, str(number))
                 process.send_signal(signal.SIGINT)
-                self.assertEqual(await asyncio.to_thread(process.wait, 30 * SLOW), 0)
+                self.assertEqual(await asyncio.to_thread(process.wait, PATIENT), 0)
             finally:
                 process.terminate()  # its nodes end with it
 

@@ -14,7 +14,7 @@ import sys
 import time
 import unittest
 
-from harness import ROOT, SLOW, Case, Server
+from harness import ROOT, Case, Server
 
 sys.path.insert(0, str(ROOT / "tests" / "stress"))
 
@@ -136,10 +136,7 @@ actors:
     def again(self, name: str) -> None:
         """A node that was given up ends by itself, with a reason; it is started anew, as a service manager would."""
         server = self.servers[name]
-        self.assertEqual(server.process.wait(20 * SLOW), 1, server.output)
-        server._reader.join(5)
-        assert server.process.stdout
-        server.process.stdout.close()
+        self.assertEqual(server.over(LEASE + MARGIN + 20), 1, server.output)
         self.assertRegex(server.output, "no member of group soak any more")
         self.servers[name] = self.begin_at(name)
         self.servers[name].ready()

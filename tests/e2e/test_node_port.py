@@ -244,10 +244,12 @@ class Refused(NodePort):
             await self.read_to_end(stranger.reader)
             await stranger.close()
 
+        began = time.monotonic()
         for _ in range(20):
             await asyncio.gather(*(one() for _ in range(20)))
         await self.nobody_is_hurt(violations=400, refused_handshakes=400)
-        self.assertLess(self.front.output.count("is refused"), 50)
+        windows = (time.monotonic() - began) // 10 + 2  # of 10 s: those that were begun
+        self.assertLessEqual(self.front.output.count("is refused"), 10 * windows)
 
     async def test_silent_strangers_do_not_shut_others_out(self) -> None:
         silent = [await self.stranger() for _ in range(100)]
@@ -314,9 +316,7 @@ actors:
         return Server(["g.yaml", "--node", "back", *more], self.folder), listener
 
     def ended(self, server: Server) -> int:
-        status = server.process.wait(PATIENT)
-        server.stop()
-        return status
+        return server.over()
 
     def test_no_port_for_nodes(self) -> None:
         """Not tried again: it does not get better."""
@@ -353,13 +353,13 @@ actors:
         self.assertIn("name resolution", done.stderr)
 
     def test_closed_connections_are_tried_again_more_and_more_slowly(self) -> None:
-        server, listener = self.join(b"", "-join_timeout", "3")
+        server, listener = self.join(b"", "-join_timeout", "6")
         began = time.monotonic()
         self.assertEqual(self.ended(server), 1)
         self.assertGreater(time.monotonic() - began, 1)
         self.assertIn("is this the port for nodes?", server.output)
         self.assertEqual(server.output.count("waiting for the master"), 1)
-        self.assertIn(listener.count, range(3, 7))  # 100, 200, 400, 800, 1600 ms
+        self.assertIn(listener.count, range(3, 8))  # 100, 200, 400, 800, 1600, 3200 ms
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 import unittest
 from collections.abc import Awaitable, Callable
 
-from harness import PATIENT, SLOW
+from harness import PATIENT
 from proxy import Proxy
 
 BODY = bytes(range(256)) * 1024
@@ -36,9 +36,9 @@ class TheProxy(unittest.IsolatedAsyncioTestCase):
         finally:
             writer.close()
 
-    async def ask(self, data: bytes, timeout: float = 5) -> bytes:
+    async def ask(self, data: bytes) -> bytes:
         self.writer.write(data)
-        return await asyncio.wait_for(self.reader.readexactly(len(data)), timeout * SLOW)
+        return await asyncio.wait_for(self.reader.readexactly(len(data)), PATIENT)
 
     async def silent(self, what: Callable[[], Awaitable[bytes]]) -> None:
         with self.assertRaises(TimeoutError):
@@ -106,7 +106,7 @@ class TheProxy(unittest.IsolatedAsyncioTestCase):
     async def test_throttled(self) -> None:
         self.proxy.throttle(100_000)
         began = time.monotonic()
-        self.assertEqual(await self.ask(BODY[:30_000], 20), BODY[:30_000])
+        self.assertEqual(await self.ask(BODY[:30_000]), BODY[:30_000])
         self.assertGreaterEqual(time.monotonic() - began, 0.25)
 
 

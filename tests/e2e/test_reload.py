@@ -11,7 +11,7 @@ import shutil
 import unittest
 from collections.abc import Callable
 
-from harness import PATIENT, SANITIZE, Case, Client, Server, free_port, main_pass
+from harness import PATIENT, Case, Client, Server, free_port, main_pass
 
 SCRIPT = """
 import redrabbit
@@ -48,7 +48,7 @@ class Player:
         while True:
             self.sent += 1
             await self.client.send(1, self.sent)
-            number, seen, word, self.bonus = (await self.client.receive(20)).json()
+            number, seen, word, self.bonus = (await self.client.receive(PATIENT)).json()
             assert (number, seen) == (self.sent, self.sent), (number, seen, self.sent)
             if word not in self.words:
                 self.words.append(word)
@@ -114,7 +114,7 @@ actors:
         return player
 
     async def seen(self, player: Player, condition: Callable[[], bool], what: str) -> None:
-        end = asyncio.get_running_loop().time() + 20 * (4 if SANITIZE else 1)
+        end = asyncio.get_running_loop().time() + PATIENT
         while not condition():
             if player.task.done():
                 player.task.result()
@@ -216,11 +216,14 @@ class Saving(Watch):
 
     @main_pass
     async def test_a_scene_that_does_not_come_to_it(self) -> None:
-        server, port = self.run_scene(SCRIPT.replace("await redrabbit.sleep(seconds)", "__import__('time').sleep(seconds)"))
+        blocks = "while seconds and not os.path.exists('go'):\n        time.sleep(0.1)"
+        script = SCRIPT.replace("import rules", "import os, time\nimport rules").replace("await redrabbit.sleep(seconds)", blocks)
+        server, port = self.run_scene(script)
         client = await self.client(port, "bob")
-        await client.send(2, 8)
+        await client.send(2, 1)
         in_place(self.path, SCRIPT.replace("WORD", "new"))
         server.wait_line("WARN .*scene@0 does not come to load what was saved: a handler of it takes long", 20)
+        self.write("go", "")
         server.wait_line("RELOAD scene@0 runs what was saved", 20)
         await client.send(2, 0)
         self.assertEqual([(await client.receive(PATIENT)).text for _ in range(2)], ["WORD", "new"])
