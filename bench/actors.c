@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "bench/floor.h"
+#include "runtime/executor.h"
 
 /* ---- A run ------------------------------------------------------------------------------------------------------------ */
 
@@ -46,14 +47,24 @@ bool actors_wait(actors_run_t *run, double timeout_s) {
     return run->out->failure[0] == 0;
 }
 
+static void count_workers(const actors_run_t *run, uint64_t *steals, uint64_t *parks) {
+    rr_pool_stats_t stats;
+    rr_pool_stats(rr_system_core(run->system), &stats);
+    *steals = stats.steals - *steals;
+    *parks = stats.parks - *parks;
+}
+
 void actors_clock_start(actors_run_t *run) {
     run->cpu = bench_own_cpu();
     run->machine_cpu = bench_machine_cpu();
+    run->steals = run->parks = 0;
+    count_workers(run, &run->steals, &run->parks);
     run->began_at = bench_now_ns();
 }
 
 void actors_clock_stop(actors_run_t *run) {
     run->ended_at = bench_now_ns();
+    count_workers(run, &run->steals, &run->parks);
     run->cpu = bench_own_cpu() - run->cpu;
     run->machine_cpu = bench_machine_cpu() - run->machine_cpu;
 }
@@ -84,6 +95,9 @@ void actors_end(actors_run_t *run) {
         bench_metric(run->out, "cpu", "cores", BENCH_INFO, run->cpu / seconds);
         bench_metric(run->out, BENCH_OTHERS, "cores", BENCH_INFO,
                      bench_positive(run->machine_cpu - run->cpu) / seconds);
+        /* How often a worker took from another, and slept. */
+        bench_metric(run->out, "steals", "/s", BENCH_INFO, (double)run->steals / seconds);
+        bench_metric(run->out, "parks", "/s", BENCH_INFO, (double)run->parks / seconds);
     }
     bench_metric(run->out, "peak_rss", "MiB", run->memory_matters ? BENCH_LOWER : BENCH_INFO, (double)bench_own_peak_rss() / 1048576);
     rr_system_stop(run->system);

@@ -33,6 +33,7 @@ typedef struct actors_run {
     _Atomic(uint32_t) latch;                /* what main waits for; counted down with release, read with acquire */
     uint64_t began_at, ended_at;
     double cpu, machine_cpu;
+    uint64_t steals, parks; /* of the core workers: before, and once measured meanwhile */
     bool memory_matters; /* the workload is about how much it takes */
     histogram_t *latency; /* recorded with histogram_record_shared */
 } actors_run_t;

@@ -29,6 +29,8 @@ typedef struct gate_options {
         {"reply-cmd", OPTION_COUNT, &(o)->plan.params.reply_cmd, "with this"},                                         \
         {"broadcast-cmd", OPTION_COUNT, &(o)->plan.params.broadcast_cmd, "the server sends this to all"},              \
         {"multicast-cmd", OPTION_COUNT, &(o)->plan.params.multicast_cmd, "and this to a list of all"},                 \
+        {"room-cmd", OPTION_COUNT, &(o)->plan.params.room_cmd, "and this to its sender's room"},                         \
+        {"room", OPTION_COUNT, &(o)->plan.params.room, "rooms: clients in each"},                                      \
         {"login", OPTION_TEXT, &(o)->plan.params.login, "session key; {n} = number, {pid}"},                           \
         {"ready", OPTION_TEXT, &(o)->plan.params.ready, "how a login's end is seen: echo, now, or a cmd"},             \
         {"connecting", OPTION_COUNT, &(o)->plan.params.connecting, "unfinished logins at a time"},                     \
@@ -71,9 +73,12 @@ static void check(gate_options_t *o) {
         bench_die("gate: --to tcp://HOST:PORT or ws://HOST:PORT is missing");
     if (p->connections == 0 || p->outstanding == 0 || p->connections > 60000 || o->plan.runs == 0)
         bench_die("gate: connections (at most 60000), outstanding and runs must not be 0");
+    if (p->room == 0)
+        bench_die("gate: --room must not be 0");
     if (p->sleeps && o->rate_count == 0)
         bench_die("gate: --sleep goes with --rate");
-    if (p->cmd > 65535 || p->reply_cmd > 65535 || p->broadcast_cmd > 65535 || p->multicast_cmd > 65535)
+    if (p->cmd > 65535 || p->reply_cmd > 65535 || p->broadcast_cmd > 65535 || p->multicast_cmd > 65535 ||
+        p->room_cmd > 65535)
         bench_die("gate: a cmd is 0-65535");
     if (strcmp(o->body, "json") != 0 && strcmp(o->body, "raw") != 0)
         bench_die("gate: --body raw or json");
@@ -93,11 +98,11 @@ int command_gate(int argc, char **argv, int first) {
     int names = options_parse(specs, OPTIONS_COUNT(specs), argc, argv, first);
     check(&o);
     if (names == 0)
-        bench_die("gate: which workload? echo, broadcast, multicast, connect, idle, chat");
+        bench_die("gate: which workload? echo, broadcast, multicast, rooms, connect, idle, chat");
     bench_results_t results = {0};
     for (int i = 0; i < names; i++)
         if (!gate_find(argv[first + i]))
-            bench_die("gate: no workload '%s': echo, broadcast, multicast, connect, idle, chat", argv[first + i]);
+            bench_die("gate: no workload '%s': echo, broadcast, multicast, rooms, connect, idle, chat", argv[first + i]);
     for (int i = 0; i < names; i++) {
         o.plan.workload = gate_find(argv[first + i]);
         bench_results_add(&results, gate_execute(&o.plan));

@@ -15,11 +15,14 @@
 #define EVENTS 256
 #define READ_SIZE (256u << 10)
 #define UNSENT_LIMIT (16u << 20)
+#define MOST_LOGINS 10000000u
 
 typedef struct bytes {
     uint8_t *data;
     size_t at, size, capacity;
 } bytes_t;
+
+typedef struct room room_t;
 
 typedef struct client {
     int fd;
@@ -27,7 +30,15 @@ typedef struct client {
     wire_kind_t kind;
     bool known, upgraded, logged_in, blocked, dead;
     bytes_t in, out;
+    room_t *room; /* NULL: in none */
 } client_t;
+
+struct room {
+    client_t **members;
+    unsigned count, capacity;
+    bytes_t said; /* in this wake-up */
+    room_t *next_said;
+};
 
 typedef struct server {
     int epoll, listener;
@@ -36,6 +47,8 @@ typedef struct server {
     client_t *dead[EVENTS * 2];
     unsigned dead_count;
     bytes_t reply, broadcast;
+    room_t **rooms, *said;
+    unsigned room_count;
     uint8_t *buffer;
     size_t buffer_size;
 } server_t;
@@ -71,6 +84,9 @@ static void bury(server_t *s, client_t *c) {
     s->clients[c->place]->place = c->place;
     if (s->dead_count == sizeof s->dead / sizeof *s->dead)
         bench_die("floor server: too many connections ended at once");
+    for (unsigned i = 0; c->room && i < c->room->count; i++)
+        if (c->room->members[i] == c)
+            c->room->members[i] = c->room->members[--c->room->count];
     s->dead[s->dead_count++] = c;
 }
 
@@ -140,14 +156,50 @@ static long upgrade(server_t *s, client_t *c, const char *data, size_t size) {
     return (long)(end - data) + 4;
 }
 
+static room_t *room_at(server_t *s, unsigned number) {
+    if (number >= s->room_count) {
+        s->rooms = bench_realloc(s->rooms, (number + 1) * sizeof *s->rooms);
+        memset(s->rooms + s->room_count, 0, (number + 1 - s->room_count) * sizeof *s->rooms);
+        s->room_count = number + 1;
+    }
+    if (!s->rooms[number])
+        s->rooms[number] = bench_alloc(sizeof(room_t));
+    return s->rooms[number];
+}
+
+static void enter(server_t *s, client_t *c, const wire_message_t *login) {
+    char key[64];
+    unsigned size, number;
+    snprintf(key, sizeof key, "%.*s", (int)(login->size < sizeof key ? login->size : sizeof key - 1), (const char *)login->body);
+    if (sscanf(key, "%u-floor-%u", &size, &number) != 2 || size == 0 || number > MOST_LOGINS)
+        return;
+    room_t *room = room_at(s, number / size);
+    if (room->count == room->capacity) {
+        room->capacity = room->capacity * 2 + 32;
+        room->members = bench_realloc(room->members, room->capacity * sizeof *room->members);
+    }
+    room->members[room->count++] = c;
+    c->room = room;
+}
+
+static bytes_t *to_room(server_t *s, room_t *room) {
+    if (room->said.size == 0) {
+        room->next_said = s->said;
+        s->said = room;
+    }
+    return &room->said;
+}
+
 static bool message(server_t *s, client_t *c, const wire_message_t *m) {
     if (m->type != WIRE_DATA)
         return m->type != WIRE_CLOSE;
     if (!c->logged_in) {
         c->logged_in = true;
+        enter(s, c, m);
         return true;
     }
-    bytes_t *to = m->cmd == FLOOR_CMD_BROADCAST ? &s->broadcast : &s->reply;
+    bool talks = m->cmd == FLOOR_CMD_ROOM && c->room;
+    bytes_t *to = m->cmd == FLOOR_CMD_BROADCAST ? &s->broadcast : talks ? to_room(s, c->room) : &s->reply;
     uint8_t *out = room(to, m->size + WIRE_OVERHEAD);
     to->size += wire_put(c->kind, out, m->cmd, m->body, m->size, 0);
     return true;
@@ -209,6 +261,15 @@ static void spread(server_t *s) {
     s->broadcast.at = s->broadcast.size = 0;
 }
 
+static void spread_rooms(server_t *s) {
+    for (room_t *room = s->said; room; room = room->next_said) {
+        for (unsigned i = 0; i < room->count; i++)
+            deliver(s, room->members[i], room->said.data, room->said.size);
+        room->said.at = room->said.size = 0;
+    }
+    s->said = NULL;
+}
+
 static void accept_all(server_t *s) {
     int fd, one = 1;
     while ((fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
@@ -248,6 +309,7 @@ _Noreturn void floor_epoll_serve(int listener) {
         for (int i = 0; i < n; i++)
             on_event(&s, &events[i]);
         spread(&s);
+        spread_rooms(&s);
         free_dead(&s);
     }
 }

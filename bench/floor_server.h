@@ -1,5 +1,6 @@
 /* floor_server.h: the least a server can do: what bare epoll and bare libuv reach is this machine's limit for a server
- * on one core. They speak the wire protocol (login swallowed, cmd 1 echoed, cmd 2 sent to all) and nothing else. */
+ * on one core. They speak the wire protocol (login swallowed, cmd 1 echoed, cmd 2 sent to all; bare epoll: cmd 5 to
+ * its sender's room: a login's key `20-floor-47` says room 47 / 20) and nothing else. */
 #ifndef RR_BENCH_FLOOR_SERVER_H
 #define RR_BENCH_FLOOR_SERVER_H
 
@@ -7,6 +8,7 @@
 
 #define FLOOR_CMD_ECHO 1
 #define FLOOR_CMD_BROADCAST 2
+#define FLOOR_CMD_ROOM 5
 
 typedef struct floor_server {
     pid_t pid;

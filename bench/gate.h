@@ -11,7 +11,8 @@ typedef struct gate_params {
     bool sleeps;  /* paced: between two messages that are due; else it polls all the time */
     double duration, warmup;
     bool binary, json_body;
-    uint64_t cmd, reply_cmd, broadcast_cmd, multicast_cmd;
+    uint64_t cmd, reply_cmd, broadcast_cmd, multicast_cmd, room_cmd;
+    uint64_t room; /* clients of one */
     uint64_t connecting; /* unfinished logins at a time */
     const char *login, *ready; /* ready: echo, now, or a cmd */
     const char *scenario;      /* file, or NULL */
@@ -84,6 +85,7 @@ typedef struct gate_workload {
 void gate_echo(const gate_params_t *p, bench_run_t *out);
 void gate_broadcast(const gate_params_t *p, bench_run_t *out);
 void gate_multicast(const gate_params_t *p, bench_run_t *out);
+void gate_rooms(const gate_params_t *p, bench_run_t *out);
 void gate_connect(const gate_params_t *p, bench_run_t *out);
 void gate_idle(const gate_params_t *p, bench_run_t *out);
 void gate_chat(const gate_params_t *p, bench_run_t *out);

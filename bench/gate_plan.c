@@ -15,6 +15,7 @@ static const gate_workload_t workloads[] = {
     {"echo", "every message comes back; closed loop, or paced with --rate", gate_echo},
     {"broadcast", "one asks, all connections get it", gate_broadcast},
     {"multicast", "the same, to a list of all of them", gate_multicast},
+    {"rooms", "a message goes to the 20 of its sender's room (--room); all clients talk, rooms are the\n               server's: client n's is n / 20", gate_rooms},
     {"connect", "connect, log in, one message, reset; again", gate_connect},
     {"idle", "memory and CPU of connections that say nothing (rss_per_connection: what those after\n               the first tenth add; rss_per_connection_all: all)", gate_idle},
     {"chat", "clients with think time, echoes and broadcasts; or your own --scenario FILE", gate_chat},
@@ -36,7 +37,8 @@ void gate_plan_init(gate_plan_t *plan) {
     *plan = (gate_plan_t){.runs = 3, .server_cpu = -1};
     plan->params = (gate_params_t){.connections = 50, .outstanding = 16, .size = 64, .duration = 3, .warmup = 0.5,
                                    .cmd = FLOOR_CMD_ECHO, .reply_cmd = FLOOR_CMD_ECHO,
-                                   .broadcast_cmd = FLOOR_CMD_BROADCAST, .multicast_cmd = 4, .connecting = 64,
+                                   .broadcast_cmd = FLOOR_CMD_BROADCAST, .multicast_cmd = 4,
+                                   .room_cmd = FLOOR_CMD_ROOM, .room = 20, .connecting = 64,
                                    .login = "bench-{pid}-{n}", .ready = "echo", .cpu = -1};
 }
 
@@ -111,6 +113,8 @@ json_t *gate_params_json(const gate_plan_t *plan) {
         json_object_set_new(o, "rate", json_real(p->rate));
     else
         json_object_set_new(o, "outstanding", json_integer((json_int_t)p->outstanding));
+    if (plan->workload->run == gate_rooms)
+        json_object_set_new(o, "room", json_integer((json_int_t)p->room));
     if (p->sleeps)
         json_object_set_new(o, "sleep", json_true());
     if (p->json_body)
@@ -122,13 +126,16 @@ static void floor_once(const gate_plan_t *plan, bench_result_t *result, const ch
     floor_server_t server;
     gate_params_t params = plan->params;
     bench_run_t run = {0};
+    char login[48];
     floor_server_start(&server, kind, plan->server_cpu);
     params.to = server.to;
     params.pid = (uint64_t)server.pid;
-    params.login = "floor-{n}";
+    snprintf(login, sizeof login, "%llu-floor-{n}", (unsigned long long)params.room);
+    params.login = login;
     params.ready = "echo";
     params.cmd = params.reply_cmd = FLOOR_CMD_ECHO;
     params.broadcast_cmd = params.multicast_cmd = FLOOR_CMD_BROADCAST;
+    params.room_cmd = FLOOR_CMD_ROOM;
     gate_run_once(plan->workload, &params, &run);
     floor_server_stop(&server);
     bench_result_add_run(result, &run);
@@ -164,7 +171,8 @@ bench_result_t *gate_execute(const gate_plan_t *plan) {
     address_t address;
     address_parse(plan->params.to, &address);
     const char *const *kinds = address.kind == WIRE_WS_TEXT ? ws : tcp;
-    unsigned kind_count = plan->floor ? (address.kind == WIRE_WS_TEXT ? 1 : 2) : 0;
+    bool epoll_only = address.kind == WIRE_WS_TEXT || plan->workload->run == gate_rooms;
+    unsigned kind_count = plan->floor ? (epoll_only ? 1 : 2) : 0;
     bench_result_t *result = bench_result_new("gate", plan->workload->name, gate_params_json(plan));
     bench_result_t *floors[2] = {0};
     for (unsigned k = 0; k < kind_count; k++)

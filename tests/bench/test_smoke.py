@@ -140,7 +140,7 @@ class Cluster(unittest.TestCase):
     def test_between_two_nodes(self) -> None:
         for size in ("64", "4KiB"):
             for result in results(
-                "cluster", "oneway", "call", "--size", size, "--outstanding", "8", "--floor", *SHORT
+                "cluster", "oneway", "call", "--size", size, "--outstanding", "8", "--floor", *LONGER
             ):
                 with self.subTest(f"{result['workload']} {size}"):
                     metric = "messages" if result["workload"] == "oneway" else "calls"
@@ -157,6 +157,17 @@ class Gate(unittest.TestCase):
                         results("gate", workload, *to)
             results("gate", "echo", *to, "--binary", "--size", "70000")
             results("gate", "echo", *to, "--body", "json", "--rate", "2000")
+
+    def test_rooms(self) -> None:
+        with FloorServer("epoll") as server:
+            for wire in ("tcp", "ws"):
+                to = ["--to", f"{wire}://127.0.0.1:{server.port}", "--mode", "20x4", *LONGER]
+                with self.subTest(wire=wire):
+                    (result,) = results("gate", "rooms", *to, "--room", "8", "--login", "8-floor-{n}")
+                    self.assertGreater(result["summary"]["deliveries"]["median"], 0)
+                bad = run("gate", "rooms", *to, "--room", "4", "--login", "8-floor-{n}", ok=False)
+                self.assertEqual(bad.returncode, 1, bad.stdout)
+                self.assertIn("of another room", bad.stdout + bad.stderr)
 
     def test_floor_beside_the_target(self) -> None:
         with FloorServer("libuv") as server:
