@@ -85,7 +85,7 @@ void rr__connection_body_take(rr_connection_t *c, const uint8_t *data, size_t si
         memcpy(to, data, size);
     }
     if (c->protocol == RR__PROTOCOL_WS) {
-        rr_ws_unmask(to, size, c->frame.mask, 0);
+        (void)rr_ws_unmask(to, size, c->frame.mask, 0);
         uint8_t turned[4];
         for (unsigned i = 0; i < 4; i++) {
             turned[i] = c->frame.mask[(size + i) & 3];

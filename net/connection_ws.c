@@ -11,8 +11,9 @@ static size_t wire_limit(const rr_connection_t *c, unsigned opcode) {
     return c->options->max_packet + (opcode == RR_WS_TEXT ? RR_FRAME_TEXT_MAX : RR_FRAME_HEADER);
 }
 
-static void deliver_text(rr_connection_t *c, const uint8_t *data, size_t size, rr_buffer_t *owner) {
-    if (!rr_utf8_valid(data, size)) {
+/* ascii: it is, which is all that need be known; else it has not been looked at. */
+static void deliver_text(rr_connection_t *c, const uint8_t *data, size_t size, rr_buffer_t *owner, bool ascii) {
+    if (!ascii && !rr_utf8_valid(data, size)) {
         rr_connection_close(c, RR_CLOSE_ENCODING);
         return;
     }
@@ -39,9 +40,9 @@ static void deliver_binary(rr_connection_t *c, const uint8_t *data, size_t size,
     rr__connection_deliver(c, h.cmd, h.flag, data + RR_FRAME_HEADER, size - RR_FRAME_HEADER, owner);
 }
 
-static void deliver(rr_connection_t *c, unsigned opcode, const uint8_t *data, size_t size, rr_buffer_t *owner) {
+static void deliver(rr_connection_t *c, unsigned opcode, const uint8_t *data, size_t size, rr_buffer_t *owner, bool ascii) {
     if (opcode == RR_WS_TEXT) {
-        deliver_text(c, data, size, owner);
+        deliver_text(c, data, size, owner, ascii);
     } else {
         deliver_binary(c, data, size, owner);
     }
@@ -57,7 +58,7 @@ void rr__connection_ws_assembled(rr_connection_t *c) {
     c->body = NULL;
     c->body_used = 0;
     c->opcode = 0;
-    deliver(c, opcode, body ? rr_buffer_data(body) : (const uint8_t *)"", size, body);
+    deliver(c, opcode, body ? rr_buffer_data(body) : (const uint8_t *)"", size, body, false);
     rr_buffer_unref(body);
 }
 
@@ -136,11 +137,11 @@ static size_t parse_frame(rr_connection_t *c, uint8_t *data, size_t size) {
     }
     size_t n = whole ? (size_t)h.size : here;
     if (control) {
-        rr_ws_unmask(payload, n, h.mask, 0);
+        (void)rr_ws_unmask(payload, n, h.mask, 0);
         on_control(c, &h, payload);
     } else if (whole && h.fin && c->opcode == 0) {
-        rr_ws_unmask(payload, n, h.mask, 0);
-        deliver(c, h.opcode, payload, n, NULL);
+        bool ascii = rr_ws_unmask(payload, n, h.mask, 0); /* seen while it is in a register: not loaded again behind its stores */
+        deliver(c, h.opcode, payload, n, NULL, ascii);
     } else if (!assemble(c, &h, payload, n)) {
         return 0;
     }

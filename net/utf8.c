@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#define HIGH_BITS 0x8080808080808080ull
+#define HIGH_BITS RR_UTF8_HIGH_BITS
 
 static uint64_t load64(const uint8_t *p) {
     uint64_t v;
@@ -55,8 +55,8 @@ static size_t sequence(const uint8_t *p, size_t left) {
     return 0;
 }
 
-bool rr_utf8_valid(const uint8_t *data, size_t size) {
-    const uint8_t *p = data, *end = data + size;
+/* From p on, where the first byte that may be no ASCII is. Apart, so that its registers are not saved for what is all ASCII. */
+static __attribute__((noinline)) bool valid_from(const uint8_t *p, const uint8_t *data, const uint8_t *end) {
     while ((p = skip_ascii(p, data, end)) < end) {
         while (p < end && *p >= 0x80) { /* stay here through runs of non-ASCII */
             size_t n = sequence(p, (size_t)(end - p));
@@ -67,4 +67,12 @@ bool rr_utf8_valid(const uint8_t *data, size_t size) {
         }
     }
     return true;
+}
+
+bool rr_utf8_valid(const uint8_t *data, size_t size) {
+    const uint8_t *end = data + size, *p = skip_blocks(data, end);
+    if (end - p < 8 && size >= 8 && !(load64(end - 8) & HIGH_BITS)) {
+        return true;
+    }
+    return valid_from(p, data, end);
 }

@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Eight bytes without any of these bits are ASCII. */
+#define RR_UTF8_HIGH_BITS 0x8080808080808080ull
+
 bool rr_utf8_valid(const uint8_t *data, size_t size);
 
 #endif

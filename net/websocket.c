@@ -55,29 +55,33 @@ size_t rr_ws_head_encode(uint8_t out[RR_WS_SERVER_HEAD_MAX], rr_ws_opcode_t opco
     return 2 + extra;
 }
 
-void rr_ws_unmask(uint8_t *data, size_t size, const uint8_t mask[4], uint64_t phase) {
+bool rr_ws_unmask(uint8_t *data, size_t size, const uint8_t mask[4], uint64_t phase) {
     uint8_t key[8];
     for (unsigned i = 0; i < 8; i++) {
         key[i] = mask[(phase + i) & 3];
     }
-    uint64_t key64, word;
+    uint64_t key64, word, seen = 0;
     memcpy(&key64, key, 8);
     size_t i = 0;
     for (; i + 8 <= size; i += 8) {
         memcpy(&word, data + i, 8);
         word ^= key64;
         memcpy(data + i, &word, 8);
+        seen |= word;
     }
     uint32_t half;
     if (size - i >= 4) { /* the key repeats after four */
         memcpy(&half, data + i, 4);
         half ^= (uint32_t)key64;
         memcpy(data + i, &half, 4);
+        seen |= half;
         i += 4;
     }
     for (; i < size; i++) {
         data[i] ^= key[i & 3];
+        seen |= data[i];
     }
+    return !(seen & RR_UTF8_HIGH_BITS);
 }
 
 /* RFC 6455 section 7.4: what an endpoint may put into a close frame. */

@@ -41,8 +41,8 @@ RR_MUST_CHECK int rr_ws_head_decode(const uint8_t *in, size_t size, rr_ws_head_t
 /* Writes a server's (unmasked, final) frame head; returns its length. */
 size_t rr_ws_head_encode(uint8_t out[RR_WS_SERVER_HEAD_MAX], rr_ws_opcode_t opcode, uint64_t size);
 
-/* Unmasks in place; phase = how many bytes of the frame came before. */
-void rr_ws_unmask(uint8_t *data, size_t size, const uint8_t mask[4], uint64_t phase);
+/* Unmasks in place; phase = how many bytes of the frame came before. Is all of it ASCII? */
+bool rr_ws_unmask(uint8_t *data, size_t size, const uint8_t mask[4], uint64_t phase);
 
 /* The code of a close frame's payload: 1005 if empty. RR_EPROTO for one byte or a code that may not be sent;
  * RR_EENCODING if the reason text is not UTF-8. */

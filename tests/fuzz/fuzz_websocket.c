@@ -35,9 +35,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         uint8_t *copy = malloc(size);
         size_t cut = data[4] % size;
         memcpy(copy, data, size);
-        rr_ws_unmask(copy, size, data, 1);
-        rr_ws_unmask(copy, cut, data, 1);
-        rr_ws_unmask(copy + cut, size - cut, data, 1 + cut);
+        bool ascii = rr_ws_unmask(copy, size, data, 1), seen = true;
+        for (size_t i = 0; i < size; i++) {
+            seen = seen && copy[i] < 0x80;
+        }
+        check(ascii == seen);
+        (void)rr_ws_unmask(copy, cut, data, 1);
+        (void)rr_ws_unmask(copy + cut, size - cut, data, 1 + cut);
         check(memcmp(copy, data, size) == 0);
         free(copy);
     }

@@ -59,6 +59,24 @@ START_TEST(encode_lengths) {
 }
 END_TEST
 
+/* A single byte above 0x7f is seen wherever it is. */
+START_TEST(unmask_sees_what_is_ascii) {
+    const uint8_t mask[4] = {0xb7, 0x7a, 0x21, 0xfd};
+    unsigned wrong = 0;
+    for (size_t size = 1; size < 70; size++) {
+        for (size_t at = 0; at < size; at++) {
+            uint8_t *data = malloc(size);
+            for (size_t i = 0; i < size; i++) {
+                data[i] = (uint8_t)((i == at ? 0x80 : 0x7f) ^ mask[i & 3]);
+            }
+            wrong += rr_ws_unmask(data, size, mask, 0);
+            free(data);
+        }
+    }
+    ck_assert_uint_eq(wrong, 0);
+}
+END_TEST
+
 START_TEST(unmask_in_pieces) {
     const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
     unsigned wrong = 0;
@@ -68,8 +86,8 @@ START_TEST(unmask_in_pieces) {
             for (size_t i = 0; i < size; i++) {
                 data[i] = (uint8_t)(i ^ mask[i & 3]);
             }
-            rr_ws_unmask(data, cut, mask, 0);
-            rr_ws_unmask(data + cut, size - cut, mask, cut);
+            wrong += !rr_ws_unmask(data, cut, mask, 0);
+            wrong += !rr_ws_unmask(data + cut, size - cut, mask, cut);
             for (size_t i = 0; i < size; i++) {
                 wrong += data[i] != i;
             }
@@ -107,4 +125,4 @@ START_TEST(accept_key) {
 }
 END_TEST
 
-RUN_TESTS("websocket", heads, violations, encode_lengths, unmask_in_pieces, close_payloads, accept_key)
+RUN_TESTS("websocket", heads, violations, encode_lengths, unmask_in_pieces, unmask_sees_what_is_ascii, close_payloads, accept_key)
