@@ -477,7 +477,7 @@ __attribute__((unused)) static void answer_query(fake_t *fake, int status, rr_bu
     rr_buffer_unref(answer);
 }
 
-/* Plays turns until the text is recorded; fails after 10 s. Entered, and entered again afterwards. */
+/* Plays turns until the text is recorded; fails after a minute. Entered, and entered again afterwards. */
 __attribute__((unused)) static void turn_until(fake_t *fake, const char *text) {
     uint64_t until = now_ms() + 60000;
     while (!recorded(fake, text)) {

@@ -147,7 +147,7 @@ static void *one_turn(void *argument) {
 START_TEST(threads_and_watchdog) {
     fake_t fake;
     rr_script_options_t options = with_loop;
-    options.watchdog_ms = 50;
+    options.watchdog_ms = 2000; /* `go`, which does nothing wrong, may have to wait for its CPU */
     fake_start(&fake,
                HEAD "@message(1)\n"
                     "async def go(session, msg):\n"

@@ -42,7 +42,7 @@ static void *work(void *argument) {
 
 static void *create_in(void *argument) {
     scene_t *scene = argument;
-    fake_start(&scene->fake, plain, &(rr_script_options_t){.watchdog_ms = 5000});
+    fake_start(&scene->fake, plain, &(rr_script_options_t){.watchdog_ms = 20000});
     scene->bob = session_of(&scene->fake, "bob");
     rr_script_leave(scene->fake.script);
     thread_over();
@@ -87,7 +87,7 @@ END_TEST
 START_TEST(restarts) {
     for (int i = 0; i < 25; i++) {
         fake_t fake;
-        fake_start(&fake, plain, &(rr_script_options_t){.watchdog_ms = 1000, .interpreter = _i});
+        fake_start(&fake, plain, &(rr_script_options_t){.watchdog_ms = 20000, .interpreter = _i});
         fake_end(&fake);
     }
 }
