@@ -243,7 +243,7 @@ END_TEST
 
 START_TEST(websocket_is_pinged_and_drained) {
     prepare();
-    node.options.idle_timeout_ms = 1500;
+    node.options.idle_timeout_ms = 3000;
     start();
     char text[128];
     client_t *a = upgrade();

@@ -38,7 +38,7 @@ static void strangers_stay_apart(const rr_mesh_options_t *one, const rr_mesh_opt
     node_tell(&b, &a, "", false);
     EVENTUALLY(5000, metric(&a, "rr_mesh_refused_handshakes_total") > 0 &&
                          metric(&b, "rr_mesh_refused_handshakes_total") > 0);
-    uint64_t before = metric(&a, "rr_mesh_dialled_total"), began = now_ns();
+    uint64_t began = now_ns(), before = metric(&a, "rr_mesh_dialled_total");
     pause_ms(500);
     uint64_t dialled = metric(&a, "rr_mesh_dialled_total") - before;
     ck_assert_uint_le(dialled, (now_ns() - began) / 100000000 + 2); /* backoff_max at once, with jitter */
