@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import textwrap
+import time
 from typing import Any
 
 import servers
-from harness import SLOW, Case, Client, Server
+from harness import PATIENT, SLOW, Case, Client, Server
 
 SCENE = '''
 import contextlib, datetime, decimal, math, textwrap, time, uuid
@@ -122,6 +123,19 @@ class DatabaseCase(Case):
             self.assertEqual(failed.type, kind, failed.text)
             return failed
         self.fail(f"no {kind}, but {value!r}")
+
+    async def refused(self, scene: Scene, source: str) -> Failed:
+        """It ends in a DatabaseConnectionError; asked again where no attempt to connect had failed yet when the time of `acquire_timeout` was over."""
+        end = time.monotonic() + PATIENT
+        while True:
+            try:
+                value = await scene.do(source)
+            except Failed as failed:
+                if failed.type == "DatabaseBusy" and time.monotonic() < end:
+                    continue
+                self.assertEqual(failed.type, "DatabaseConnectionError", failed.text)
+                return failed
+            self.fail(f"it was not refused, but {value!r}")
 
 
 def url(server: servers.Server, **parts: str) -> str:

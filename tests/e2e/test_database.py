@@ -84,7 +84,7 @@ class Sql(servers.Served):
 
     title = ""  # in VALUES.md
     types: dict[str, str] = {}
-    slow = ""  # takes 10 s
+    slow = ""  # takes a minute, if it is not stopped
     refused: tuple[str, ...] = ()  # outside of a transaction
     one_placeholder: tuple[tuple[str, Any], ...] = ()  # a statement that takes one value, and what comes of 7
     keeps: tuple[tuple[str, str], ...] = ()  # a statement that stays, and a query whose end shows it
@@ -303,21 +303,22 @@ class Sql(servers.Served):
         """), [[False], 5000])  # fmt: skip
 
     async def test_time_outs(self) -> None:
-        scene = await self.scene_with(", pool: 1")
+        scene = await self.scene_with(", pool: 1, acquire_timeout: 60s")
         took, then = await scene.do(f"""
             began = time.monotonic()
             try:
                 await db.query({self.slow!r}, timeout=0.3)
             except redrabbit.DatabaseTimeout as error:
                 took = time.monotonic() - began
-            return [took, await db.value("SELECT 1", timeout=5)]""")
+            return [took, await db.value("SELECT 1", timeout=60)]""")
         self.assertEqual(then, 1)
         self.assertGreaterEqual(took, 0.29)
-        self.assertLess(took, 8)
+        self.assertLess(took, 50)
 
     async def test_a_query_within_a_stream(self) -> None:
         """With one connection it cannot have one: it is told so, and the stream goes on."""
         scene = await self.scene_with(", pool: 1, acquire_timeout: 200ms")
+        await scene.do("while (await ends(db.value('SELECT 1')))[0] != 'ok':\n    pass")  # connected, which may take longer
         await self.table(scene, "id INTEGER PRIMARY KEY, pad VARCHAR(300)")
         self.assertEqual(await scene.do("""
             await db.batch("INSERT INTO t VALUES (?, ?)", [[n, "x" * 300] for n in range(5000)])
@@ -380,7 +381,7 @@ class Mysql(Sql, DatabaseCase):
     kind = "mariadb"
     title = "MariaDB"
     types = {"TEXT": "MEDIUMTEXT", "DOUBLE PRECISION": "DOUBLE", "TIME(6)": ""}  # its TIME is a length of time
-    slow = "SELECT sleep(10)"
+    slow = "SELECT sleep(60)"
     one_placeholder = (
         ("SELECT 5--?", 12), ("SELECT 5-- ?\n + ?", 12), ("SELECT 5--\t?\n + ?", 12), ("SELECT ? --", 7), ("SELECT 5 # ?\n + ?", 12),
         ("SELECT '\\'?', `?` + ? FROM (SELECT 1 AS `?`) AS t", "'?"), ("SELECT ? -- ?\r + ?", 7),
@@ -544,7 +545,7 @@ class Postgres(Sql, DatabaseCase):
     kind = "postgres"
     title = "PostgreSQL"
     types = {"BLOB": "BYTEA", "DATETIME(6)": "TIMESTAMP"}
-    slow = "SELECT pg_sleep(10)"
+    slow = "SELECT pg_sleep(60)"
     one_placeholder = (
         ("SELECT 5--?\n + ?::int", 12), ("SELECT ?::int -- ?\r + 5", 12), ("SELECT (ARRAY[5, ?::int])[2]", 7), ("SELECT E'\\'?' || ?::text", "'?7"),
         ("SELECT $a$?'$a$ || ?::text", "?'7"), ("SELECT 1 /* ? /* ? */ ? */ + ?::int", 8),
@@ -710,7 +711,7 @@ class Tls(DatabaseCase):
             })  # fmt: skip
             self.assertEqual(await scene.do("db = await redrabbit.database('db@good')\nreturn await db.value('SELECT 5')"), 5)
             for name, word in (("db@name", "host|certificate"), ("db@other", "certificate|verif"), ("db@none", "none.pem|certificate|No such file")):
-                failed = await self.fails(scene, "DatabaseConnectionError", f"db = await redrabbit.database({name!r})\nawait db.query('SELECT 1')")
+                failed = await self.refused(scene, f"db = await redrabbit.database({name!r})\nawait db.query('SELECT 1')")
                 self.assertRegex(failed.text, f"(?i){word}")
                 self.assertFalse(failed.executed)
             await self.fails(scene, "DatabaseTimeout", f"db = await redrabbit.database('db@good')\nawait db.query({slow!r}, timeout=0.3)")
@@ -742,7 +743,7 @@ class Tls(DatabaseCase):
             cipher = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
             self.assertRegex((await self.value(scene, "db@tls", cipher))[1][1], "^TLS_|AES|CHACHA")
             self.assertEqual(await self.value(scene, "db@off", cipher), ["ok", ["Ssl_cipher", ""]])
-            await self.fails(scene, "DatabaseConnectionError", "db = await redrabbit.database('db@bare')\nawait db.query('SELECT 1')")
+            await self.refused(scene, "db = await redrabbit.database('db@bare')\nawait db.query('SELECT 1')")
 
     async def test_postgres(self) -> None:
         options = ("-c", "ssl=on", "-c", "ssl_key_file={key}", "-c", "ssl_cert_file={certificate}")
@@ -757,7 +758,7 @@ class Tls(DatabaseCase):
             self.assertEqual(await self.value(scene, "db@tls", ssl), ["ok", [True]])
             self.assertEqual(await self.value(scene, "db@off", ssl), ["ok", [False]])
             for name in ("db@bare", "db@other"):
-                await self.fails(scene, "DatabaseConnectionError", f"db = await redrabbit.database({name!r})\nawait db.query('SELECT 1')")
+                await self.refused(scene, f"db = await redrabbit.database({name!r})\nawait db.query('SELECT 1')")
 
 
 def slice_ns(thread: int) -> int:

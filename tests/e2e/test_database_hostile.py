@@ -100,7 +100,7 @@ class Hostile(DatabaseCase):
     ask = "db.query('SELECT 1', timeout=0.4)"
     path = "/game"
 
-    async def fakes(self, talks: dict[str, Talk], acquire: str = "1s") -> Scene:
+    async def fakes(self, talks: dict[str, Talk], acquire: str = "1s", connect: str = "700ms") -> Scene:
         """A database for each."""
         self.made: dict[str, Fake] = {}
         for name, talk in talks.items():
@@ -108,8 +108,8 @@ class Hostile(DatabaseCase):
             await fake.start()
             self.addAsyncCleanup(fake.stop)
         return await self.begin_scene({
-            f"db@{name}": f'url: "{self.scheme}://me:{PASSWORD}@127.0.0.1:{fake.port}{self.path}{self.options}", pool: 2, connect_timeout: 700ms, '
-                          f"acquire_timeout: {acquire}" for name, fake in self.made.items()
+            f"db@{name}": f'url: "{self.scheme}://me:{PASSWORD}@127.0.0.1:{fake.port}{self.path}{self.options}", pool: 2, '
+                          f"connect_timeout: {connect}, acquire_timeout: {acquire}" for name, fake in self.made.items()
         } | {"db@good": 'url: "sqlite://:memory:"'})  # fmt: skip
 
     async def ends(self, scene: Scene, rounds: int = 3) -> dict[str, list[list[object]]]:
@@ -149,7 +149,7 @@ class Hostile(DatabaseCase):
 
     async def noticed(self, talk: Talk) -> None:
         """A query ends when its connection does, not by its time-out."""
-        scene = await self.fakes({"ends": talk})
+        scene = await self.fakes({"ends": talk}, "60s", "60s")
         ended, seconds = await scene.do("""
             db = await redrabbit.database("db@ends")
             began = time.monotonic()
