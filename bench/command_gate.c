@@ -30,7 +30,8 @@ typedef struct gate_options {
         {"broadcast-cmd", OPTION_COUNT, &(o)->plan.params.broadcast_cmd, "the server sends this to all"},              \
         {"multicast-cmd", OPTION_COUNT, &(o)->plan.params.multicast_cmd, "and this to a list of all"},                 \
         {"room-cmd", OPTION_COUNT, &(o)->plan.params.room_cmd, "and this to its sender's room"},                         \
-        {"room", OPTION_COUNT, &(o)->plan.params.room, "rooms: clients in each"},                                      \
+        {"room", OPTION_COUNT, &(o)->plan.params.room,                                                                 \
+         "rooms: clients in each; --server has it as RR_BENCH_ROOM, a lists.yaml of yours needs it"},                  \
         {"login", OPTION_TEXT, &(o)->plan.params.login, "session key; {n} = number, {pid}"},                           \
         {"ready", OPTION_TEXT, &(o)->plan.params.ready, "how a login's end is seen: echo, now, or a cmd"},             \
         {"connecting", OPTION_COUNT, &(o)->plan.params.connecting, "unfinished logins at a time"},                     \

@@ -1,5 +1,6 @@
 /* commands.h: the subcommands of rr-bench. argv[first] is what follows the subcommand's name; each returns the program's
- * exit status: 0, 1 = an integrity check failed (or, for compare, something got slower). */
+ * exit status: 0, 1 = a run failed: an integrity check, or its server could not be reached (or, for compare, something got
+ * slower). */
 #ifndef RR_BENCH_COMMANDS_H
 #define RR_BENCH_COMMANDS_H
 

@@ -93,7 +93,8 @@ void gate_chat(const gate_params_t *p, bench_run_t *out);
 const gate_workload_t *gate_find(const char *name);
 void gate_workloads_help(void); /* a line each, to standard output */
 
-/* One workload, `runs` times, in child processes. server: a shell command that is started for each run, or NULL.
+/* One workload, `runs` times, in child processes. server: a shell command that is started for each run, with
+ * params.room as RR_BENCH_ROOM in its environment, or NULL.
  * floor: the floor servers run the same in turn. Takes nothing over. */
 typedef struct gate_plan {
     const gate_workload_t *workload;

@@ -42,7 +42,9 @@ void gate_plan_init(gate_plan_t *plan) {
                                    .login = "bench-{pid}-{n}", .ready = "echo", .cpu = -1};
 }
 
-static pid_t start_server(const char *command, int cpu) {
+static pid_t start_server(const gate_plan_t *plan) {
+    char room[24];
+    snprintf(room, sizeof room, "%llu", (unsigned long long)plan->params.room);
     fflush(NULL);
     pid_t parent = getpid(), pid = fork();
     if (pid < 0)
@@ -52,9 +54,10 @@ static pid_t start_server(const char *command, int cpu) {
         if (getppid() != parent)
             _exit(1);
         setpgid(0, 0);
-        bench_pin(cpu);
+        bench_pin(plan->server_cpu);
         dup2(2, 1); /* our standard output may be JSON */
-        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        if (setenv("RR_BENCH_ROOM", room, 1) == 0) /* scenes/lists.py: its rooms are what this run takes for rooms */
+            execl("/bin/sh", "sh", "-c", plan->server, (char *)NULL);
         _exit(127);
     }
     return pid;
@@ -93,7 +96,7 @@ static void run_target(const gate_plan_t *plan, const gate_params_t *params, ben
         gate_run_once(plan->workload, params, run);
         return;
     }
-    pid_t pid = start_server(plan->server, plan->server_cpu);
+    pid_t pid = start_server(plan);
     if (generator_wait_listening(params->to, 20, (int)pid))
         gate_run_once(plan->workload, params, run);
     else

@@ -195,6 +195,11 @@ static void release(generator_t *g, conn_t *c) {
 }
 
 static void drop(generator_t *g, conn_t *c, const char *why) {
+    char unreached[300];
+    if (c->state == CONN_CONNECTING) {
+        snprintf(unreached, sizeof unreached, "the server at %.160s cannot be reached: %s", g->options.to, why);
+        why = unreached;
+    }
     release(g, c);
     if (g->ops.closed)
         g->ops.closed(g, c, why);

@@ -12,7 +12,7 @@ static const struct {
 } commands[] = {
     {"actors", "actors WORKLOAD…          between actors: pingpong counting ring spawn tree fanout idle paced closed",
      command_actors, command_actors_help},
-    {"gate", "gate WORKLOAD… --to ADDR  a server of the wire protocol: echo broadcast multicast connect idle chat", command_gate,
+    {"gate", "gate WORKLOAD… --to ADDR  a server of the wire protocol: echo broadcast multicast rooms connect idle chat", command_gate,
      command_gate_help},
     {"cluster", "cluster WORKLOAD…         between the nodes of a group: oneway call", command_cluster,
      command_cluster_help},
@@ -45,13 +45,23 @@ static int help(const char *name) {
     return name ? 2 : 0;
 }
 
+static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+
+/* In any place before "--", behind which another program's arguments are. */
+static bool is_help(int argc, char **argv) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (asks_for_help(argv[i]))
+            return true;
+    return false;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return help(NULL);
-    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+    if (strcmp(argv[1], "help") == 0 || asks_for_help(argv[1]))
         return help(argc > 2 ? argv[2] : NULL);
     for (unsigned i = 0; i < COUNT; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc, argv, 2);
+            return is_help(argc - 2, argv + 2) ? help(argv[1]) : commands[i].run(argc, argv, 2);
     bench_die("no command '%s': see rr-bench help", argv[1]);
 }

@@ -61,7 +61,7 @@ int options_parse(const option_spec_t *specs, unsigned count, int argc, char **a
         size_t size = strcspn(name, "=");
         const option_spec_t *spec = find(specs, count, name, size);
         if (!spec)
-            bench_die("unknown option %s: see rr-bench help", argv[i]);
+            bench_die("unknown option %s: see rr-bench COMMAND --help", argv[i]);
         if (spec->kind == OPTION_FLAG)
             *(bool *)spec->target = true;
         else if (name[size] == '=')

@@ -333,11 +333,14 @@ static json_t *document(const bench_results_t *all) {
     return json_pack("{s:i,s:s,s:o,s:o}", "rr_bench", 1, "time", when, "machine", machine_json(), "results", results);
 }
 
-static bool any_failed(const bench_result_t *r) {
+/* NULL: none. */
+static const char *first_failure(const bench_result_t *r) {
     for (unsigned i = 0; i < r->run_count; i++)
         if (r->runs[i].failure[0])
-            return true;
-    return r->run_count == 0 || (r->floor && any_failed(r->floor));
+            return r->runs[i].failure;
+    if (r->run_count == 0)
+        return "there was no run";
+    return r->floor ? first_failure(r->floor) : NULL;
 }
 
 static void write_json(const bench_results_t *all, FILE *f, const char *path) {
@@ -383,11 +386,13 @@ int bench_print(const bench_results_t *all, const bench_output_t *output) {
             print_result(stdout, all->items[i]);
     if (output->json)
         print_json(all, output->path);
-    for (unsigned i = 0; i < all->count; i++)
-        if (any_failed(all->items[i])) {
-            fprintf(stderr, "rr-bench: %s %s: integrity check failed\n", all->items[i]->suite, all->items[i]->workload);
-            status = 1;
-        }
+    for (unsigned i = 0; i < all->count; i++) {
+        const char *failure = first_failure(all->items[i]);
+        if (!failure)
+            continue;
+        fprintf(stderr, "rr-bench: %s %s: failed: %s\n", all->items[i]->suite, all->items[i]->workload, failure);
+        status = 1;
+    }
     return status;
 }
 

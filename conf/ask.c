@@ -142,7 +142,10 @@ static void explain(const char *command, const rr_question_t *question, int rc, 
         fprintf(stderr, "redrabbit: %s: the key in %s is not the group's; name the one that its nodes have: --cluster_key FILE\n", command,
                 question->key_file);
     else if (rc == RR_EACCES)
-        fprintf(stderr, "redrabbit: %s: the group has a key; name it: --cluster_key FILE, or the graph that its nodes run\n", command);
+        fprintf(stderr,
+                "redrabbit: %s: the group has a key; name it: --cluster_key FILE, or the graph that its nodes run. That of a "
+                "`redrabbit up` is found without, if --broker is its master's address\n",
+                command);
     else if (rc == RR_EREFUSED && !question->group_given && strcmp(question->group, DEFAULT_GROUP) == 0)
         fprintf(stderr, "redrabbit: %s: the group is taken to be '%s'; name another: --group NAME, or the graph that its nodes run\n",
                 command, DEFAULT_GROUP);

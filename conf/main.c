@@ -131,6 +131,13 @@ static int command_new(rr_graph_t *graph, int argc, char **argv) {
     return RR_EXIT_OK;
 }
 
+/* up has the nodes' bare names where running a graph has --node. */
+static int node_to_up(const char *file, const char *node) {
+    char text[512];
+    snprintf(text, sizeof text, "up takes names of nodes as they are: redrabbit up %.200s %.100s", file, node ? node : "NODE");
+    return wrong(text);
+}
+
 /* argv: GRAPH.yaml [NODE …] [-option value …] */
 static int command_up(rr_graph_t *graph, int argc, char **argv) {
     int nodes = 0;
@@ -138,6 +145,10 @@ static int command_up(rr_graph_t *graph, int argc, char **argv) {
         return wrong("up needs the path of a graph, and perhaps names of its nodes");
     while (1 + nodes < argc && argv[1 + nodes][0] != '-')
         nodes++;
+    for (int i = 1 + nodes; i < argc; i++) {
+        if (strcmp(argv[i], "--node") == 0)
+            return node_to_up(argv[0], i + 1 < argc ? argv[i + 1] : NULL);
+    }
     rr_up_options_t options = {.graph = graph, .file = argv[0], .nodes = argv + 1, .node_count = (size_t)nodes,
                                .more = argv + 1 + nodes, .more_count = (size_t)(argc - 1 - nodes)};
     int rc = rr_graph_read_yaml(graph, argv[0]);
@@ -166,7 +177,19 @@ static const struct {
 } commands[] = {{"check", command_check}, {"graph", command_graph}, {"new", command_new},
               {"up", command_up}, {"ps", command_ps}, {"drain", command_drain}};
 
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+/* COMMAND_COUNT = there is none of that name. */
+static size_t find_command(const char *name) {
+    size_t at = 0;
+    while (at < COMMAND_COUNT && strcmp(commands[at].name, name) != 0)
+        at++;
+    return at;
+}
+
 /* A bare word that is no file was meant as a command. */
+static bool means_command(const char *word) { return word[0] != '-' && !strpbrk(word, "./") && access(word, F_OK) != 0; }
+
 static int no_such_command(const char *word) {
     char text[256];
     snprintf(text, sizeof text, "%.100s is neither a command (up, ps, drain, check, graph, new) nor a graph's file; --help lists what there is",
@@ -185,19 +208,22 @@ static bool is_help(int argc, char **argv) {
     return false;
 }
 
-static int print_command_usage(const char *command) {
-    rr_usage_print(command, stdout);
+/* word: a command, a graph's file; options are explained by the whole program's text. */
+static int help(const char *word) {
+    bool command = find_command(word) < COMMAND_COUNT;
+    if (*word && !command && means_command(word))
+        return no_such_command(word);
+    rr_usage_print(*word && !command && word[0] != '-' ? RR_USAGE_RUN : word, stdout);
     return RR_EXIT_OK;
 }
 
 static int dispatch(rr_graph_t *graph, int argc, char **argv) {
-    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
-        if (strcmp(commands[i].name, argv[0]) == 0)
-            return is_help(argc - 1, argv + 1) ? print_command_usage(argv[0]) : commands[i].run(graph, argc - 1, argv + 1);
-    }
-    if (argv[0][0] != '-' && !strpbrk(argv[0], "./") && access(argv[0], F_OK) != 0)
-        return no_such_command(argv[0]);
-    return command_run(graph, argc, argv);
+    size_t command = find_command(argv[0]);
+    if (is_help(argc - 1, argv + 1))
+        return help(argv[0]);
+    if (command < COMMAND_COUNT)
+        return commands[command].run(graph, argc - 1, argv + 1);
+    return means_command(argv[0]) ? no_such_command(argv[0]) : command_run(graph, argc, argv);
 }
 
 /* Where the Python package and the JavaScript client lie: python/ and net/www/ below it. */
@@ -210,10 +236,8 @@ static int print_home(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 2 || asks_for_help(argv[1]) || strcmp(argv[1], "help") == 0) {
-        rr_usage_print(argc > 2 ? argv[2] : "", stdout);
-        return RR_EXIT_OK;
-    }
+    if (argc < 2 || asks_for_help(argv[1]) || strcmp(argv[1], "help") == 0)
+        return help(argc > 2 ? argv[2] : "");
     if (strcmp(argv[1], "--version") == 0) {
         printf("redrabbit %s\n", rr_version());
         return RR_EXIT_OK;

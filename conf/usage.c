@@ -28,6 +28,17 @@ static const char program[] =
 static const struct {
     const char *name, *text;
 } commands[] = {
+    {RR_USAGE_RUN, "redrabbit GRAPH.yaml [--node NAME] [--watch] [-option value …]\n"
+                   "\n"
+                   "Runs a graph in this process, until Ctrl-C ends it.\n"
+                   "\n"
+                   "  --node NAME      only that node's share of it, for a graph with nodes (redrabbit up starts all of them)\n"
+                   "  --watch          scripts are loaded as soon as they are saved; clients stay\n"
+                   "  -d               in the background\n"
+                   "  -f FILE          takes options from a file\n"
+                   "  -option value …  in place of the graph's (redrabbit check --options lists them)\n"
+                   "\n"
+                   "  redrabbit world.yaml --watch -log_level debug\n"},
     {"up", "redrabbit up GRAPH.yaml [NODE …] [-option value …]\n"
            "\n"
            "Starts every node of the graph (or only those named) as a process of this machine, shows their output together, and starts\n"

@@ -4,7 +4,10 @@
 
 #include <stdio.h>
 
-/* Of one command ("up", "ps" …): how it is written, each option, an example. Of none that there is: of the whole program. */
+#define RR_USAGE_RUN "GRAPH.yaml" /* of running a graph, which has no command's name */
+
+/* Of one command ("up", "ps" …, RR_USAGE_RUN): how it is written, each option, an example. Of none that there is: of the whole
+ * program. */
 void rr_usage_print(const char *command, FILE *out);
 
 #endif

@@ -278,7 +278,7 @@ def _look(failed: list[str]) -> list[str]:
     _failed[:] = [modules[name].path for name in changed]
     ordered = _in_order(changed, modules)
     _run(ordered)
-    return [m.path for m in ordered]
+    return [m.path for m in ordered if m.path not in _away]  # without its file, what imports it ran its old text
 
 
 def look() -> tuple[bool, str]:

@@ -169,6 +169,31 @@ class Gate(unittest.TestCase):
                 self.assertEqual(bad.returncode, 1, bad.stdout)
                 self.assertIn("of another room", bad.stdout + bad.stderr)
 
+    def test_a_server_of_its_own_has_the_rooms_of_the_run(self) -> None:
+        port = free_port()
+        with tempfile.TemporaryDirectory() as folder:
+            script = pathlib.Path("bench/scenes/lists.py").absolute()
+            graph = pathlib.Path(folder, "lists.yaml")
+            graph.write_text(
+                f"actors:\n  broker@0: {{ role: broker }}\n  scene@0: {{ role: scene, script: '{script}' }}\n"
+                f"  gate@0: {{ role: gate, listen: 'tcp://127.0.0.1:{port}', login: scene@0 }}\n"
+            )
+            (result,) = results(
+                "gate", "rooms", "--room", "7", "--mode", "20x4", "--to", f"tcp://127.0.0.1:{port}",
+                "--server", f"exec {PROGRAM} {graph}", *LONGER,
+            )  # fmt: skip
+        self.assertGreater(result["summary"]["deliveries"]["median"], 0)
+
+    def test_a_server_that_is_not_there(self) -> None:
+        for wire in ("tcp", "ws"):
+            to = f"{wire}://127.0.0.1:{free_port()}"
+            for workload in ("echo", "connect"):
+                with self.subTest(wire=wire, workload=workload):
+                    bad = run("gate", workload, "--to", to, *SHORT, ok=False)
+                    self.assertEqual(bad.returncode, 1, bad.stdout)
+                    self.assertIn(f"the server at {to} cannot be reached: Connection refused", bad.stderr)
+                    self.assertNotIn("integrity", bad.stdout + bad.stderr)
+
     def test_floor_beside_the_target(self) -> None:
         with FloorServer("libuv") as server:
             (result,) = results(
@@ -329,6 +354,23 @@ class Tools(unittest.TestCase):
     def test_compare_programs(self) -> None:
         one = ["--pairs", "2", "--", "actors", "ring", "--duration", "20ms", "--warmup", "10ms"]
         self.assertIn("noise", run("compare", BENCH, BENCH, *one).stdout)
+
+    def test_help(self) -> None:
+        """Of each command, however it is asked for; it names every workload."""
+        commands = {"actors": "closed", "gate": "rooms", "cluster": "call", "db": "select", "floor": "futex",
+                    "suite": "--full", "report": "-o", "compare": "--pairs", "server": "epoll"}  # fmt: skip
+        general = run("help").stdout
+        for command, word in commands.items():
+            with self.subTest(command):
+                text = run("help", command).stdout
+                first = text.splitlines()[0]
+                self.assertTrue(first.startswith(f"rr-bench {command} "), first)
+                self.assertIn(first.removeprefix("rr-bench "), general)
+                self.assertIn(word, text if word.startswith("--") else first)
+                for args in (["--help"], ["-h"], ["word", "--help"]):
+                    asked = run(command, *args)
+                    self.assertEqual((asked.stdout, asked.stderr), (text, ""))
+        self.assertIn("RR_BENCH_ROOM", run("gate", "--help").stdout)
 
     def test_bad_use_is_one_line(self) -> None:
         for args in (

@@ -63,6 +63,28 @@ class Mistakes(Case):
         self.assertEqual(len(texts), len(options))
         self.assertIn("redrabbit COMMAND --help", self.go("--help").out)
 
+    def test_help_of_running_a_graph(self) -> None:
+        self.write("some.yaml", self.graph())
+        texts = set()
+        for args in (["some.yaml", "--help"], ["some.yaml", "-h"], ["some.yaml", "--node", "a", "-h"], ["help", "some.yaml"]):
+            result = self.go(*args)
+            self.assertEqual((result.status, result.err), (0, ""), result)
+            texts.add(result.out)
+        (text,) = texts
+        for word in ("redrabbit GRAPH.yaml ", "--node", "--watch", "-d ", "-f FILE", "\n  redrabbit world.yaml "):
+            self.assertIn(word, text)
+        self.assertEqual(self.go("-broker", "tcp://127.0.0.1:1", "-h").out, self.go("--help").out)
+
+    def test_words_that_are_no_commands(self) -> None:
+        for args in (["help", "nosuch"], ["--help", "nosuch"], ["nosuch", "--help"]):
+            self.wrong(*args, words=["nosuch", "up, ps, drain, check, graph, new"])
+            self.assertEqual(self.go(*args).out, "")
+
+    def test_up_takes_bare_names(self) -> None:
+        self.write("some.yaml", self.graph())
+        self.wrong("up", "some.yaml", "--node", "lobby", words=["redrabbit up some.yaml lobby"])
+        self.wrong("up", "some.yaml", "-d", "--node", words=["redrabbit up some.yaml NODE"])
+
     def test_options(self) -> None:
         self.write("main.py", SCRIPT)
         good = f"-gate gate@0 -broker tcp://127.0.0.1:{free_port()} -gate_listen tcp://127.0.0.1:{free_port()} -scene scene@0".split()

@@ -278,6 +278,9 @@ def cleanup():
         self.assertIn("scene@0", result.out)
         master = f"tcp://127.0.0.1:{self.front}"
         self.assertEqual(self.go("ps", "--broker", master, "--group", "world", env=env).status, 0)
+        result = self.go("ps", "--broker", f"tcp://127.0.0.1:{self.back}", "--group", "world", env=env)
+        self.assertEqual(result.status, 1, result)
+        self.assertIn("is found without, if --broker is its master's address", result.err)
         self.assertEqual(self.go("drain", "back", "g.yaml", env=env).status, 0)
         back = self.begin("g.yaml", "--node", "back", env=env)
         back.wait_line("joins the group of a `redrabbit up` that runs here")
