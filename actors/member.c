@@ -330,6 +330,15 @@ static void on_node_gone(void *context, unsigned id, uint64_t incarnation, bool 
     forget_node(member, node, left);
 }
 
+/* The way to the master is there before the table that names it. */
+static void on_node_died(rr_member_t *member, const dead_t *dead) {
+    node_t *node = rr_map_get(&member->nodes, dead->node);
+    if (node && node->identity.incarnation == dead->incarnation)
+        on_node_gone(member, dead->node, dead->incarnation, false);
+    else
+        member->options.links->forget(member->options.links_context, dead->node, dead->incarnation);
+}
+
 /* In the table of all; NULL: gone, or no memory. */
 static void put_name(rr_member_t *member, const char *text, rr_addr_t addr, uint64_t epoch) {
     name_t *name = find(&member->names, text);
@@ -520,7 +529,7 @@ static void on_send(rr_member_t *member, rr_message_t *msg) {
     case DO_DEAD:
         if (from_here && rr_message_size(msg) == sizeof dead) { /* the master says the same, unless it is the one that died */
             memcpy(&dead, rr_message_data(msg), sizeof dead);
-            on_node_gone(member, dead.node, dead.incarnation, false);
+            on_node_died(member, &dead);
         }
         break;
     case DO_LEAVE:

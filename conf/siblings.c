@@ -29,8 +29,14 @@ bool rr_siblings_pass(int end) {
     return fcntl(end, F_SETFD, 0) == 0 && setenv(VARIABLE, text, 1) == 0;
 }
 
-/* False: nothing is there (now), or nothing that makes sense. */
-static bool take(int fd, rr_sibling_t *out) { return recv(fd, out, sizeof *out, MSG_TRUNC) == (ssize_t)sizeof *out; }
+/* False: nothing is there (now), or nothing that makes sense. Of an end that was closed with something unread the first call says
+ * just that, before what it had sent. */
+static bool take(int fd, rr_sibling_t *out) {
+    ssize_t got = recv(fd, out, sizeof *out, MSG_TRUNC);
+    if (got < 0 && errno == ECONNRESET)
+        got = recv(fd, out, sizeof *out, MSG_TRUNC);
+    return got == (ssize_t)sizeof *out;
+}
 
 static bool say(int fd, const rr_sibling_t *who) { return send(fd, who, sizeof *who, MSG_NOSIGNAL) == (ssize_t)sizeof *who; }
 
@@ -49,7 +55,6 @@ int rr_siblings_take(void) {
     bool ours = fd > 2 && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
     return ours && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? fd : -1;
 }
-
 
 static void *run(void *arg) {
     rr_siblings_t *siblings = arg;

@@ -54,6 +54,7 @@ typedef struct rr_up {
     int width; /* of the longest name */
     bool colour, all_ready;
     bool stopping, killed; /* killed: all that still ran, as it took too long */
+    bool at_terminal;      /* whose end is ours */
     rr_up_rank_t ending;  /* while stopping: nodes up to this rank were told to end */
     /* While stopping: until when scenes and databases are waited for, then gates and brokers; when what has not ended is killed. */
     uint64_t early_ms, late_ms, deadline_ms;
@@ -153,7 +154,7 @@ static void become(const rr_up_t *up, const rr_up_node_t *node, int output, int 
     sigemptyset(&none);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (!argv || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 || setpgid(0, 0) != 0 ||
-        sigprocmask(SIG_SETMASK, &none, NULL) != 0 || !rr_siblings_pass(word))
+        sigprocmask(SIG_SETMASK, &none, NULL) != 0 || signal(SIGPIPE, SIG_DFL) == SIG_ERR || !rr_siblings_pass(word))
         _exit(RR_EXIT_FAILED);
     if (prctl(PR_SET_PDEATHSIG, end_signal(up)) != 0 || getppid() != parent) /* `up` was killed: no orphans */
         _exit(RR_EXIT_FAILED);
@@ -252,11 +253,11 @@ static void stop_all(rr_up_t *up, int status) {
     go_on_stopping(up);
 }
 
-static void kill_all(rr_up_t *up) {
+static void kill_all(rr_up_t *up, const char *why) {
     for (size_t i = 0; i < up->count; i++) {
         if (up->nodes[i]->state != UP_RUNNING)
             continue;
-        rr_printer_say(up->out, "redrabbit: node %s is killed: it did not end in time\n", up->nodes[i]->name);
+        rr_printer_say(up->out, "redrabbit: node %s is killed: %s\n", up->nodes[i]->name, why);
         kill(up->nodes[i]->pid, SIGKILL);
     }
     up->status = up->status == RR_EXIT_OK ? RR_EXIT_CUT : up->status;
@@ -320,6 +321,7 @@ static void tell_of_dead(const rr_up_t *up, const rr_up_node_t *node) {
 static void node_ended(rr_up_t *up, rr_up_node_t *node, int status) {
     char text[64];
     bool well = WIFEXITED(status) && WEXITSTATUS(status) == RR_EXIT_OK;
+    bool early = node->asked && !node->ready && WIFSIGNALED(status) && WTERMSIG(status) == end_signal(up);
     node->state = UP_ENDED;
     if (!well)
         tell_of_dead(up, node);
@@ -328,12 +330,14 @@ static void node_ended(rr_up_t *up, rr_up_node_t *node, int status) {
     close_fd(&node->output); /* what it has left behind may hold it open for ever */
     take_lines(up, node, true);
     how(status, text, sizeof text);
-    if (well || node->asked || up->stopping)
+    if (early) /* it had not come to look at signals yet */
+        rr_printer_say(up->out, "redrabbit: node %s ended before it had begun\n", node->name);
+    else if (well || node->asked || up->stopping)
         rr_printer_say(up->out, "redrabbit: node %s %s%s\n", node->name, text,
                        WIFSIGNALED(status) && !up->killed ? ": it did not end in order; the others do not wait for it" : "");
     else
         node_died(up, node, text);
-    if (!well && up->stopping && up->status == RR_EXIT_OK)
+    if (!well && !early && up->stopping && up->status == RR_EXIT_OK)
         up->status = RR_EXIT_CUT;
     go_on_stopping(up);
 }
@@ -354,7 +358,7 @@ static void on_signals(rr_up_t *up) {
     while (read(up->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGCHLD) {
             reap(up);
-        } else if (info.ssi_signo == SIGHUP) {
+        } else if (info.ssi_signo == SIGHUP && !up->at_terminal) {
             for (size_t i = 0; i < up->count; i++) {
                 if (up->nodes[i]->state == UP_RUNNING)
                     kill(up->nodes[i]->pid, SIGHUP);
@@ -364,7 +368,7 @@ static void on_signals(rr_up_t *up) {
             rr_printer_say(up->out, "redrabbit: stopping; a second signal ends it now\n");
             stop_all(up, RR_EXIT_OK);
         } else if (now_ms() - up->signal_ms >= RR_SAME_SIGNAL_MS) {
-            kill_all(up);
+            kill_all(up, "a second signal");
         }
     }
 }
@@ -383,7 +387,7 @@ static int timeouts(rr_up_t *up) {
     }
     go_on_stopping(up);
     if (up->stopping && up->deadline_ms <= now)
-        kill_all(up);
+        kill_all(up, "it did not end in time");
     if (up->stopping && now < up->early_ms)
         next = up->early_ms;
     else if (up->stopping && now < up->late_ms)
@@ -514,8 +518,16 @@ static bool choose(rr_up_t *up) {
     return ok;
 }
 
+/* A closed terminal ends it, unless it was started to outlive that (nohup); elsewhere SIGHUP is passed on: logs are opened anew. */
+static bool is_at_terminal(void) {
+    struct sigaction was;
+    return isatty(STDIN_FILENO) && sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN;
+}
+
 static bool watch_signals(rr_up_t *up) {
     sigset_t set;
+    up->at_terminal = is_at_terminal();
+    signal(SIGPIPE, SIG_IGN); /* who reads our output may end before we do */
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
@@ -566,6 +578,10 @@ int rr_up(const rr_up_options_t *options) {
         return RR_EXIT_USAGE;
     }
     int status = RR_EXIT_FAILED;
+    if (rr_item_flag(rr_graph_top(options->graph), "daemon")) {
+        fprintf(stderr, "redrabbit: up starts again what dies, so its nodes do not go to the background: leave out `daemon` (-d)\n");
+        return RR_EXIT_USAGE;
+    }
     if (keyless)
         promise_key(&up);
     if (!choose(&up) || !watch_signals(&up)) {

@@ -27,8 +27,9 @@ typedef struct rr_up_options {
 } rr_up_options_t;
 
 /* Runs until all have ended: RR_EXIT_OK if all ended well, RR_EXIT_FAILED if one did not start or failed too often,
- * RR_EXIT_USAGE for names of no node, RR_EXIT_CUT if one did not end in time, or not in order. Main thread; it blocks SIGCHLD, SIGTERM, SIGINT and
- * SIGHUP (which it passes on: logs are opened anew). */
+ * RR_EXIT_USAGE for names of no node or a graph with `daemon`, RR_EXIT_CUT if one did not end in time, or not in order. Main
+ * thread; it blocks SIGCHLD, SIGTERM, SIGINT and SIGHUP (which it passes on: logs are opened anew; at a terminal it ends by it, as
+ * by SIGTERM), and ignores SIGPIPE. */
 int rr_up(const rr_up_options_t *options);
 
 #endif

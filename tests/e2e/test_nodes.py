@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import termios
 import time
 import unittest
 
@@ -17,6 +19,7 @@ from harness import BINARY, PATIENT, ROOT, SLOW, Case, Closed, Result, Server, f
 
 # A machine with much else to do keeps a process waiting, which must not look like a fault.
 LINKS = f"lease: {3 * SLOW:g}s, margin: 500ms, heartbeat: 100ms, suspect: {1.5 * SLOW:g}s, link_down: {2 * SLOW:g}s"
+ENDLESS = "lease: 600s, suspect: 300s, link_down: 600s"  # nobody who is waited for comes in time
 DEPLOY = ROOT / "conf" / "deploy"
 
 
@@ -247,7 +250,7 @@ def cleanup():
     while not os.path.exists("go") and time.monotonic() < end:
         time.sleep(0.01)
 """)
-        graph = self.graph(top="drain: 600s").replace(LINKS, "lease: 600s, suspect: 300s, link_down: 600s")
+        graph = self.graph(top="drain: 600s").replace(LINKS, ENDLESS)
         self.write("g.yaml", graph.replace("logic: echo", "script: slow.py"))
         server = self.start("up", "g.yaml")
         server.wait_line("gate@0: open")
@@ -329,6 +332,80 @@ def cleanup():
             except (OSError, Closed, AssertionError):
                 await asyncio.sleep(0.1)
         self.fail("no login after the scene's restart")
+
+    def test_two_that_are_killed_at_once(self) -> None:
+        """The one that had not heard of the other yet is dead, too: neither its name nor its links are waited for."""
+        self.write("g.yaml", self.graph(links=ENDLESS).replace("actors:", "  more: {}\nactors:") + "  scene@1: { role: scene, node: more, logic: echo }\n")
+        server = self.start("up", "g.yaml")
+        pids = [self.pid(server, node) for node in ("back", "more")]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)  # what comes now stays unread
+        os.kill(pids[0], signal.SIGKILL)
+        server.wait_line("back +[|] redrabbit: ready", 60, 2)
+        os.kill(pids[1], signal.SIGKILL)
+        server.wait_line("more +[|] redrabbit: ready", 60, 2)
+        self.assertEqual(server.stop(60), 0)
+
+    def test_a_master_that_dies_while_others_start(self) -> None:
+        """It is known to be dead also where the table that names it has not come yet."""
+        self.write("g.yaml", self.graph(top="drain: 600s", links=ENDLESS))
+        server = self.begin("up", "g.yaml", status=1)
+        server.wait_line("back +[|] redrabbit: joined|front +[|] redrabbit: ready", 60)
+        os.kill(self.pid(server, "front"), signal.SIGKILL)
+        server.wait_line("node front was killed by signal 9")
+        server.process.send_signal(signal.SIGINT)
+        self.assertIn(server.over(120), (0, 1, 3), server.output)
+
+    def test_told_to_end_at_once(self) -> None:
+        """Nodes that have not come to look at signals end as well as any other."""
+        self.write("g.yaml", self.graph())
+        for node in ("front", "back", "back"):
+            server = self.begin("up", "g.yaml")
+            server.wait_line(f"node {node} started")
+            self.assertEqual(server.stop(60, signal.SIGINT), 0, server.output)
+
+    def of_terminal(self, **options: object) -> subprocess.Popen[str]:
+        self.write("g.yaml", self.graph())
+        server = subprocess.Popen(
+            [BINARY, "up", "g.yaml"], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options  # type: ignore[call-overload]
+        )
+        assert server.stdout
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.kill)
+        for line in server.stdout:
+            if line.startswith("redrabbit: ready:"):
+                break
+        return server
+
+    def test_who_reads_its_output_ends_before(self) -> None:
+        """As `up … | tee log` and Ctrl-C do."""
+        server = self.of_terminal(stdin=subprocess.DEVNULL)
+        assert server.stdout
+        server.stdout.close()
+        server.send_signal(signal.SIGINT)
+        self.assertEqual(server.wait(PATIENT), 0)
+        self.nobody_is_left()
+
+    def test_its_terminal_is_closed(self) -> None:
+        ours, theirs = os.openpty()
+        server = self.of_terminal(stdin=theirs, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(theirs)
+        os.close(ours)
+        assert server.stdout
+        self.assertIn("redrabbit: stopping", server.stdout.read())
+        self.assertEqual(server.wait(PATIENT), 0)
+        self.nobody_is_left()
+
+    def nobody_is_left(self) -> None:
+        for port in (self.front, self.back, self.gate):
+            with socket.socket() as probe:
+                self.assertNotEqual(probe.connect_ex(("127.0.0.1", port)), 0)
+
+    def test_nodes_stay_in_the_foreground(self) -> None:
+        self.write("g.yaml", self.graph())
+        result = self.go("up", "g.yaml", "-d", "true")
+        self.assertEqual(result.status, 2, result)
+        self.assertIn("do not go to the background", result.err)
 
     def test_a_node_that_does_not_start_ends_all(self) -> None:
         self.write("bad.py", "this is no python\n")

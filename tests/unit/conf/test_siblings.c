@@ -62,6 +62,22 @@ START_TEST(both_ways) {
 }
 END_TEST
 
+/* Two die at once: the second had not heard of the first. */
+START_TEST(died_with_something_unread) {
+    int ends[2];
+    rr_sibling_t self = {7, 70}, dead = {8, 80}, got;
+    ck_assert(rr_siblings_pair(ends));
+    rr_siblings_tell(ends[1], &self);
+    rr_siblings_tell(ends[0], &dead);
+    close(ends[1]);
+    ck_assert(rr_siblings_who(ends[0], &got));
+    ck_assert_uint_eq(got.node, 7);
+    ck_assert_uint_eq(got.incarnation, 70);
+    ck_assert(!rr_siblings_who(ends[0], &got));
+    close(ends[0]);
+}
+END_TEST
+
 START_TEST(nobody_there) {
     int ends[2];
     char text[16];
@@ -79,4 +95,4 @@ START_TEST(nobody_there) {
 }
 END_TEST
 
-CHECK_MAIN("siblings", both_ways, nobody_there)
+CHECK_MAIN("siblings", both_ways, died_with_something_unread, nobody_there)
