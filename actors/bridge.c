@@ -10,6 +10,7 @@
 
 #include "actors/bridge_impl.h"
 #include "net/address.h"
+#include "runtime/clock.h"
 
 #define CLASS "BRIDGE"
 
@@ -52,14 +53,7 @@ static void lost(void *context, const char *why) { rr__link_ended(context, RR_LI
 
 /* Until the stay has ended (true), or the bridge stops, or ms are over. */
 static bool wait_for_end(rr__link_t *link, unsigned ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = rr_machine_in(ms * RR_NS_PER_MS);
     int rc = 0;
     pthread_mutex_lock(&link->lock);
     while (!link->ended && !stopping(link->bridge) && rc == 0)
@@ -203,10 +197,9 @@ static int init_link(rr_bridge_t *bridge, unsigned index, const rr_bridge_link_t
 
 static int check_link(const rr_bridge_link_t *link, char *why, size_t why_size) {
     rr_address_t address;
-    if (!rr_name_legal(link->group)) {
-        snprintf(why, why_size, "'%.100s' is no name: 1 to 127 letters, digits and _-.@:/#", link->group);
-        return RR_EINVAL;
-    }
+    if (!rr_name_legal(link->group))
+        return rr_fail(RR_EINVAL, why, why_size, "'%.100s' is no name: 1 to 127 letters, digits and _-.@:/#",
+                       link->group);
     int rc = rr_address_parse(link->address, &address, why, why_size);
     if (rc == RR_OK && address.scheme != RR_SCHEME_TCP) {
         snprintf(why, why_size, "'%.200s' is no address of a broker; write it as tcp://127.0.0.1:10241", link->address);
@@ -416,11 +409,9 @@ static int add_service(rr_outers_t *outers, const char *name, const char *addres
         return RR_ESTOPPING;
     if (found && !strcmp(found->links[0].address, address))
         return RR_OK;
-    if (found || (rr_name_legal(name) && rr_lookup(outers->own, name) != RR_NOBODY)) {
-        snprintf(why, why_size, "%s is %s%s", name, found ? "connected to " : "an actor of this group",
-                 found ? found->links[0].address : "");
-        return RR_EEXIST;
-    }
+    if (found || (rr_name_legal(name) && rr_lookup(outers->own, name) != RR_NOBODY))
+        return rr_fail(RR_EEXIST, why, why_size, "%s is %s%s", name, found ? "connected to " : "an actor of this group",
+                       found ? found->links[0].address : "");
     if (outers->count == RR_BRIDGE_LINKS_MAX)
         return RR_ELIMIT;
     options.name = name;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "actors/map.h"
+#include "runtime/hash.h"
 
 typedef struct name_entry {
     rr_broker_entry_t entry;
@@ -49,19 +50,12 @@ int rr_broker_entry_of(const rr_message_t *msg, rr_broker_entry_t *out) {
     return sound ? RR_OK : RR_EPROTO;
 }
 
-static uint64_t hash_of(const char *name) { /* FNV-1a */
-    uint64_t hash = 0xcbf29ce484222325ull;
-    for (; *name; name++)
-        hash = (hash ^ (unsigned char)*name) * 0x100000001b3ull;
-    return hash;
-}
-
 static bool has_name(const void *item, const void *key) {
     return !strcmp(((const name_entry_t *)item)->entry.name, key);
 }
 
 static name_entry_t *find(broker_t *broker, const char *name) {
-    return rr_set_find(&broker->names, hash_of(name), has_name, name);
+    return rr_set_find(&broker->names, rr_hash_text(name), has_name, name);
 }
 
 /* ---- Telling subscribers ---- */
@@ -83,7 +77,7 @@ static void publish(rr_actor_t *self, broker_t *broker, const rr_broker_entry_t 
 static void drop_name(rr_actor_t *self, broker_t *broker, name_entry_t *item) {
     rr_broker_entry_t gone = item->entry;
     gone.address = RR_NOBODY;
-    rr_set_remove(&broker->names, hash_of(item->entry.name), item);
+    rr_set_remove(&broker->names, rr_hash_text(item->entry.name), item);
     rr_map_take(&broker->monitors, item->monitor);
     rr_demonitor(self, item->monitor);
     free(item);
@@ -101,7 +95,7 @@ static int add_name(rr_actor_t *self, broker_t *broker, rr_broker_entry_t *entry
         return RR_ENOMEM;
     }
     if (!rr_map_put(&broker->monitors, item->monitor, item) ||
-        !rr_set_add(&broker->names, hash_of(entry->name), item)) {
+        !rr_set_add(&broker->names, rr_hash_text(entry->name), item)) {
         rr_map_take(&broker->monitors, item->monitor);
         rr_demonitor(self, item->monitor);
         free(item);

@@ -1,6 +1,5 @@
 #include "actors/cluster_impl.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,15 +42,6 @@ void rr_cluster_options_init(rr_cluster_options_t *options) {
     *options = (rr_cluster_options_t){.broker = "broker@0", .lease_ms = 15000, .margin_ms = 2000};
 }
 
-static int fail(int code, char *why, size_t why_size, const char *format, ...) __attribute__((format(printf, 4, 5)));
-static int fail(int code, char *why, size_t why_size, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(why, why_size, format, args);
-    va_end(args);
-    return code;
-}
-
 int rr_cluster_state_path(const char *group, char *out, size_t size) {
     const char *folder = getenv("STATE_DIRECTORY"), *below = "";
     if (!folder || !*folder) {
@@ -72,7 +62,7 @@ int rr_cluster_state_path(const char *group, char *out, size_t size) {
 
 static int copy_text(char *out, size_t size, const char *text, const char *what, char *why, size_t why_size) {
     if (text && strlen(text) >= size)
-        return fail(RR_EINVAL, why, why_size, "the %s '%.40s…' is longer than %zu bytes", what, text, size - 1);
+        return rr_fail(RR_EINVAL, why, why_size, "the %s '%.40s…' is longer than %zu bytes", what, text, size - 1);
     snprintf(out, size, "%s", text ? text : "");
     return RR_OK;
 }
@@ -85,12 +75,12 @@ static int who_am_i(const rr_cluster_options_t *options, rr_node_identity_t *sel
     if (rc == RR_OK)
         rc = copy_text(self->address, sizeof self->address, options->advertise, "advertised address", why, why_size);
     if (rc == RR_OK && (!self->group[0] || !self->name[0]))
-        rc = fail(RR_EINVAL, why, why_size, "a node needs its group's name and one of its own");
+        rc = rr_fail(RR_EINVAL, why, why_size, "a node needs its group's name and one of its own");
     if (rc == RR_OK && !options->master && !options->listen)
-        rc = fail(RR_EINVAL, why, why_size, "the master of group %s needs an address to listen at", self->group);
+        rc = rr_fail(RR_EINVAL, why, why_size, "the master of group %s needs an address to listen at", self->group);
     while (rc == RR_OK && !self->incarnation)
         if (rr_random_os(&self->incarnation, sizeof self->incarnation) != RR_OK)
-            rc = fail(RR_EIO, why, why_size, "no randomness");
+            rc = rr_fail(RR_EIO, why, why_size, "no randomness");
     return rc;
 }
 
@@ -98,7 +88,7 @@ static int become_master(const rr_cluster_options_t *options, rr_cluster_ticket_
     char path[1024];
     int rc = options->state_path ? RR_OK : rr_cluster_state_path(ticket->self.group, path, sizeof path);
     if (rc != RR_OK)
-        return fail(rc, why, why_size, "there is no folder for the master's state: set HOME, or name a file for it");
+        return rr_fail(rc, why, why_size, "there is no folder for the master's state: set HOME, or name a file for it");
     rc = rr_state_file_open(options->state_path ? options->state_path : path, &ticket->state, why, why_size);
     if (rc != RR_OK)
         return rc;
@@ -107,12 +97,6 @@ static int become_master(const rr_cluster_options_t *options, rr_cluster_ticket_
     if (options->fresh)
         ticket->state.grace = false;
     return RR_OK;
-}
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* Set by another thread or a signal handler; only its own value matters. */
@@ -141,12 +125,12 @@ int rr_cluster_join(const rr_cluster_options_t *options, rr_cluster_ticket_t *ti
         return rc;
     if (!options->master)
         return become_master(options, ticket, why, why_size);
-    uint64_t until = options->join_ms ? now_ms() + options->join_ms : UINT64_MAX;
+    uint64_t until = options->join_ms ? rr_machine_ms() + options->join_ms : UINT64_MAX;
     unsigned backoff = BACKOFF_MIN_MS;
     bool waited = false;
     char line[640];
     for (;;) {
-        uint64_t now = now_ms(), left = until > now ? until - now : 1;
+        uint64_t now = rr_machine_ms(), left = until > now ? until - now : 1;
         rc = rr_node_join(options->master, options->key, options->key_size, &ticket->self, &ticket->master,
                           left < JOIN_TRY_MS ? (unsigned)left : JOIN_TRY_MS, why, why_size);
         if (rc == RR_OK || !may_pass(rc))
@@ -156,11 +140,11 @@ int rr_cluster_join(const rr_cluster_options_t *options, rr_cluster_ticket_t *ti
             say(context, line);
         }
         waited = true;
-        if (now_ms() + backoff >= until)
+        if (rr_machine_ms() + backoff >= until)
             return RR_TIMEOUT;
         if (!pause_ms(backoff, stop))
-            return fail(RR_CANCELLED, why, why_size, "told to stop while it waited for the master of group %s",
-                        ticket->self.group);
+            return rr_fail(RR_CANCELLED, why, why_size, "told to stop while it waited for the master of group %s",
+                           ticket->self.group);
         backoff = backoff * 2 < BACKOFF_MAX_MS ? backoff * 2 : BACKOFF_MAX_MS;
     }
     if (rc == RR_OK && waited && say) {
@@ -221,8 +205,8 @@ static void on_state(void *context, unsigned node, uint64_t incarnation, rr_link
 static int on_join(void *context, rr_node_identity_t *who, rr_node_identity_t *master, char *why, size_t why_size) {
     rr_cluster_t *cluster = context;
     if (!cluster->master)
-        return fail(RR_EREFUSED, why, why_size, "node %s is not the group's master, which is at %s", cluster->self.name,
-                    cluster->master_address);
+        return rr_fail(RR_EREFUSED, why, why_size, "node %s is not the group's master, which is at %s",
+                       cluster->self.name, cluster->master_address);
     *master = cluster->self;
     return rr_master_join(cluster->master, who, why, why_size);
 }
@@ -232,7 +216,7 @@ static int on_unknown(void *context, const rr_node_identity_t *who, char *why, s
     if (cluster->master)
         return rr_master_unknown(cluster->master, who, why, why_size);
     if (who->service == RR_NOBODY)
-        return fail(RR_ENOENT, why, why_size, "node %s has not heard of node %s yet", cluster->self.name, who->name);
+        return rr_fail(RR_ENOENT, why, why_size, "node %s has not heard of node %s yet", cluster->self.name, who->name);
     rr_node_identity_t former = cluster->current; /* a master that was started anew */
     cluster->current = *who;
     memcpy(cluster->current.address, cluster->master_address, sizeof cluster->master_address);
@@ -327,7 +311,7 @@ static int make_master(rr_cluster_t *cluster, const rr_cluster_options_t *option
     };
     int rc = rr_master_create(cluster->system, &master, &cluster->master);
     if (rc != RR_OK)
-        return fail(rc, why, why_size, "the broker %s cannot be started: %s", options->broker, rr_strerror(rc));
+        return rr_fail(rc, why, why_size, "the broker %s cannot be started: %s", options->broker, rr_strerror(rc));
     cluster->self.service = rr_master_addr(cluster->master);
     return RR_OK;
 }
@@ -386,7 +370,7 @@ static int make_member(rr_cluster_t *cluster, const rr_cluster_options_t *option
         rc = rr_remote_name_set(cluster->system, options->broker, cluster->current.service);
     if (rc == RR_OK)
         rc = rr_member_create(cluster->system, &member, &cluster->member);
-    return rc == RR_OK ? rc : fail(rc, why, why_size, "the node's agent cannot be started: %s", rr_strerror(rc));
+    return rc == RR_OK ? rc : rr_fail(rc, why, why_size, "the node's agent cannot be started: %s", rr_strerror(rc));
 }
 
 static int add_metrics(rr_cluster_t *cluster) {
@@ -405,7 +389,7 @@ int rr__cluster_create(rr_system_t *system, const rr__cluster_base_t *base, cons
     rr_cluster_t *cluster = calloc(1, sizeof *cluster);
     if (!cluster) {
         rr_cluster_ticket_drop(ticket);
-        return fail(RR_ENOMEM, why, why_size, "out of memory");
+        return rr_fail(RR_ENOMEM, why, why_size, "out of memory");
     }
     cluster->system = system;
     cluster->base = *base;
@@ -422,7 +406,7 @@ int rr__cluster_create(rr_system_t *system, const rr__cluster_base_t *base, cons
     if (rc == RR_OK)
         rc = make_member(cluster, options, why, why_size);
     if (rc == RR_OK && (rc = add_metrics(cluster)) != RR_OK)
-        rc = fail(rc, why, why_size, "out of memory");
+        rc = rr_fail(rc, why, why_size, "out of memory");
     if (rc == RR_OK)
         *out = cluster;
     else
@@ -458,9 +442,9 @@ void rr_cluster_node_died(rr_cluster_t *cluster, unsigned node, uint64_t incarna
 }
 
 void rr_cluster_leave(rr_cluster_t *cluster, unsigned deadline_ms) {
-    uint64_t until = now_ms() + deadline_ms;
+    uint64_t until = rr_machine_ms() + deadline_ms;
     rr_member_leave(cluster->member, deadline_ms);
-    uint64_t now = now_ms();
+    uint64_t now = rr_machine_ms();
     rr_mesh_leave(cluster->mesh, until > now ? (unsigned)(until - now) : 1);
 }
 

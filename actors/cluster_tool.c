@@ -1,7 +1,6 @@
 /* cluster_tool.c: asking a group from outside: rr_cluster_query, rr_cluster_drain_node. A tool is a node for a moment: it has a
  * number, a system, a loop and a mesh of its own, is no member, and nobody is told of it. */
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "actors/cluster.h"
 #include "actors/master.h"
 #include "actors/registry_wire.h"
+#include "runtime/clock.h"
 #include "runtime/random.h"
 #include "runtime/remote.h"
 
@@ -32,27 +32,12 @@ typedef struct tool {
     char why[512];
 } tool_t;
 
-static int fail(int code, char *why, size_t why_size, const char *format, ...) __attribute__((format(printf, 4, 5)));
-static int fail(int code, char *why, size_t why_size, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(why, why_size, format, args);
-    va_end(args);
-    return code;
-}
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* ---- The actor that asks ---- */
 
 static void finish(tool_t *tool, int rc, const char *why) {
     pthread_mutex_lock(&tool->lock);
     if (!tool->done)
-        tool->rc = fail(rc, tool->why, sizeof tool->why, "%s", why);
+        tool->rc = rr_fail(rc, tool->why, sizeof tool->why, "%s", why);
     tool->done = true;
     pthread_cond_broadcast(&tool->changed);
     pthread_mutex_unlock(&tool->lock);
@@ -138,18 +123,18 @@ static const rr_behavior_t asker = {
 
 static int enter(tool_t *tool, const char *broker, const void *key, size_t key_size, uint64_t until, char *why,
                  size_t why_size) {
-    uint64_t now = now_ms();
+    uint64_t now = rr_machine_ms();
     int rc = RR_OK;
     while (rc == RR_OK && !tool->self.incarnation)
         rc = rr_random_os(&tool->self.incarnation, sizeof tool->self.incarnation);
     if (rc != RR_OK)
-        return fail(rc, why, why_size, "no randomness");
+        return rr_fail(rc, why, why_size, "no randomness");
     snprintf(tool->self.name, sizeof tool->self.name, "%c%d-%llx", RR_NODE_VISITOR, (int)getpid(),
              (unsigned long long)tool->self.incarnation);
     rc = rr_node_join(broker, key, key_size, &tool->self, &tool->master, until > now ? (unsigned)(until - now) : 1, why,
                       why_size);
     if (rc == RR_OK && tool->master.service == RR_NOBODY)
-        rc = fail(RR_EREFUSED, why, why_size, "%s is no master of a group", broker);
+        rc = rr_fail(RR_EREFUSED, why, why_size, "%s is no master of a group", broker);
     snprintf(tool->master.address, sizeof tool->master.address, "%s", broker);
     return rc;
 }
@@ -203,10 +188,10 @@ static void close_all(tool_t *tool) {
 
 static int run(tool_t *tool, const char *broker, const char *group, const void *key, size_t key_size, unsigned deadline_ms,
                char *why, size_t why_size) {
-    uint64_t until = now_ms() + deadline_ms;
+    uint64_t until = rr_machine_ms() + deadline_ms;
     pthread_condattr_t attr;
     if (strlen(group) >= sizeof tool->self.group)
-        return fail(RR_EINVAL, why, why_size, "the group's name is too long");
+        return rr_fail(RR_EINVAL, why, why_size, "the group's name is too long");
     strcpy(tool->self.group, group);
     tool->call_ms = deadline_ms < 5000 ? deadline_ms : 5000;
     int rc = enter(tool, broker, key, key_size, until, why, why_size);
@@ -228,7 +213,7 @@ static int run(tool_t *tool, const char *broker, const char *group, const void *
     }
     if (started) {
         wait_until(tool, until);
-        rc = fail(tool->rc, why, why_size, "%s", tool->why);
+        rc = rr_fail(tool->rc, why, why_size, "%s", tool->why);
     }
     close_all(tool);
     pthread_mutex_destroy(&tool->lock);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "actors/gate_impl.h"
+#include "runtime/clock.h"
 
 #define RETRY_MS  50
 #define ATTACH_MS 5000
@@ -164,9 +165,8 @@ int rr_gate_create(rr_system_t *system, rr_loop_t *const *loops, size_t loop_cou
     why[0] = 0;
     if (loop_count == 0 || options->listen_count == 0 || !options->name || !options->login ||
         !rr_name_legal(options->name) || !rr_name_legal(options->login)) {
-        snprintf(why, why_size,
-                 "a gate needs a legal name, a login scene, a loop and at least one address to listen on");
-        return RR_EINVAL;
+        return rr_fail(RR_EINVAL, why, why_size,
+                       "a gate needs a legal name, a login scene, a loop and at least one address to listen on");
     }
     rr_gate_t *gate = calloc(1, sizeof(*gate));
     if (!gate)
@@ -504,14 +504,7 @@ void rr__latch_down(rr__latch_t *latch) {
 }
 
 bool rr__latch_wait(rr__latch_t *latch, unsigned deadline_ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += deadline_ms / 1000;
-    until.tv_nsec += (long)(deadline_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = rr_machine_in(deadline_ms * RR_NS_PER_MS);
     pthread_mutex_lock(&latch->lock);
     while (latch->count > 0 && pthread_cond_timedwait(&latch->changed, &latch->lock, &until) == 0)
         ;

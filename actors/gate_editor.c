@@ -10,6 +10,7 @@
 
 #include "actors/gate_impl.h"
 #include "net/utf8.h"
+#include "runtime/hash.h"
 
 #define BODY_LIMIT (1u << 20)
 #define ETAG_SIZE  24u
@@ -112,10 +113,7 @@ typedef struct file_job {
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo): tells versions of a file apart; no protection against anyone. */
 static void make_etag(const char *data, size_t size, char out[ETAG_SIZE]) {
-    uint64_t hash = 0xcbf29ce484222325ull;
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ (unsigned char)data[i]) * 0x100000001b3ull;
-    snprintf(out, ETAG_SIZE, "\"%016llx\"", (unsigned long long)hash);
+    snprintf(out, ETAG_SIZE, "\"%016llx\"", (unsigned long long)rr_hash_bytes(data, size));
 }
 
 static int read_all(const char *path, char **data, size_t *size, mode_t *mode) {

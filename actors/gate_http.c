@@ -66,10 +66,9 @@ int rr__gate_http_init(rr_gate_t *gate, char *why, size_t why_size) {
         return RR_ENOMEM;
     for (size_t i = 0; rc == RR_OK && i < o->www_count; i++) {
         bool is_root = !strcmp(o->www[i].prefix, "/");
-        if (o->www[i].prefix[0] != '/') {
-            snprintf(why, why_size, "%s: www: the prefix '%s' must begin with '/'", o->name, o->www[i].prefix);
-            return RR_EINVAL;
-        }
+        if (o->www[i].prefix[0] != '/')
+            return rr_fail(RR_EINVAL, why, why_size, "%s: www: the prefix '%s' must begin with '/'", o->name,
+                           o->www[i].prefix);
         root = root || is_root;
         rc = add_folder(gate, o->www[i].prefix, o->www[i].folder, is_root && o->client_js ? extra : NULL);
     }

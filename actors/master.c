@@ -1,11 +1,11 @@
 #include "actors/master.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "actors/master_impl.h"
+#include "runtime/clock.h"
 
 #define RESERVED_NS (60 * RR_NS_PER_S) /* an id that was asked for and never used */
 #define TICK 1u
@@ -17,15 +17,6 @@ typedef struct dead {
 } dead_t;
 
 static uint64_t lease_ns(const rr_master_t *master) { return master->options.lease_ms * 1000000ull; }
-
-static int refuse(int code, char *why, size_t why_size, const char *format, ...) __attribute__((format(printf, 4, 5)));
-static int refuse(int code, char *why, size_t why_size, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(why, why_size, format, args);
-    va_end(args);
-    return code;
-}
 
 /* ---- Nodes ---- */
 
@@ -118,21 +109,22 @@ static unsigned free_id(rr_master_t *master) {
 
 int rr_master_join(rr_master_t *master, rr_node_identity_t *who, char *why, size_t why_size) {
     if (atomic_load_explicit(&master->deposed, memory_order_relaxed))
-        return refuse(RR_EREFUSED, why, why_size, "this master was replaced by a later one: end it");
+        return rr_fail(RR_EREFUSED, why, why_size, "this master was replaced by a later one: end it");
     if (!who->name[0] || !who->incarnation)
-        return refuse(RR_EREFUSED, why, why_size, "a node without a name");
+        return rr_fail(RR_EREFUSED, why, why_size, "a node without a name");
     rr__node_t *same = find_by_name(master, who->name, NULL);
     if (same && same->phase == RR__RESERVED) {
         drop_node(master, same, true);
         same = NULL;
     }
     if (same && rr__master_is_lively(master, same))
-        return refuse(RR_EREFUSED, why, why_size,
-                      "a node named %s is alive already (number %u%s%s): end that process, or give this one another name",
-                      who->name, same->identity.node, same->identity.address[0] ? ", at " : "", same->identity.address);
+        return rr_fail(
+            RR_EREFUSED, why, why_size,
+            "a node named %s is alive already (number %u%s%s): end that process, or give this one another name",
+            who->name, same->identity.node, same->identity.address[0] ? ", at " : "", same->identity.address);
     who->node = free_id(master);
     if (!who->node || !add_node(master, who))
-        return refuse(RR_ELIMIT, why, why_size, "the group has %u nodes, which is the limit", master->nodes.count);
+        return rr_fail(RR_ELIMIT, why, why_size, "the group has %u nodes, which is the limit", master->nodes.count);
     if (same) {
         same->replaced = true;
         rr_log(master->system, RR_WARN, "BROKER", "node %s (number %u) is silent; another process takes its place as number %u",
@@ -144,8 +136,8 @@ int rr_master_join(rr_master_t *master, rr_node_identity_t *who, char *why, size
 int rr_master_unknown(rr_master_t *master, const rr_node_identity_t *who, char *why, size_t why_size) {
     rr__node_t *node = find_node(master, who->node);
     if (was_here(master, who->node) || (node && node->identity.incarnation != who->incarnation))
-        return refuse(RR_ESTATE, why, why_size, "node number %u (%s) was given up, as it was not heard of for a lease", who->node,
-                      who->name);
+        return rr_fail(RR_ESTATE, why, why_size, "node number %u (%s) was given up, as it was not heard of for a lease",
+                       who->node, who->name);
     return RR_OK;
 }
 

@@ -3,29 +3,23 @@
 #include <string.h>
 
 #include "actors/master_impl.h"
+#include "runtime/hash.h"
 
 #define WAIT_MAX_MS 1000u /* a waiting claim asks again at least so often */
 
 /* ---- Names ---- */
 
-static uint64_t hash_of(const char *text) { /* FNV-1a */
-    uint64_t hash = 0xcbf29ce484222325ull;
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001b3ull;
-    return hash;
-}
-
 static bool has_text(const void *item, const void *key) { return !strcmp(((const rr__name_t *)item)->text, key); }
 
 rr__name_t *rr__master_name_find(rr_master_t *master, const char *text) {
-    return rr_set_find(&master->names, hash_of(text), has_text, text);
+    return rr_set_find(&master->names, rr_hash_text(text), has_text, text);
 }
 
 /* ---- Granting and freeing ---- */
 
 void rr__master_name_free(rr_master_t *master, rr__name_t *name) {
     rr__master_tell_name(master, name->text, RR_NOBODY, name->epoch);
-    rr_set_remove(&master->names, hash_of(name->text), name);
+    rr_set_remove(&master->names, rr_hash_text(name->text), name);
     rr_count(&master->owned, (uint64_t)-1);
     LIST_REMOVE(name, entry);
     free(name);
@@ -36,7 +30,7 @@ static uint64_t new_epoch(rr_master_t *master) { return (uint64_t)master->option
 /* NULL: out of memory, or too many. */
 rr__name_t *rr__master_name_own(rr_master_t *master, rr__node_t *node, const char *text, rr_addr_t addr, uint64_t epoch) {
     rr__name_t *name = master->names.count < master->options.max_names ? calloc(1, sizeof *name) : NULL;
-    if (!name || !rr_set_add(&master->names, hash_of(text), name)) {
+    if (!name || !rr_set_add(&master->names, rr_hash_text(text), name)) {
         free(name);
         return NULL;
     }

@@ -11,6 +11,8 @@
 #include "actors/cluster.h"
 #include "actors/map.h"
 #include "actors/registry_wire.h"
+#include "runtime/clock.h"
+#include "runtime/hash.h"
 #include "runtime/remote.h"
 
 #define DRAIN_MS 2000u  /* how long the agent's own end waits for the master */
@@ -64,21 +66,16 @@ struct rr_member {
     rr_counter_t refused, fenced_times;
 };
 
-static uint64_t hash_of(const char *text) { /* FNV-1a */
-    uint64_t hash = 0xcbf29ce484222325ull;
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001b3ull;
-    return hash;
-}
-
 static bool has_text(const void *item, const void *key) { return !strcmp(((const name_t *)item)->text, key); }
 
-static name_t *find(const rr_set_t *set, const char *text) { return rr_set_find(set, hash_of(text), has_text, text); }
+static name_t *find(const rr_set_t *set, const char *text) {
+    return rr_set_find(set, rr_hash_text(text), has_text, text);
+}
 
 /* NULL: out of memory. */
 static name_t *add(rr_set_t *set, const char *text) {
     name_t *name = calloc(1, sizeof *name);
-    if (!name || !rr_set_add(set, hash_of(text), name)) {
+    if (!name || !rr_set_add(set, rr_hash_text(text), name)) {
         free(name);
         return NULL;
     }
@@ -87,7 +84,7 @@ static name_t *add(rr_set_t *set, const char *text) {
 }
 
 static void drop(rr_set_t *set, name_t *name) {
-    rr_set_remove(set, hash_of(name->text), name);
+    rr_set_remove(set, rr_hash_text(name->text), name);
     free(name);
 }
 
@@ -447,10 +444,8 @@ static void has_left_for_good(void *context) {
 }
 
 void rr_member_leave(rr_member_t *member, unsigned deadline_ms) {
-    struct timespec until;
+    struct timespec until = rr_machine_in(deadline_ms * RR_NS_PER_MS);
     uint32_t ms = deadline_ms;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (deadline_ms + 500) / 1000;
     int rc = rr_system_send(member->system, member->addr, DO_LEAVE, &ms, sizeof ms);
     pthread_mutex_lock(&member->lock);
     while (rc == RR_OK && !member->left)

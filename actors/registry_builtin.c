@@ -9,6 +9,7 @@
 
 #include "actors/map.h"
 #include "actors/registry_wire.h"
+#include "runtime/hash.h"
 #include "runtime/metrics.h"
 #include "runtime/remote.h"
 
@@ -66,17 +67,10 @@ static void send_update(builtin_t *reg);
 
 static uint64_t boot(builtin_t *reg) { return rr_system_boot_ns(rr_system_of(reg->self)); }
 
-static uint64_t hash_of(const char *text) { /* FNV-1a */
-    uint64_t hash = 0xcbf29ce484222325ull;
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001b3ull;
-    return hash;
-}
-
 static bool has_name(const void *item, const void *key) { return !strcmp(((const claim_t *)item)->name, key); }
 
 static claim_t *find(builtin_t *reg, const char *name) {
-    return rr_set_find(&reg->claims, hash_of(name), has_name, name);
+    return rr_set_find(&reg->claims, rr_hash_text(name), has_name, name);
 }
 
 static bool is_todo(want_t want) { return want == WANT_CLAIM || want == WANT_RELEASE; }
@@ -95,7 +89,7 @@ static void set_unconfirmed(builtin_t *reg, claim_t *claim, bool unconfirmed) {
 static void drop(builtin_t *reg, claim_t *claim) {
     set_want(reg, claim, OWNED);
     set_unconfirmed(reg, claim, false);
-    rr_set_remove(&reg->claims, hash_of(claim->name), claim);
+    rr_set_remove(&reg->claims, rr_hash_text(claim->name), claim);
     LIST_REMOVE(claim, entry);
     free(claim);
 }
@@ -563,7 +557,7 @@ static int builtin_claim(rr_registry_t *base, const char *name, rr_addr_t addr) 
         return RR_OK;
     if (!claim) {
         claim = calloc(1, sizeof *claim);
-        if (!claim || !rr_set_add(&reg->claims, hash_of(name), claim)) {
+        if (!claim || !rr_set_add(&reg->claims, rr_hash_text(name), claim)) {
             free(claim);
             return RR_ENOMEM;
         }

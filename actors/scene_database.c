@@ -15,8 +15,7 @@ int rr_scene_database(rr_scene_t *scene, const char *url, unsigned pool, char *n
                       size_t why_size) {
     if (scene->options->open_database)
         return scene->options->open_database(scene->options->context, url, pool, name, name_size, why, why_size);
-    snprintf(why, why_size, "this process opens no databases by URL");
-    return RR_EUNSUPPORTED;
+    return rr_fail(RR_EUNSUPPORTED, why, why_size, "this process opens no databases by URL");
 }
 
 static void on_queried(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -21,15 +20,6 @@ typedef struct content {
     unsigned long term, next_id;
     unsigned clean;
 } content_t;
-
-static int fail(int code, char *why, size_t why_size, const char *format, ...) __attribute__((format(printf, 4, 5)));
-static int fail(int code, char *why, size_t why_size, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(why, why_size, format, args);
-    va_end(args);
-    return code;
-}
 
 /* Makes the folders above a file. */
 static int make_folders(const char *path) {
@@ -52,13 +42,14 @@ static int lock(rr_state_file_t *file, char *why, size_t why_size) {
     file->lock_fd = error ? -1 : open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (file->lock_fd < 0) {
         error = error ? error : errno;
-        return fail(rr_error_from_errno(error), why, why_size,
-                    "the master's state cannot be kept in %s: %s; mend that, " ANOTHER, file->path, strerror(error));
+        return rr_fail(rr_error_from_errno(error), why, why_size,
+                       "the master's state cannot be kept in %s: %s; mend that, " ANOTHER, file->path, strerror(error));
     }
     if (flock(file->lock_fd, LOCK_EX | LOCK_NB) == 0)
         return RR_OK;
-    return fail(errno == EWOULDBLOCK ? RR_EEXIST : RR_EIO, why, why_size,
-                "another master of this group has %s: a group has one master; end that process first, or join it", path);
+    return rr_fail(errno == EWOULDBLOCK ? RR_EEXIST : RR_EIO, why, why_size,
+                   "another master of this group has %s: a group has one master; end that process first, or join it",
+                   path);
 }
 
 /* *there: false if there is no such file yet. */
@@ -70,21 +61,25 @@ static int load(const char *path, content_t *out, bool *there, char *why, size_t
         return RR_OK;
     if (fd >= 0 && (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))) {
         close(fd);
-        return fail(RR_EINVAL, why, why_size, "the master's state in %s: that is not a file; mend that, " ANOTHER, path);
+        return rr_fail(RR_EINVAL, why, why_size, "the master's state in %s: that is not a file; mend that, " ANOTHER,
+                       path);
     }
     FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
     if (!in && fd >= 0)
         close(fd);
     if (!in)
-        return fail(rr_error_from_errno(errno), why, why_size, "the master's state in %s: %s; mend that, " ANOTHER, path, strerror(errno));
+        return rr_fail(rr_error_from_errno(errno), why, why_size, "the master's state in %s: %s; mend that, " ANOTHER,
+                       path, strerror(errno));
     unsigned format = 0;
     int fields = fscanf(in, "redrabbit-group-state %u\nterm %lu\nnext-id %lu\nclean %u", &format, &out->term, &out->next_id, &out->clean);
     fclose(in);
     if (fields >= 1 && format != FORMAT)
-        return fail(RR_EUNSUPPORTED, why, why_size, "%s was written by another version of RedRabbit (format %u, this one knows %u): start that "
-                    "one, " ANOTHER, path, format, FORMAT);
+        return rr_fail(RR_EUNSUPPORTED, why, why_size,
+                       "%s was written by another version of RedRabbit (format %u, this one knows %u): start that "
+                       "one, " ANOTHER,
+                       path, format, FORMAT);
     if (fields != 4 || out->term >= UINT32_MAX || out->next_id < 1 || out->next_id > IDS)
-        return fail(RR_EIO, why, why_size, "%s is damaged; remove it: grants then begin after one lease time", path);
+        return rr_fail(RR_EIO, why, why_size, "%s is damaged; remove it: grants then begin after one lease time", path);
     return RR_OK;
 }
 
@@ -137,7 +132,7 @@ static uint32_t next_term(unsigned long last) {
 static int first_number(content_t *content, char *why, size_t why_size) {
     uint32_t draw;
     if (rr_random_os(&draw, sizeof draw) != RR_OK)
-        return fail(RR_EIO, why, why_size, "no randomness");
+        return rr_fail(RR_EIO, why, why_size, "no randomness");
     content->next_id = 1 + draw % (IDS - RR_STATE_IDS);
     return RR_OK;
 }
@@ -145,7 +140,7 @@ static int first_number(content_t *content, char *why, size_t why_size) {
 int rr_state_file_open(const char *path, rr_state_file_t *out, char *why, size_t why_size) {
     *out = (rr_state_file_t){.lock_fd = -1};
     if (strlen(path) >= sizeof out->path)
-        return fail(RR_ETOOBIG, why, why_size, "the path of the master's state file is too long");
+        return rr_fail(RR_ETOOBIG, why, why_size, "the path of the master's state file is too long");
     strcpy(out->path, path);
     content_t content = {0};
     bool there;
@@ -161,8 +156,8 @@ int rr_state_file_open(const char *path, rr_state_file_t *out, char *why, size_t
         content_t mine = {out->term, (content.next_id - 1 + RR_STATE_IDS) % IDS + 1, 0};
         int error = save(path, &mine);
         if (error)
-            rc = fail(rr_error_from_errno(error), why, why_size, "the master's term cannot be written to %s: %s; mend that, " ANOTHER, path,
-                      strerror(error));
+            rc = rr_fail(rr_error_from_errno(error), why, why_size,
+                         "the master's term cannot be written to %s: %s; mend that, " ANOTHER, path, strerror(error));
     }
     if (rc != RR_OK && out->lock_fd >= 0) {
         close(out->lock_fd);

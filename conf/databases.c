@@ -37,14 +37,12 @@ struct rr_databases {
 
 static int from_variable(const char *variable, char *out, size_t size, char *why, size_t why_size) {
     const char *text = getenv(variable);
-    if (!text) {
-        snprintf(why, why_size, "the environment variable %.100s is not set; set it to the password", variable);
-        return RR_EINVAL;
-    }
-    if (size && strlen(text) >= size) {
-        snprintf(why, why_size, "the environment variable %.100s is longer than a password may be", variable);
-        return RR_EINVAL;
-    }
+    if (!text)
+        return rr_fail(RR_EINVAL, why, why_size, "the environment variable %.100s is not set; set it to the password",
+                       variable);
+    if (size && strlen(text) >= size)
+        return rr_fail(RR_EINVAL, why, why_size, "the environment variable %.100s is longer than a password may be",
+                       variable);
     if (size)
         strcpy(out, text);
     return RR_OK;
@@ -53,10 +51,8 @@ static int from_variable(const char *variable, char *out, size_t size, char *why
 static int from_file(const char *file, char *out, size_t size, char *why, size_t why_size) {
     size_t length;
     char *text = rr__read_file(file, &length);
-    if (!text) {
-        snprintf(why, why_size, "the password's file %s cannot be read: %s", file, strerror(errno));
-        return RR_EIO;
-    }
+    if (!text)
+        return rr_fail(RR_EIO, why, why_size, "the password's file %s cannot be read: %s", file, strerror(errno));
     size_t trimmed = strcspn(text, "\r\n");
     int rc = !size || trimmed < size ? RR_OK : RR_EINVAL;
     if (rc != RR_OK)

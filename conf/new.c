@@ -49,11 +49,10 @@ static int copy_file(const char *name, const char *file, char *why, size_t why_s
     program[length > 0 ? length : 0] = 0;
     snprintf(part, sizeof part, "conf/template/%s", file);
     snprintf(to, sizeof to, "%s/%s", name, file);
-    if (!rr_home_path(part, from, sizeof from) || !(text = rr__read_file(from, &size))) {
-        snprintf(why, why_size, "the template %s cannot be read: %s; set REDRABBIT_HOME to the program's folder", part,
-                 strerror(errno));
-        return RR_EIO;
-    }
+    if (!rr_home_path(part, from, sizeof from) || !(text = rr__read_file(from, &size)))
+        return rr_fail(RR_EIO, why, why_size,
+                       "the template %s cannot be read: %s; set REDRABBIT_HOME to the program's folder", part,
+                       strerror(errno));
     out = fopen(to, "wxe");
     if (out && write_filled(out, text, marks) && !ferror(out))
         rc = RR_OK;
@@ -68,10 +67,9 @@ static int copy_file(const char *name, const char *file, char *why, size_t why_s
 int rr_new_project(const char *name, char *why, size_t why_size) {
     char www[NAME_BYTES + 8];
     int rc = RR_OK;
-    if (!legal(name)) {
-        snprintf(why, why_size, "'%.100s' cannot be a project's name; use 1 to %d of A-Z a-z 0-9 _ -", name, NAME_BYTES);
-        return RR_EINVAL;
-    }
+    if (!legal(name))
+        return rr_fail(RR_EINVAL, why, why_size, "'%.100s' cannot be a project's name; use 1 to %d of A-Z a-z 0-9 _ -",
+                       name, NAME_BYTES);
     snprintf(www, sizeof www, "%s/www", name);
     if (mkdir(name, 0777) != 0 || mkdir(www, 0777) != 0) {
         rc = errno == EEXIST ? RR_EEXIST : RR_EIO;

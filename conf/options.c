@@ -256,16 +256,14 @@ static int parse_number(const rr_option_t *option, const char *text, int64_t *nu
                              : option->type == RR_TYPE_BYTES  ? byte_units
                                                               : no_units;
     int64_t value = scaled(text, units);
-    if (value < 0) {
-        snprintf(why, why_size, "'%.100s' is not a valid %s; write %s", text, option->key, example[option->type]);
-        return RR_EINVAL;
-    }
+    if (value < 0)
+        return rr_fail(RR_EINVAL, why, why_size, "'%.100s' is not a valid %s; write %s", text, option->key,
+                       example[option->type]);
     int64_t max = option->max || option->min ? option->max : INT64_MAX;
     if (value < option->min || value > max) {
         char low[32], high[32];
-        snprintf(why, why_size, "%s %.100s is out of bounds; %s to %s is possible", option->key, text,
-                 spoken(option, option->min, low, sizeof low), spoken(option, max, high, sizeof high));
-        return RR_EINVAL;
+        return rr_fail(RR_EINVAL, why, why_size, "%s %.100s is out of bounds; %s to %s is possible", option->key, text,
+                       spoken(option, option->min, low, sizeof low), spoken(option, max, high, sizeof high));
     }
     *number = value;
     return RR_OK;
@@ -279,8 +277,7 @@ static int parse_flag(const rr_option_t *option, const char *text, int64_t *numb
             return RR_OK;
         }
     }
-    snprintf(why, why_size, "'%.100s' is not a valid %s; write true or false", text, option->key);
-    return RR_EINVAL;
+    return rr_fail(RR_EINVAL, why, why_size, "'%.100s' is not a valid %s; write true or false", text, option->key);
 }
 
 /* The index of text among "a|b|c", -1 if it is none of them. */
@@ -300,10 +297,9 @@ static int parse_choice(const rr_option_t *option, const char *text, int64_t *nu
     int index = choice_index(option->choices, text);
     if (index < 0 && strcmp(option->key, "log.level") == 0 && text[0] >= '1' && text[0] <= '6' && !text[1])
         index = text[0] - '1'; /* the seed's 1..6 */
-    if (index < 0) {
-        snprintf(why, why_size, "'%.100s' is not a valid %s; write one of %s", text, option->key, option->choices);
-        return RR_EINVAL;
-    }
+    if (index < 0)
+        return rr_fail(RR_EINVAL, why, why_size, "'%.100s' is not a valid %s; write one of %s", text, option->key,
+                       option->choices);
     *number = index;
     return RR_OK;
 }
@@ -311,28 +307,23 @@ static int parse_choice(const rr_option_t *option, const char *text, int64_t *nu
 static int parse_name(const rr_option_t *option, const char *text, char *why, size_t why_size) {
     if (rr_name_legal(text))
         return RR_OK;
-    snprintf(why, why_size,
-             "'%.100s' is not a legal name for %s; use 1 to 127 of the characters A-Z a-z 0-9 _ - . @ : / #, as in scene@0",
-             text, option->key);
-    return RR_EINVAL;
+    return rr_fail(
+        RR_EINVAL, why, why_size,
+        "'%.100s' is not a legal name for %s; use 1 to 127 of the characters A-Z a-z 0-9 _ - . @ : / #, as in scene@0",
+        text, option->key);
 }
 
 static int parse_address(const rr_option_t *option, const char *text, char *why, size_t why_size) {
     char reason[256] = "";
     rr_address_t address;
-    if (rr_address_parse(text, &address, reason, sizeof reason) != RR_OK) {
-        snprintf(why, why_size, "bad address '%.100s' for %s: %s", text, option->key,
-                 reason[0] ? reason : "write it as tcp://127.0.0.1:10242");
-        return RR_EINVAL;
-    }
-    if (address.scheme != RR_SCHEME_TCP && !(option->scopes & RR_SCOPE_GATE)) {
-        snprintf(why, why_size, "%s must be a tcp:// address, not '%.100s'", option->key, text);
-        return RR_EINVAL;
-    }
-    if (address.byte_order && !(option->scopes & RR_SCOPE_GATE)) {
-        snprintf(why, why_size, "%s has no byte order: leave out what stands behind the port of '%.100s'", option->key, text);
-        return RR_EINVAL;
-    }
+    if (rr_address_parse(text, &address, reason, sizeof reason) != RR_OK)
+        return rr_fail(RR_EINVAL, why, why_size, "bad address '%.100s' for %s: %s", text, option->key,
+                       reason[0] ? reason : "write it as tcp://127.0.0.1:10242");
+    if (address.scheme != RR_SCHEME_TCP && !(option->scopes & RR_SCOPE_GATE))
+        return rr_fail(RR_EINVAL, why, why_size, "%s must be a tcp:// address, not '%.100s'", option->key, text);
+    if (address.byte_order && !(option->scopes & RR_SCOPE_GATE))
+        return rr_fail(RR_EINVAL, why, why_size,
+                       "%s has no byte order: leave out what stands behind the port of '%.100s'", option->key, text);
     return RR_OK;
 }
 
@@ -361,8 +352,7 @@ int rr_option_parse(const rr_option_t *option, const char *text, int64_t *number
     }
     if (*text)
         return RR_OK;
-    snprintf(why, why_size, "%s is empty; give it a value or leave it out", option->key);
-    return RR_EINVAL;
+    return rr_fail(RR_EINVAL, why, why_size, "%s is empty; give it a value or leave it out", option->key);
 }
 
 /* ---- "did you mean" ---- */

@@ -1,24 +1,20 @@
 #include "conf/room.h"
+#include "runtime/clock.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PIECE 4096u /* what a pipe that has room takes without blocking (pipe(7)) */
 
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+uint64_t rr__room_until(unsigned patience_ms) {
+    return patience_ms ? rr_machine_ms() + patience_ms : 0;
 }
-
-uint64_t rr__room_until(unsigned patience_ms) { return patience_ms ? now_ms() + patience_ms : 0; }
 
 bool rr__room_wait(int fd, uint64_t until_ms) {
     for (;;) {
         struct pollfd out = {.fd = fd, .events = POLLOUT};
-        uint64_t now = until_ms ? now_ms() : 0;
+        uint64_t now = until_ms ? rr_machine_ms() : 0;
         int n = poll(&out, 1, now < until_ms ? (int)(until_ms - now) : 0);
         if (n >= 0 || errno != EINTR)
             return n > 0;

@@ -10,13 +10,13 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "conf/notify.h"
 #include "conf/say.h"
 #include "conf/siblings.h"
 #include "conf/spawn.h"
+#include "runtime/clock.h"
 
 #define FENCED_MS 1000u /* for what may still end by itself when the named actors cannot: sockets, the log */
 #define SPARE_FILES 64 /* beside the clients' sockets: loops, scripts, logs */
@@ -30,18 +30,12 @@ static int signal_fd = -1, hangup_fd = -1;
 static volatile sig_atomic_t signals_seen, first_signal_ms; /* the latter wraps: only differences count */
 _Static_assert(sizeof(sig_atomic_t) == sizeof(int), "rr_running_options_t.stop is an int");
 
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Of those that stop, none interrupts another (sa_mask). Who sends to a process and then to its whole group (timeout, some
  * shells) means one end, not two. */
 static void on_signal(int number) {
     int error = errno;
     uint64_t which = (uint64_t)number;
-    uint32_t now = (uint32_t)now_ms();
+    uint32_t now = (uint32_t)rr_machine_ms();
     if (signals_seen > 0 && now - (uint32_t)first_signal_ms >= RR_SAME_SIGNAL_MS)
         _exit(RR_EXIT_CUT); /* the second one: now */
     if (signals_seen > 0)
@@ -170,13 +164,13 @@ static void wake(void *context) {
 
 static void report_if_due(rr_life_t *life) {
     const rr_item_t *top = rr_graph_top(life->graph);
-    if (!life->next_report_ms || now_ms() < life->next_report_ms)
+    if (!life->next_report_ms || rr_machine_ms() < life->next_report_ms)
         return;
     int rc = rr_running_report(life->running, rr_item_text(top, "perf.path"));
     if (rc != RR_OK)
         rr_log(rr_running_system(life->running), RR_WARN, "CONF", "no performance report in %s: %s", rr_item_text(top, "perf.path"),
                rr_strerror(rc));
-    life->next_report_ms = now_ms() + (uint64_t)rr_item_number(top, "perf.interval");
+    life->next_report_ms = rr_machine_ms() + (uint64_t)rr_item_number(top, "perf.interval");
 }
 
 /* Sets when the first report is due. false = the folder for them cannot be written, which is better said now. */
@@ -185,7 +179,7 @@ static bool plan_reports(rr_life_t *life, char *why, size_t why_size) {
     const char *folder = rr_item_text(top, "perf.path");
     if (!rr_item_value(top, "perf.path"))
         return true;
-    life->next_report_ms = now_ms() + (uint64_t)rr_item_number(top, "perf.interval");
+    life->next_report_ms = rr_machine_ms() + (uint64_t)rr_item_number(top, "perf.interval");
     if ((mkdir(folder, 0777) == 0 || errno == EEXIST) && access(folder, W_OK | X_OK) == 0)
         return true;
     snprintf(why, why_size, "cannot write performance reports into %s: %s; create the folder or choose another -perf_path (perf.path)",
@@ -199,16 +193,16 @@ static void pulse_if_due(rr_life_t *life) {
     if (pulse != life->pulse)
         notify(life, "WATCHDOG=1");
     life->pulse = pulse;
-    if (!life->watchdog_ms || now_ms() < life->next_ask_ms)
+    if (!life->watchdog_ms || rr_machine_ms() < life->next_ask_ms)
         return;
-    life->next_ask_ms = now_ms() + life->watchdog_ms;
+    life->next_ask_ms = rr_machine_ms() + life->watchdog_ms;
     int rc = rr_running_ask(life->running);
     if (rc != RR_OK)
         rr_log(rr_running_system(life->running), RR_WARN, "CONF", "no sign of life: %s", rr_strerror(rc));
 }
 
 static int poll_timeout(const rr_life_t *life) {
-    uint64_t now = now_ms(), due = life->next_report_ms;
+    uint64_t now = rr_machine_ms(), due = life->next_report_ms;
     if (life->next_ask_ms && (!due || life->next_ask_ms < due))
         due = life->next_ask_ms;
     if (!due)
@@ -246,7 +240,7 @@ static bool look(rr_life_t *life) {
     rr_say(stdout, "redrabbit: ready\n");
     notify(life, "READY=1");
     life->watchdog_ms = rr_notify_watchdog_ms();
-    life->next_ask_ms = life->watchdog_ms ? now_ms() : 0;
+    life->next_ask_ms = life->watchdog_ms ? rr_machine_ms() : 0;
     if (life->ready_fd >= 0)
         detach(life->ready_fd);
     return true;

@@ -85,10 +85,9 @@ static bool is_file(const char *path, int fd) {
 int rr_run_key_make(const char *group, const char *master, rr_run_key_t *out, char *why, size_t why_size) {
     char name[NAME_MAX];
     *out = (rr_run_key_t){.fd = -1};
-    if (!file_name(group, master, name, sizeof name)) {
-        snprintf(why, why_size, "there is no key for %s", master ? master : "a group without a master");
-        return RR_EINVAL;
-    }
+    if (!file_name(group, master, name, sizeof name))
+        return rr_fail(RR_EINVAL, why, why_size, "there is no key for %s",
+                       master ? master : "a group without a master");
     bool found = false;
     for (unsigned which = 0; which < FOLDERS && !found; which++)
         found = path_in(which, name, true, out->path, sizeof out->path);

@@ -1,4 +1,6 @@
 #include "conf/saves.h"
+#include "runtime/clock.h"
+#include "runtime/hash.h"
 
 #include <errno.h>
 #include <fts.h>
@@ -12,7 +14,6 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SETTLE_MS 100u
@@ -39,12 +40,6 @@ struct rr_saves {
     uint64_t first_ms, last_ms; /* of the save that settles; 0 = none */
     uint64_t open[OPEN_MAX];    /* files that were written and not yet closed: hashes of folder and name; 0 = free */
 };
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* ---- Folders and files ---- */
 
@@ -102,24 +97,17 @@ static void too_many(rr_saves_t *saves, const char *folder) {
     saves->options.note(saves->options.context, line);
 }
 
-/* FNV-1a. */
-static uint64_t mixed(uint64_t hash, const void *data, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3ull;
-    return hash;
-}
-
 static uint64_t mix_file(uint64_t hash, const FTSENT *entry) {
     const struct stat *info = entry->fts_statp;
     const int64_t facts[] = {(int64_t)info->st_size, (int64_t)info->st_ino, (int64_t)info->st_mtim.tv_sec,
                              (int64_t)info->st_mtim.tv_nsec};
-    return mixed(mixed(hash, entry->fts_path, entry->fts_pathlen), facts, sizeof facts);
+    return rr_hash_add(rr_hash_add(hash, entry->fts_path, entry->fts_pathlen), facts, sizeof facts);
 }
 
 /* Goes through all folders: watches them, if it shall, and returns a fingerprint of their Python files. A folder is watched
  * before its names are read, so nothing slips in between. */
 static uint64_t walk(rr_saves_t *saves, bool watches) {
-    uint64_t hash = 0xcbf29ce484222325ull;
+    uint64_t hash = RR_HASH_START;
     size_t count = 0;
     FTS *tree = fts_open(saves->folders, FTS_LOGICAL | FTS_NOCHDIR, NULL);
     for (FTSENT *entry; tree && (entry = fts_read(tree));) {
@@ -153,14 +141,14 @@ static void arm(rr_saves_t *saves) {
 /* ---- What happens ---- */
 
 static void note_save(rr_saves_t *saves) {
-    saves->last_ms = now_ms();
+    saves->last_ms = rr_machine_ms();
     if (!saves->first_ms)
         saves->first_ms = saves->last_ms;
 }
 
 /* A written file is waited for until it is closed (or gone, or another's). */
 static void note_open(rr_saves_t *saves, const struct inotify_event *event) {
-    uint64_t file = mixed((uint64_t)event->wd, event->name, strlen(event->name)), *room = NULL;
+    uint64_t file = rr_hash_add((uint64_t)event->wd, event->name, strlen(event->name)), *room = NULL;
     for (size_t i = 0; i < OPEN_MAX; i++) {
         if (saves->open[i] == file)
             saves->open[i] = 0;
@@ -215,7 +203,7 @@ static void look_round(rr_saves_t *saves) {
 
 /* How long until the save that is under way counts as over, 0 = it does; -1 = there is none. */
 static int64_t left_ms(const rr_saves_t *saves) {
-    uint64_t now = now_ms(), settle = saves->options.settle_ms;
+    uint64_t now = rr_machine_ms(), settle = saves->options.settle_ms;
     if (!saves->first_ms)
         return -1;
     uint64_t end = any_open(saves) ? saves->first_ms + LONGEST * settle : saves->last_ms + settle;

@@ -9,6 +9,7 @@
 
 #include "net/address.h"
 #include "net/mesh.h"
+#include "runtime/hash.h"
 
 /* ---- Names ---- */
 
@@ -246,14 +247,13 @@ int rr_key_read(const char *path, char **key, size_t *size, char *why, size_t wh
 /* ---- The hash ---- */
 
 static uint64_t add_text(uint64_t hash, const char *text) {
-    for (text = text ? text : "\1"; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001b3ull;
-    return (hash ^ 0xff) * 0x100000001b3ull;
+    text = text ? text : "\1";
+    return rr_hash_add(rr_hash_add(hash, text, strlen(text)), "\xff", 1);
 }
 
 /* Sums of hashes: the order in which things are written does not count. */
 uint64_t rr_graph_hash(rr_graph_t *graph) {
-    const uint64_t basis = 0xcbf29ce484222325ull;
+    const uint64_t basis = RR_HASH_START;
     uint64_t sum = add_text(basis, rr_item_text(rr_graph_top(graph), "group"));
     for (size_t i = 0; i < rr_graph_node_count(graph); i++) {
         const rr_item_t *node = rr_graph_node(graph, i);

@@ -20,6 +20,7 @@
 #include "conf/outside.h"
 #include "conf/reload.h"
 #include "conf/watch.h"
+#include "runtime/clock.h"
 #include "runtime/executor.h"
 
 #define LOOPS_MAX 64
@@ -191,10 +192,8 @@ static int start_python(rr_running_t *running, const char *folder, char *why, si
     if (!rr_find_venv(asked, folder, running->venv, sizeof running->venv))
         running->venv[0] = 0;
     snprintf(executable, sizeof executable, "%s/bin/python3", running->venv);
-    if (!rr_home_path("python", running->package, sizeof running->package)) {
-        snprintf(why, why_size, "the program's folder has too long a path; move it");
-        return RR_ETOOBIG;
-    }
+    if (!rr_home_path("python", running->package, sizeof running->package))
+        return rr_fail(RR_ETOOBIG, why, why_size, "the program's folder has too long a path; move it");
     rr_python_options_t options = {.executable = running->venv[0] ? executable : NULL,
                                    .venv = running->venv[0] ? running->venv : NULL, .package_path = running->package};
     int rc = rr_python_start(&options, why, why_size);
@@ -281,10 +280,9 @@ static int hold_port(rr_running_t *running, const rr_item_t *broker, char *why, 
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found = NULL;
     snprintf(port, sizeof port, "%u", address.port);
     int failed = getaddrinfo(strcmp(address.host, "*") == 0 ? NULL : address.host, port, &hints, &found);
-    if (failed) {
-        snprintf(why, why_size, "the broker's address %s: %s; use an address of this machine", text, gai_strerror(failed));
-        return RR_EINVAL;
-    }
+    if (failed)
+        return rr_fail(RR_EINVAL, why, why_size, "the broker's address %s: %s; use an address of this machine", text,
+                       gai_strerror(failed));
     running->broker_fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (running->broker_fd < 0 || bind(running->broker_fd, found->ai_addr, found->ai_addrlen) != 0) {
         rc = rr_error_from_errno(errno);
@@ -725,10 +723,8 @@ unsigned rr_running_pulse(rr_running_t *running) {
     return pulse;
 }
 
-static unsigned left_of(unsigned deadline_ms, const struct timespec *start) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    int64_t spent = (now.tv_sec - start->tv_sec) * 1000 + (now.tv_nsec - start->tv_nsec) / 1000000;
+static unsigned left_of(unsigned deadline_ms, uint64_t start_ms) {
+    uint64_t spent = rr_machine_ms() - start_ms;
     return spent + 100 < deadline_ms ? deadline_ms - (unsigned)spent : 100;
 }
 
@@ -760,9 +756,8 @@ bool rr_running_fenced(rr_running_t *running) {
 }
 
 int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms) {
-    struct timespec start;
+    uint64_t start = rr_machine_ms();
     rr_gate_t **gates = calloc(running->gate_count + 1, sizeof(rr_gate_t *));
-    clock_gettime(CLOCK_MONOTONIC, &start);
     if (!gates || !running->system_started) { /* without threads nothing can end in order: destroy ends it */
         free(gates);
         return running->system_started ? RR_TIMEOUT : RR_OK;
@@ -773,12 +768,12 @@ int rr_running_drain(rr_running_t *running, bool hand_over, unsigned deadline_ms
         rr_cluster_draining(rr_membership_cluster(running->member));
     int actors = rr_actors_drain(running->system, gates, gate_count, running->scene_names, running->scene_count,
                                  hand_over && running->member, deadline_ms);
-    int databases = rr_databases_stop(running->databases, left_of(deadline_ms, &start) / 2); /* scenes wrote until now */
+    int databases = rr_databases_stop(running->databases, left_of(deadline_ms, start) / 2); /* scenes wrote until now */
     if (running->outside)
-        rr_outside_stop(running->outside, left_of(deadline_ms, &start) / 4);
+        rr_outside_stop(running->outside, left_of(deadline_ms, start) / 4);
     if (running->member)
-        rr_cluster_leave(rr_membership_cluster(running->member), left_of(deadline_ms, &start));
-    int rest = rr_system_drain(running->system, left_of(deadline_ms, &start));
+        rr_cluster_leave(rr_membership_cluster(running->member), left_of(deadline_ms, start));
+    int rest = rr_system_drain(running->system, left_of(deadline_ms, start));
     free(gates);
     return actors != RR_OK ? actors : databases != RR_OK ? databases : rest;
 }

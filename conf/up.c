@@ -9,7 +9,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "conf/printer.h"
@@ -17,6 +16,7 @@
 #include "conf/run_key.h"
 #include "conf/share.h"
 #include "conf/siblings.h"
+#include "runtime/clock.h"
 
 #define LINE_MAX_BYTES 65536u
 #define GRACE_MS 5000u    /* beyond a node's own drain deadline */
@@ -62,12 +62,6 @@ typedef struct rr_up {
     int status;
     rr_run_key_t key; /* path "": the graph has one, or the group has none */
 } rr_up_t;
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* ---- Output ---- */
 
@@ -220,7 +214,7 @@ static uint64_t patience_ms(const rr_up_t *up, rr_up_rank_t rank) {
 
 /* Tells those whose turn it is to end; true: the next ones wait for some of them. */
 static bool end_rank(rr_up_t *up) {
-    uint64_t now = now_ms();
+    uint64_t now = rr_machine_ms();
     bool wait = false;
     for (size_t i = 0; i < up->count; i++) {
         rr_up_node_t *node = up->nodes[i];
@@ -238,7 +232,7 @@ static void go_on_stopping(rr_up_t *up) {
 }
 
 static void stop_all(rr_up_t *up, int status) {
-    uint64_t now = now_ms(), drain = (uint64_t)rr_item_number(rr_graph_top(up->options->graph), "drain");
+    uint64_t now = rr_machine_ms(), drain = (uint64_t)rr_item_number(rr_graph_top(up->options->graph), "drain");
     if (up->stopping)
         return;
     up->stopping = true;
@@ -269,7 +263,7 @@ static void kill_all(rr_up_t *up, const char *why) {
 
 /* Notes a restart; how long to wait before it, 0 = there were too many. */
 static uint64_t restart_delay(rr_up_node_t *node) {
-    uint64_t now = now_ms(), delay = 1000;
+    uint64_t now = rr_machine_ms(), delay = 1000;
     size_t oldest = 0;
     for (size_t i = 0; i < RR_UP_RESTARTS; i++) {
         if (node->restarts[i] && now - node->restarts[i] < RR_UP_WITHIN_MS)
@@ -295,7 +289,7 @@ static void node_died(rr_up_t *up, rr_up_node_t *node, const char *text) {
     uint64_t delay = node->was_ready ? restart_delay(node) : 0;
     if (delay) {
         node->state = UP_WAITING;
-        node->restart_ms = now_ms() + delay;
+        node->restart_ms = rr_machine_ms() + delay;
         rr_printer_say(up->out, "redrabbit: node %s %s; it is started again in %llu s\n", node->name, text, (unsigned long long)delay / 1000);
         return;
     }
@@ -364,10 +358,10 @@ static void on_signals(rr_up_t *up) {
                     kill(up->nodes[i]->pid, SIGHUP);
             }
         } else if (!up->signal_ms) {
-            up->signal_ms = now_ms();
+            up->signal_ms = rr_machine_ms();
             rr_printer_say(up->out, "redrabbit: stopping; a second signal ends it now\n");
             stop_all(up, RR_EXIT_OK);
-        } else if (now_ms() - up->signal_ms >= RR_SAME_SIGNAL_MS) {
+        } else if (rr_machine_ms() - up->signal_ms >= RR_SAME_SIGNAL_MS) {
             kill_all(up, "a second signal");
         }
     }
@@ -375,7 +369,7 @@ static void on_signals(rr_up_t *up) {
 
 /* Starts what is due again; when to look next. */
 static int timeouts(rr_up_t *up) {
-    uint64_t now = now_ms(), next = UINT64_MAX;
+    uint64_t now = rr_machine_ms(), next = UINT64_MAX;
     for (size_t i = 0; i < up->count; i++) {
         rr_up_node_t *node = up->nodes[i];
         if (node->state != UP_WAITING)

@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "net/address.h"
 #include "net/node_frame.h"
+#include "runtime/clock.h"
 #include "runtime/random.h"
 
 #define NO_NODE_PORT "this is no port for nodes: name the master's node port, not a gate's"
@@ -28,12 +28,6 @@ typedef struct join {
     size_t hello_size, challenge_size;
 } join_t;
 
-static uint64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 static int fail(join_t *j, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 static int fail(join_t *j, int code, const char *format, ...) {
     char text[512];
@@ -49,7 +43,7 @@ static int fail(join_t *j, int code, const char *format, ...) {
 
 static int await(join_t *j, short events) {
     for (;;) {
-        uint64_t now = now_ms();
+        uint64_t now = rr_machine_ms();
         struct pollfd p = {.fd = j->fd, .events = events};
         int rc = now >= j->deadline_ms ? 0 : poll(&p, 1, (int)(j->deadline_ms - now));
         if (rc > 0) {
@@ -225,8 +219,8 @@ int rr_node_join(const char *address, const void *key, size_t key_size, rr_node_
     if (!j) {
         return RR_ENOMEM;
     }
-    *j =
-        (join_t){.fd = -1, .deadline_ms = now_ms() + deadline_ms, .address = address, .why = why, .why_size = why_size};
+    *j = (join_t){
+        .fd = -1, .deadline_ms = rr_machine_ms() + deadline_ms, .address = address, .why = why, .why_size = why_size};
     rr_address_t at;
     rr_node_hello_t theirs;
     unsigned given = 0;

@@ -20,14 +20,14 @@
 #include <unistd.h>
 
 #include "net/slice.h"
+#include "runtime/clock.h"
 
 #define SLICE_TURNS 64u        /* actor turns between two looks at the sockets */
 #define SLICE_NS 1000000ull    /* and in time, looked at after each turn */
 #define DEFER_ROUNDS 4u        /* flushing may defer again; the rest waits for the next iteration */
 #define SMALL_CACHED 2048u     /* chunks kept: 1 MiB small, 10 MiB big: what a broadcast to 2,000 clients has under way */
 #define BIG_CACHED 2048u
-#define NS_PER_MS 1000000ull
-#define NS_PER_S 1000000000ull
+#define NS_PER_MS    1000000ull
 #define STOP_SECONDS 2 /* rr_executor_ops_t.stop's promise */
 #define DRIVERS_MAX 5  /* threads of a loop: without one in reserve it takes no guests */
 #define STACK_SIZE (16u << 20) /* guests may be Python scripts: as much as their own workers have */
@@ -429,11 +429,8 @@ static void sleep_in_reserve(driver_t *driver) {
     rr_system_t *system = driver->loop->executor.system;
     uint64_t due;
     while (due = rr_worker_timers(driver->worker), true) {
-        struct timespec until;
-        uint64_t now = rr_system_now_ns(system), wait_ns = due > now ? due - now : 0;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += (time_t)(wait_ns / NS_PER_S) + (until.tv_nsec + (long)(wait_ns % NS_PER_S)) / (long)NS_PER_S;
-        until.tv_nsec = (until.tv_nsec + (long)(wait_ns % NS_PER_S)) % (long)NS_PER_S;
+        uint64_t now = rr_system_now_ns(system);
+        struct timespec until = rr_machine_in(due > now && due != UINT64_MAX ? due - now : 0);
         if ((due == UINT64_MAX ? sem_wait(&driver->call) : sem_clockwait(&driver->call, CLOCK_MONOTONIC, &until)) == 0) {
             return;
         }
@@ -570,9 +567,7 @@ static bool executor_stop(rr_executor_t *executor) {
     }
     atomic_store_explicit(&loop->stopping, 1, memory_order_release);
     wake(loop);
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += STOP_SECONDS;
+    struct timespec until = rr_machine_in(STOP_SECONDS * RR_NS_PER_S);
     pthread_mutex_lock(&loop->drivers_lock);
     unsigned count = loop->driver_count; /* none starts after `stopping` */
     for (unsigned i = 0; i < count; i++) {

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "net/mesh_impl.h"
 
@@ -848,8 +847,8 @@ static int start_listening(rr_mesh_t *mesh, char *why, size_t why_size) {
         return RR_OK;
     }
     if (!mesh->options.key_size && !carrier->ops->is_local(carrier, at)) {
-        snprintf(why, why_size, "%s can be reached from other machines: a cluster key is needed (-cluster_key)", at);
-        return RR_EACCES;
+        return rr_fail(RR_EACCES, why, why_size,
+                       "%s can be reached from other machines: a cluster key is needed (-cluster_key)", at);
     }
     int rc = carrier->ops->listen(carrier, at, mesh->address, sizeof mesh->address, why, why_size);
     if (rc == RR_OK && !mesh->options.self.address[0]) {
@@ -893,8 +892,7 @@ int rr__mesh_create(rr_system_t *system, rr__carrier_fn carry, void *from, const
     }
     rr_mesh_t *mesh = calloc(1, sizeof *mesh);
     if (!mesh) {
-        snprintf(why, why_size, "out of memory");
-        return RR_ENOMEM;
+        return rr_fail(RR_ENOMEM, why, why_size, "out of memory");
     }
     mesh->system = system;
     mesh->options = *options;

@@ -86,17 +86,15 @@ static bool same_minor(const char *a, const char *b) {
 
 static int check_venv(const char *venv, char *why, size_t why_size) {
     char version[64];
-    if (!venv_version(venv, version, sizeof version)) {
-        snprintf(why, why_size, "%s is no virtual environment (no pyvenv.cfg with a version in it)", venv);
-        return RR_EINVAL;
-    }
-    if (!same_minor(version, rr_python_version())) {
-        snprintf(why, why_size,
-                 "the virtual environment %s was made by Python %s, but this program embeds CPython %s: make it anew "
-                 "with python%.4s -m venv, or build with -DRR_PYTHON set to that Python",
-                 venv, version, rr_python_version(), rr_python_version());
-        return RR_EINVAL;
-    }
+    if (!venv_version(venv, version, sizeof version))
+        return rr_fail(RR_EINVAL, why, why_size, "%s is no virtual environment (no pyvenv.cfg with a version in it)",
+                       venv);
+    if (!same_minor(version, rr_python_version()))
+        return rr_fail(
+            RR_EINVAL, why, why_size,
+            "the virtual environment %s was made by Python %s, but this program embeds CPython %s: make it anew "
+            "with python%.4s -m venv, or build with -DRR_PYTHON set to that Python",
+            venv, version, rr_python_version(), rr_python_version());
     return RR_OK;
 }
 
@@ -117,17 +115,14 @@ static int choose_executable(const rr_python_options_t *options, char *out, size
             out[0] = '\0'; /* moved or removed: the library falls back to the prefix it was configured with */
         return RR_OK;
     }
-    if (access(out, X_OK) != 0) {
-        snprintf(why, why_size, "there is no Python at %s: name an existing one", out);
-        return RR_EINVAL;
-    }
+    if (access(out, X_OK) != 0)
+        return rr_fail(RR_EINVAL, why, why_size, "there is no Python at %s: name an existing one", out);
     return RR_OK;
 }
 
 static int failed(PyStatus status, char *why, size_t why_size) {
-    snprintf(why, why_size, "CPython %s does not start: %s", rr_python_version(),
-             status.err_msg ? status.err_msg : "unknown reason");
-    return RR_EIO;
+    return rr_fail(RR_EIO, why, why_size, "CPython %s does not start: %s", rr_python_version(),
+                   status.err_msg ? status.err_msg : "unknown reason");
 }
 
 static int preinitialize(char *why, size_t why_size) {
@@ -172,8 +167,7 @@ static int prepare_main(char *why, size_t why_size) {
     Py_XDECREF(globals);
     if (text)
         return RR_OK;
-    snprintf(why, why_size, "CPython %s does not find its standard library", rr_python_version());
-    return RR_EIO;
+    return rr_fail(RR_EIO, why, why_size, "CPython %s does not find its standard library", rr_python_version());
 }
 
 /* Before 3.13 some C modules of the standard library keep static objects that the first interpreter to import them owns:
@@ -213,10 +207,8 @@ int rr_python_start(const rr_python_options_t *options, char *why, size_t why_si
     char executable[4096] = "";
     if (!options)
         options = &none;
-    if (process.started) {
-        snprintf(why, why_size, "CPython can be started only once in a process");
-        return RR_ESTATE;
-    }
+    if (process.started)
+        return rr_fail(RR_ESTATE, why, why_size, "CPython can be started only once in a process");
     int rc = options->venv ? check_venv(options->venv, why, why_size) : RR_OK;
     if (rc == RR_OK)
         rc = choose_executable(options, executable, sizeof executable, why, why_size);
@@ -314,28 +306,23 @@ static PyThreadState *spawn(bool own_gil) {
 
 static int interp_birth(bool own_gil, rr__interp_t *interp, char *why, size_t why_size) {
     PyThreadState *base = rr__thread_state(&process.main);
-    if (!base) {
-        snprintf(why, why_size, "out of memory");
-        return RR_ENOMEM;
-    }
+    if (!base)
+        return rr_fail(RR_ENOMEM, why, why_size, "out of memory");
     pthread_mutex_lock(&process.birth_lock);
     PyEval_RestoreThread(base);
     PyThreadState *state = spawn(own_gil);
     if (!state)
         PyEval_SaveThread();
     pthread_mutex_unlock(&process.birth_lock);
-    if (!state) {
-        snprintf(why, why_size, "CPython makes no new interpreter (out of memory?)");
-        return RR_ENOMEM;
-    }
+    if (!state)
+        return rr_fail(RR_ENOMEM, why, why_size, "CPython makes no new interpreter (out of memory?)");
     interp->state = PyThreadState_GetInterpreter(state);
     interp->own_gil = own_gil;
     if (rr__thread_adopt(interp, state) == RR_OK)
         return RR_OK;
     PyEval_SaveThread();
     rr__interp_abandon(interp);
-    snprintf(why, why_size, "out of memory");
-    return RR_ENOMEM;
+    return rr_fail(RR_ENOMEM, why, why_size, "out of memory");
 }
 
 static int lend_main(rr__interp_t **out, char *why, size_t why_size) {
@@ -343,11 +330,10 @@ static int lend_main(rr__interp_t **out, char *why, size_t why_size) {
     bool lent = process.main_lent;
     process.main_lent = true;
     pthread_mutex_unlock(&process.lock);
-    if (lent) {
-        snprintf(why, why_size, "`interpreter: main` is taken by another scene of this process: only one can have it. "
-                                "Give this scene a node of its own, or another interpreter");
-        return RR_ELIMIT;
-    }
+    if (lent)
+        return rr_fail(RR_ELIMIT, why, why_size,
+                       "`interpreter: main` is taken by another scene of this process: only one can have it. "
+                       "Give this scene a node of its own, or another interpreter");
     PyThreadState *state = rr__thread_state(&process.main);
     if (!state) {
         rr__interp_release(&process.main);
@@ -359,18 +345,15 @@ static int lend_main(rr__interp_t **out, char *why, size_t why_size) {
 }
 
 int rr__interp_new(rr_interpreter_t kind, rr__interp_t **out, char *why, size_t why_size) {
-    if (!process.started) {
-        snprintf(why, why_size, "CPython was not started");
-        return RR_ESTATE;
-    }
+    if (!process.started)
+        return rr_fail(RR_ESTATE, why, why_size, "CPython was not started");
     if (kind == RR_INTERPRETER_MAIN)
         return lend_main(out, why, why_size);
-    if (kind == RR_INTERPRETER_OWN && !rr_python_parallel()) {
-        snprintf(why, why_size,
-                 "`interpreter: own` needs CPython 3.13 or later, this program embeds %s: use `interpreter: shared`",
-                 rr_python_version());
-        return RR_EUNSUPPORTED;
-    }
+    if (kind == RR_INTERPRETER_OWN && !rr_python_parallel())
+        return rr_fail(
+            RR_EUNSUPPORTED, why, why_size,
+            "`interpreter: own` needs CPython 3.13 or later, this program embeds %s: use `interpreter: shared`",
+            rr_python_version());
     rr__interp_t *interp = calloc(1, sizeof *interp);
     if (!interp)
         return RR_ENOMEM;

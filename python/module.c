@@ -10,6 +10,7 @@
 #include "python/handler.h"
 #include "python/result.h"
 #include "python/session.h"
+#include "runtime/hash.h"
 
 rr_script_t *rr__script_here(rr__state_t *state) {
     rr_script_t *script = state->script;
@@ -517,7 +518,7 @@ static PyObject *module_restore(PyObject *module, PyObject *handlers) {
     return script && rr__handler_replace_all(script, handlers) == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
-/* FNV-1a of the script's text, for "which version runs there". */
+/* The hash of the script's text, for "which version runs there". */
 static PyObject *module_set_version(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     rr_script_t *script = rr__script_here(rr__module_state(module));
     if (!script || !takes(count, 2, 2, "set_version"))
@@ -528,9 +529,7 @@ static PyObject *module_set_version(PyObject *module, PyObject *const *args, Py_
         rr__bump(&script->stats.reloads);
     if (!PyBytes_Check(args[0]))
         Py_RETURN_NONE;
-    uint64_t hash = 0xcbf29ce484222325ull;
-    for (Py_ssize_t i = 0; i < PyBytes_GET_SIZE(args[0]); i++)
-        hash = (hash ^ (unsigned char)PyBytes_AS_STRING(args[0])[i]) * 0x100000001b3ull;
+    uint64_t hash = rr_hash_bytes(PyBytes_AS_STRING(args[0]), (size_t)PyBytes_GET_SIZE(args[0]));
     atomic_store_explicit(&script->stats.source_hash, hash, memory_order_relaxed);
     Py_RETURN_NONE;
 }

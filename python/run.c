@@ -4,22 +4,17 @@
 #include "python/internal.h"
 #include "python/module.h"
 #include "python/watchdog.h"
+#include "runtime/clock.h"
 
 #include <string.h>
-#include <time.h>
 
 #define SLOW_MS 100 /* who develops is told of handlers that take longer */
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* An exception that is on its way stays that. */
 static void note_slow(rr_script_t *script) {
     const rr__origin_t *origin = script->origin;
-    if (now_ms() - script->began_ms < SLOW_MS || (origin && (origin->kind == RR__LOAD || origin->kind == RR__INIT)))
+    if (rr_machine_ms() - script->began_ms < SLOW_MS ||
+        (origin && (origin->kind == RR__LOAD || origin->kind == RR__INIT)))
         return;
     PyObject *error = rr__exception_take();
     rr__note(script, RR_WARN, origin, "it held its scene up for more than 100 ms, in which nothing else of that scene ran");
@@ -30,7 +25,7 @@ static void note_slow(rr_script_t *script) {
 void rr__python_begin(rr_script_t *script) {
     rr__watch_t *watch = &script->watch;
     if (script->reload_on_save && watch->depth == 0)
-        script->began_ms = now_ms();
+        script->began_ms = rr_machine_ms();
     if (watch->depth++ == 0)
         atomic_store_explicit(&watch->sequence, atomic_load_explicit(&watch->sequence, memory_order_relaxed) + 1,
                               memory_order_release);

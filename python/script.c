@@ -220,10 +220,8 @@ int rr_script_create(rr_system_t *system, const rr_script_options_t *options, co
     *out = NULL;
     rr__thread_sweep();
     rr_script_t *script = script_alloc(system, options, host, context);
-    if (!script) {
-        snprintf(why, why_size, "out of memory");
-        return RR_ENOMEM;
-    }
+    if (!script)
+        return rr_fail(RR_ENOMEM, why, why_size, "out of memory");
     int rc = rr__interp_new(script->kind, &script->interp, why, why_size);
     if (rc != RR_OK) {
         script_free(script);

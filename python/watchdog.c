@@ -1,4 +1,5 @@
 #include "python/watchdog.h"
+#include "runtime/clock.h"
 
 #include <time.h>
 
@@ -17,12 +18,6 @@ static struct {
     bool running, stopping;
     rr__watch_t *first;
 } dog = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* ---- A strike ---- */
 
@@ -61,7 +56,7 @@ static void *strike(void *argument) {
     }
     pthread_mutex_lock(&dog.lock);
     watch->striking = false;
-    watch->next_ms = now_ms() + pause_after(watch, struck);
+    watch->next_ms = rr_machine_ms() + pause_after(watch, struck);
     pthread_cond_broadcast(&dog.changed);
     pthread_mutex_unlock(&dog.lock);
     return NULL;
@@ -79,12 +74,6 @@ static void launch(rr__watch_t *watch) {
 
 /* ---- Nudging ---- */
 
-static uint64_t now_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 /* Waiting for the GIL in the handler's interpreter is the nudge. Paced, and rarely if the GIL is free (the handler sleeps). */
 static void *nudge(void *argument) {
     rr__watch_t *watch = argument;
@@ -92,7 +81,7 @@ static void *nudge(void *argument) {
     uint64_t seen = watch->seen;
     pthread_mutex_unlock(&dog.lock);
     for (unsigned pause_us = NUDGE_MIN_US;;) {
-        uint64_t before = now_us();
+        uint64_t before = rr_machine_ns() / 1000;
         PyThreadState *state = borrow_state(watch->script);
         if (!state)
             break;
@@ -101,7 +90,7 @@ static void *nudge(void *argument) {
         PyThreadState_DeleteCurrent();
         if (!same)
             break;
-        bool waited = now_us() - before > NUDGE_WAITED_US;
+        bool waited = rr_machine_ns() / 1000 - before > NUDGE_WAITED_US;
         pause_us = waited ? NUDGE_MIN_US : pause_us * 2 < NUDGE_MAX_US ? pause_us * 2 : NUDGE_MAX_US;
         struct timespec pause = {.tv_nsec = (long)pause_us * 1000};
         nanosleep(&pause, NULL);
@@ -173,15 +162,11 @@ static unsigned tick(void) {
 static void *watch_all(void *unused) {
     pthread_mutex_lock(&dog.lock);
     while (!dog.stopping) {
-        uint64_t now = now_ms();
+        uint64_t now = rr_machine_ms();
         for (rr__watch_t *watch = dog.first; watch; watch = watch->next)
             look_at(watch, now);
         if (dog.first) {
-            struct timespec until;
-            clock_gettime(CLOCK_MONOTONIC, &until);
-            long ns = until.tv_nsec + (long)tick() * 1000000;
-            until.tv_sec += ns / 1000000000;
-            until.tv_nsec = ns % 1000000000;
+            struct timespec until = rr_machine_in(tick() * RR_NS_PER_MS);
             pthread_cond_clockwait(&dog.changed, &dog.lock, CLOCK_MONOTONIC, &until);
         } else {
             pthread_cond_wait(&dog.changed, &dog.lock);

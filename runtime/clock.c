@@ -2,7 +2,6 @@
 #include "runtime/clock.h"
 
 #include <assert.h>
-#include <time.h>
 
 static uint64_t machine_time(clockid_t id) {
     struct timespec now;
@@ -47,3 +46,16 @@ void rr_clock_set(rr_clock_t *clock, uint64_t now_ns) {
 }
 
 void rr_clock_advance(rr_clock_t *clock, uint64_t by_ns) { rr_clock_set(clock, virtual_time(clock) + by_ns); }
+
+uint64_t rr_machine_ns(void) {
+    return machine_time(CLOCK_MONOTONIC);
+}
+
+uint64_t rr_machine_ms(void) {
+    return machine_time(CLOCK_MONOTONIC) / RR_NS_PER_MS;
+}
+
+struct timespec rr_machine_in(uint64_t ns) {
+    uint64_t until = machine_time(CLOCK_MONOTONIC) + ns;
+    return (struct timespec){.tv_sec = (time_t)(until / RR_NS_PER_S), .tv_nsec = (long)(until % RR_NS_PER_S)};
+}

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #define RR_NS_PER_MS 1000000ull
 #define RR_NS_PER_S 1000000000ull
@@ -42,5 +43,13 @@ uint64_t rr_clock_boot(const rr_clock_t *clock);
 /* Moves a virtual clock; never backwards (an earlier time is ignored). Its driving thread only. */
 void rr_clock_set(rr_clock_t *clock, uint64_t now_ns);
 void rr_clock_advance(rr_clock_t *clock, uint64_t by_ns);
+
+/* The machine's monotonic time, whatever a system's clock says: for what stands outside of systems, as starts, ends and
+ * threads that wait for each other. Any thread. */
+uint64_t rr_machine_ns(void);
+uint64_t rr_machine_ms(void);
+
+/* That time `ns` from now, as sem_clockwait takes it, and a wait for a condition whose clock is CLOCK_MONOTONIC. */
+struct timespec rr_machine_in(uint64_t ns);
 
 #endif

@@ -2,6 +2,8 @@
 #include "runtime/error.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 const char *rr_strerror(int code) {
@@ -32,6 +34,14 @@ static const char *full_name(int code) {
 const char *rr_error_name(int code) {
     const char *name = full_name(code) + strlen("RR_");
     return name[0] == 'E' ? name + 1 : name;
+}
+
+int rr_fail(int code, char *why, size_t why_size, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why, why_size, format, args);
+    va_end(args);
+    return code;
 }
 
 int rr_error_from_errno(int err) {

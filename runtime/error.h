@@ -2,6 +2,8 @@
 #ifndef RR_RUNTIME_ERROR_H
 #define RR_RUNTIME_ERROR_H
 
+#include <stddef.h>
+
 #define RR_MUST_CHECK __attribute__((warn_unused_result))
 
 /* X(code, value, text). "not executed" / "maybe executed" is the promise to a caller whose call ended so. */
@@ -44,6 +46,10 @@ const char *rr_strerror(int code);
 
 /* The code's stable short name without its prefix, e.g. "NOROUTE", "EFULL" -> "FULL". Any thread; static storage. */
 const char *rr_error_name(int code);
+
+/* Writes a text, printf's, into `why` (cut to its size) and returns the code: how functions with a `why` fail. Any
+ * thread. */
+int rr_fail(int code, char *why, size_t why_size, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* errno or a negated errno -> the nearest code. Any thread. */
 int rr_error_from_errno(int err);

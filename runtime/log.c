@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "runtime/alloc.h"
+#include "runtime/clock.h"
 
 #define REPORT_INTERVAL_NS RR_NS_PER_S /* between two reports of dropped lines */
 #define OUT_SIZE           (64u << 10)
@@ -513,9 +514,7 @@ static void wait_for_lines(rr__log_t *log, bool report_due) {
             ;
         return;
     }
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 1;
+    struct timespec until = rr_machine_in(RR_NS_PER_S);
     while (sem_clockwait(&log->wake, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR)
         ;
 }

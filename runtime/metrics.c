@@ -1,4 +1,5 @@
 /* metrics.c: collectors, and the Prometheus text they are written out as (exposition format 0.0.4). */
+#include "runtime/hash.h"
 #include "runtime/metrics_registry.h"
 
 #include <assert.h>
@@ -44,7 +45,7 @@ static bool text_add_string(text_t *text, const char *string) { return text_add(
 
 typedef struct family {
     char *name;
-    uint32_t hash;
+    uint64_t hash;
     rr_metric_type_t type;
     text_t help, samples;
     struct family *next; /* same bucket */
@@ -60,14 +61,7 @@ struct rr_metrics_writer {
     bool failed;    /* out of memory somewhere */
 };
 
-static uint32_t hash_of(const char *name) { /* FNV-1a */
-    uint32_t hash = 2166136261u;
-    for (; *name; name++)
-        hash = (hash ^ (uint8_t)*name) * 16777619u;
-    return hash;
-}
-
-static family_t *find_family(rr_metrics_writer_t *writer, const char *name, uint32_t hash) {
+static family_t *find_family(rr_metrics_writer_t *writer, const char *name, uint64_t hash) {
     for (family_t *family = writer->buckets[hash % BUCKETS]; family; family = family->next)
         if (family->hash == hash && strcmp(family->name, name) == 0)
             return family;
@@ -105,7 +99,7 @@ static bool list_family(rr_metrics_writer_t *writer, family_t *family) {
     return true;
 }
 
-static family_t *add_family(rr_metrics_writer_t *writer, const char *name, uint32_t hash, rr_metric_type_t type,
+static family_t *add_family(rr_metrics_writer_t *writer, const char *name, uint64_t hash, rr_metric_type_t type,
                             const char *help) {
     family_t *family = rr__calloc(1, sizeof *family);
     if (!family)
@@ -147,7 +141,7 @@ void rr_metrics_write(rr_metrics_writer_t *writer, const char *name, rr_metric_t
         return;
     family_t *family = writer->last;
     if (!family || strcmp(family->name, name) != 0) {
-        uint32_t hash = hash_of(name);
+        uint64_t hash = rr_hash_text(name);
         family = find_family(writer, name, hash);
         if (!family)
             family = add_family(writer, name, hash, type, help);

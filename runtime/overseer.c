@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "runtime/alloc.h"
+#include "runtime/clock.h"
 #include "runtime/system.h"
 
 #define TICK_MS 10
@@ -51,11 +52,7 @@ static bool look_at_all(rr_system_t *system, look_t *looks) {
 
 /* False when told to stop. */
 static bool doze(rr__overseer_t *overseer, unsigned ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = rr_machine_in(ms * RR_NS_PER_MS);
     pthread_mutex_lock(&overseer->lock);
     bool wait_for_wake = ms == LONG_SLEEP_MS;
     while (!overseer->stopping) {

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "runtime/alloc.h"
+#include "runtime/clock.h"
 #include "runtime/deque.h"
 #include "runtime/overseer.h"
 #include "runtime/replay_run.h"
@@ -825,9 +826,7 @@ static int pool_start(rr_executor_t *executor) {
 /* ---- The end ---------------------------------------------------------------------------------------------------- */
 
 static bool wait_ended(pool_t *pool) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += STOP_WAIT_S;
+    struct timespec until = rr_machine_in(STOP_WAIT_S * RR_NS_PER_S);
     int rc = 0;
     pthread_mutex_lock(&pool->lock);
     while (pool->ended < pool->alive && !rc)

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "runtime/alloc.h"
+#include "runtime/clock.h"
 #include "runtime/fence.h"
 #include "runtime/log.h"
 #include "runtime/replay.h"
@@ -212,15 +213,6 @@ void rr__actor_gone(rr_system_t *system) {
     }
 }
 
-static struct timespec in_ms(unsigned ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    return until;
-}
-
 typedef bool (*condition_t)(rr_system_t *system, rr_addr_t addr);
 
 /* Waits for a condition that only an actor's end can make true. until NULL = for ever. */
@@ -250,7 +242,7 @@ static bool nobody_left(rr_system_t *system, rr_addr_t addr) {
 static bool is_gone(rr_system_t *system, rr_addr_t addr) { return !rr__directory_find(&system->directory, addr); }
 
 bool rr_system_wait_idle(rr_system_t *system, unsigned timeout_ms) {
-    struct timespec until = in_ms(timeout_ms);
+    struct timespec until = rr_machine_in(timeout_ms * RR_NS_PER_MS);
     return wait_for(system, nobody_left, RR_NOBODY, timeout_ms ? &until : NULL);
 }
 
@@ -291,13 +283,13 @@ static void kill_all(rr_system_t *system) {
         rr_kill(system, list[i].addr, RR_CANCELLED);
     rr__free(list);
     if (count) {
-        struct timespec until = in_ms(1000);
+        struct timespec until = rr_machine_in(RR_NS_PER_S);
         (void)wait_for(system, nobody_left, RR_NOBODY, &until);
     }
 }
 
 int rr_system_drain(rr_system_t *system, unsigned deadline_ms) {
-    struct timespec until = in_ms(deadline_ms);
+    struct timespec until = rr_machine_in(deadline_ms * RR_NS_PER_MS);
     atomic_store_explicit(&system->draining, true, memory_order_relaxed);
     if (drain_all(system, &until))
         return RR_OK;

@@ -5,6 +5,7 @@
 
 #include "actors/database/database.h"
 #include "actors/protocol.h"
+#include "runtime/clock.h"
 
 #define SLACK_MS 5000 /* a call ends by itself; only a system that stops meanwhile needs this */
 
@@ -64,9 +65,7 @@ static void question_end(question_t *question, int status, rr_buffer_t *reply) {
 
 /* The waiting thread's; drops its use. */
 static int question_wait(question_t *question, rr_buffer_t **reply) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (question->timeout_ms + SLACK_MS) / 1000;
+    struct timespec until = rr_machine_in((question->timeout_ms + SLACK_MS) * RR_NS_PER_MS);
     pthread_mutex_lock(&question->lock);
     while (!question->over && pthread_cond_timedwait(&question->changed, &question->lock, &until) == 0)
         ;

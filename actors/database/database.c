@@ -70,9 +70,9 @@ static int place_password(rr__db_url_t *parts, const char *password) {
 static int check_times(const rr_database_options_t *options, char *why, size_t why_size) {
     if (options->query_timeout_ms <= RR_DATABASE_QUERY_MS_MAX && options->acquire_timeout_ms <= RR_DATABASE_ACQUIRE_MS_MAX)
         return RR_OK;
-    snprintf(why, why_size, "query_timeout is at most %u s and acquire_timeout %u s: a query that needs longer says so itself",
-             RR_DATABASE_QUERY_MS_MAX / 1000, RR_DATABASE_ACQUIRE_MS_MAX / 1000);
-    return RR_EINVAL;
+    return rr_fail(RR_EINVAL, why, why_size,
+                   "query_timeout is at most %u s and acquire_timeout %u s: a query that needs longer says so itself",
+                   RR_DATABASE_QUERY_MS_MAX / 1000, RR_DATABASE_ACQUIRE_MS_MAX / 1000);
 }
 
 static int new_arg(const rr_database_options_t *options, rr_database_arg_t **out, char *why, size_t why_size) {

@@ -907,18 +907,12 @@ static bool in_transaction(rr__db_connection_t *connection) { return is_in_trans
 static int check(const rr__db_url_t *url, char *why, size_t why_size) {
     static const char *const options[] = {"charset", "tls", "ca", "socket", NULL};
     const char *charset = rr__db_url_option(url, "charset"), *tls = rr__db_url_option(url, "tls");
-    if (charset && strcmp(charset, "utf8mb4") != 0 && strcmp(charset, "utf8") != 0) {
-        snprintf(why, why_size, "charset is utf8mb4");
-        return RR_EINVAL;
-    }
-    if (tls && strcmp(tls, "require") != 0 && strcmp(tls, "verify") != 0 && strcmp(tls, "off") != 0) {
-        snprintf(why, why_size, "tls is verify, require or off");
-        return RR_EINVAL;
-    }
-    if (rr__db_url_option(url, "ca") && !rr__my_tls_verify(url)) {
-        snprintf(why, why_size, "ca is for tls=verify");
-        return RR_EINVAL;
-    }
+    if (charset && strcmp(charset, "utf8mb4") != 0 && strcmp(charset, "utf8") != 0)
+        return rr_fail(RR_EINVAL, why, why_size, "charset is utf8mb4");
+    if (tls && strcmp(tls, "require") != 0 && strcmp(tls, "verify") != 0 && strcmp(tls, "off") != 0)
+        return rr_fail(RR_EINVAL, why, why_size, "tls is verify, require or off");
+    if (rr__db_url_option(url, "ca") && !rr__my_tls_verify(url))
+        return rr_fail(RR_EINVAL, why, why_size, "ca is for tls=verify");
     return rr__db_url_known(url, options, why, why_size);
 }
 

@@ -683,14 +683,10 @@ static const char *redis_begin(unsigned flags, const char **why) {
 static int redis_check(const rr__db_url_t *url, char *why, size_t why_size) {
     char *end;
     unsigned long number = strtoul(url->database, &end, 10);
-    if (*end || number > 1000000) {
-        snprintf(why, why_size, "a Redis database is a number: redis://host:6379/0");
-        return RR_EINVAL;
-    }
-    if (url->option_count) {
-        snprintf(why, why_size, "Redis has no connection option '%s'", url->option_names[0]);
-        return RR_EINVAL;
-    }
+    if (*end || number > 1000000)
+        return rr_fail(RR_EINVAL, why, why_size, "a Redis database is a number: redis://host:6379/0");
+    if (url->option_count)
+        return rr_fail(RR_EINVAL, why, why_size, "Redis has no connection option '%s'", url->option_names[0]);
     return RR_OK;
 }
 

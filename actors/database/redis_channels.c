@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "actors/database/redis_impl.h"
+#include "runtime/hash.h"
 
 typedef struct name {
     const char *text;
@@ -11,10 +12,7 @@ typedef struct name {
 } name_t;
 
 static uint64_t hash_of(name_t name) {
-    uint64_t hash = name.pattern ? 0x84222325cbf29ce4ull : 0xcbf29ce484222325ull; /* FNV-1a */
-    for (size_t i = 0; i < name.size; i++)
-        hash = (hash ^ (unsigned char)name.text[i]) * 0x100000001b3ull;
-    return hash;
+    return rr_hash_add(name.pattern ? ~RR_HASH_START : RR_HASH_START, name.text, name.size);
 }
 
 static bool equal(const void *item, const void *key) {

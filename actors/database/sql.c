@@ -136,8 +136,7 @@ static void run(scan_t *scan) {
 /* ---- Translating ---- */
 
 static int wrong(char *why, size_t why_size, const char *text) {
-    snprintf(why, why_size, "%s", text);
-    return RR_EINVAL;
+    return rr_fail(RR_EINVAL, why, why_size, "%s", text);
 }
 
 /* Counts first, then writes: names are known in the second run only, which for `$n` of names may take less room. */
@@ -289,19 +288,16 @@ static int fit_names(const rr__sql_t *sql, rr_datum_reader_t values, uint32_t co
     pairs_t pairs = pairs_of(values, count);
     const char *what;
     int size = count > 0 && sql->placeholders == 0 ? foreign(sql, &what) : 0;
-    if (size > 0) {
-        snprintf(why, why_size, "the parameters have names, and the statement has no :name%s `%.*s`",
-                 *what == '?' ? ": a list goes with" : " but", size, what);
-        return RR_EINVAL;
-    }
+    if (size > 0)
+        return rr_fail(RR_EINVAL, why, why_size, "the parameters have names, and the statement has no :name%s `%.*s`",
+                       *what == '?' ? ": a list goes with" : " but", size, what);
     for (uint32_t i = 0; i < sql->placeholders; i++) {
         int rc = find_value(&pairs, &sql->names[i], &value);
         if (rc == RR_EINVAL)
             return wrong(why, why_size, "named parameters are pairs of a name and a value that is no list");
-        if (rc != RR_OK) {
-            snprintf(why, why_size, "the parameter :%.*s was not given", (int)sql->names[i].size, sql->names[i].at);
-            return RR_EINVAL;
-        }
+        if (rc != RR_OK)
+            return rr_fail(RR_EINVAL, why, why_size, "the parameter :%.*s was not given", (int)sql->names[i].size,
+                           sql->names[i].at);
         if (is_list_in(sql, i, &value))
             return wrong(why, why_size, one_value);
     }

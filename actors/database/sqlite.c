@@ -9,6 +9,7 @@
 
 #include "actors/database/database_impl.h"
 #include "net/utf8.h"
+#include "runtime/clock.h"
 
 #define LOCK_LOOK_MS 5 /* how often a lock is tried again */
 #define PROGRESS_STEPS 1000 /* of SQLite's machine, some 10 us, between two looks whether the task is still wanted */
@@ -511,14 +512,8 @@ static void run_task(sqlite_file_t *file, task_t *task) {
 /* Somebody else has the file: 1 = try again, 0 = this one was cancelled. */
 static int on_locked(void *context, int count) {
     sqlite_file_t *file = context;
-    struct timespec until;
+    struct timespec until = rr_machine_in(LOCK_LOOK_MS * RR_NS_PER_MS);
     (void)count;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LOCK_LOOK_MS * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
     pthread_mutex_lock(&file->lock);
     while (file->current && !file->current->cancelled && !file->stop &&
            pthread_cond_timedwait(&file->wake, &file->lock, &until) == 0) {
@@ -671,10 +666,9 @@ static void opened_not(rr__db_connection_t *connection) {
 
 static int check(const rr__db_url_t *url, char *why, size_t why_size) {
     static const char *const options[] = {NULL};
-    if (!url->database[0]) {
-        snprintf(why, why_size, "the file is missing: sqlite://./game.db or sqlite:///var/lib/game.db");
-        return RR_EINVAL;
-    }
+    if (!url->database[0])
+        return rr_fail(RR_EINVAL, why, why_size,
+                       "the file is missing: sqlite://./game.db or sqlite:///var/lib/game.db");
     return rr__db_url_known(url, options, why, why_size);
 }
 

@@ -16,8 +16,7 @@ static const rr__db_driver_t *const drivers[] = {
 #define SCHEME_MAX 16u
 
 static int wrong(char *why, size_t why_size, const char *text) {
-    snprintf(why, why_size, "%s", text);
-    return RR_EINVAL;
+    return rr_fail(RR_EINVAL, why, why_size, "%s", text);
 }
 
 /* Behind "scheme://", the scheme in lower case in out; NULL if there is none. */
@@ -207,10 +206,9 @@ int rr__db_url_parse(const char *text, rr__db_url_t *out, char *why, size_t why_
     out->driver = driver_of(scheme);
     if (strcmp(scheme, "rediss") == 0)
         return wrong(why, why_size, "rediss:// is not supported: Redis is reached without TLS; use redis:// within a private network or a tunnel");
-    if (!out->driver) {
-        snprintf(why, why_size, "there is no database '%s'; known are sqlite, mysql, mariadb, postgresql and redis", scheme);
-        return RR_EUNSUPPORTED;
-    }
+    if (!out->driver)
+        return rr_fail(RR_EUNSUPPORTED, why, why_size,
+                       "there is no database '%s'; known are sqlite, mysql, mariadb, postgresql and redis", scheme);
     int rc = read_parts(out, rest, why, why_size);
     if (rc == RR_OK)
         rc = fill_empty(out);

@@ -47,4 +47,18 @@ START_TEST(virtual_clock_obeys) {
 }
 END_TEST
 
-CHECK_MAIN("clock", machine_clock_moves_forward, soon_is_not_before_now_and_not_long_after, virtual_clock_obeys)
+START_TEST(machine_time_without_a_system) {
+    rr_clock_t clock;
+    rr_clock_init(&clock, false);
+    uint64_t before = rr_clock_now(&clock), ns = rr_machine_ns(), ms = rr_machine_ms();
+    struct timespec in = rr_machine_in(1999999999);
+    uint64_t due = (uint64_t)in.tv_sec * RR_NS_PER_S + (uint64_t)in.tv_nsec, after = rr_clock_now(&clock);
+    ck_assert(before <= ns && ns <= after);
+    ck_assert(ns / RR_NS_PER_MS <= ms && ms <= after / RR_NS_PER_MS);
+    ck_assert(ns + 1999999999 <= due && due <= after + 1999999999);
+    ck_assert(in.tv_nsec >= 0 && in.tv_nsec < (long)RR_NS_PER_S);
+}
+END_TEST
+
+CHECK_MAIN("clock", machine_clock_moves_forward, machine_time_without_a_system,
+           soon_is_not_before_now_and_not_long_after, virtual_clock_obeys)

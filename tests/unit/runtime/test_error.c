@@ -46,4 +46,14 @@ START_TEST(from_errno) {
 }
 END_TEST
 
-CHECK_MAIN("error", texts_and_names, codes_are_distinct, from_errno)
+START_TEST(a_reason_is_cut_to_its_room) {
+    char why[8], one[1] = {'x'};
+    ck_assert_int_eq(rr_fail(RR_EFULL, why, sizeof why, "%s %d", "seven", 89), RR_EFULL);
+    ck_assert_str_eq(why, "seven 8");
+    ck_assert_int_eq(rr_fail(RR_EIO, one, sizeof one, "text"), RR_EIO);
+    ck_assert_str_eq(one, "");
+    ck_assert_int_eq(rr_fail(RR_EIO, NULL, 0, "text"), RR_EIO);
+}
+END_TEST
+
+CHECK_MAIN("error", texts_and_names, codes_are_distinct, from_errno, a_reason_is_cut_to_its_room)
