@@ -14,7 +14,16 @@ SessionId = str | int
 
 class CancelledError(BaseException): ...
 class HandlerTimeout(BaseException): ...
-class CallError(Exception): ...
+
+class CallError(Exception):
+    """A call, or a session's move, that failed; str() says why."""
+
+    @property
+    def code(self) -> str:
+        """NOROUTE, STALE, OVERLOAD, TIMEOUT, LINKDOWN, DIED …; HANDLER: its handler failed, or there is none."""
+    @property
+    def executed(self) -> bool:
+        """False: surely not. True: it may have been."""
 
 class Future(Generic[T]):
     def __init__(self) -> None: ...

@@ -468,9 +468,12 @@ static PyObject *decode_body(rr_script_t *script, rr__handler_t *handler, const 
     return value;
 }
 
-static int undecodable(rr_script_t *script, const rr__origin_t *origin) {
+/* Clients' send() leaves a str as it is, and that is seldom JSON. */
+static int undecodable(rr_script_t *script, const rr__handler_t *handler, const rr__origin_t *origin) {
     rr__bump(&script->stats.decode_errors);
-    rr__note(script, RR_WARN, origin, "the body is not what the handler declared");
+    rr__note(script, RR_WARN, origin,
+             handler->protocol == RR__JSON ? "the body is not JSON, as the handler declared ('text' takes what is sent as a str)"
+                                           : "the body is not what the handler declared");
     return RR_EENCODING;
 }
 
@@ -485,7 +488,7 @@ int rr_script_message(rr_script_t *script, rr_script_session_t *session, uint16_
     }
     Py_INCREF(handler); /* a reload inside may replace it */
     PyObject *result = NULL, *value = decode_body(script, handler, body, size, owner);
-    int rc = value ? RR_OK : undecodable(script, &origin);
+    int rc = value ? RR_OK : undecodable(script, handler, &origin);
     if (value) {
         PyObject *args[3] = {NULL, rr__subject(handler, session), value};
         rr__bump(&script->stats.handlers);

@@ -308,6 +308,22 @@ def cancel_timer(timer: int) -> bool:
 
 # ---- Calls ----
 
+_CODES = frozenset(
+    "NOROUTE STALE OVERLOAD DIED LINKDOWN TIMEOUT CANCELLED FULL STATE TOOBIG NOMEM PROTO STOPPING".split()
+)
+_NOT_EXECUTED = frozenset({"NOROUTE", "STALE", "OVERLOAD"})
+
+
+def _code(error: CallError) -> str:
+    """How its text begins; what a handler raised has the exception's name there."""
+    code = str(error).partition(":")[0]
+    return code if code in _CODES else "HANDLER"
+
+
+# Here, as CallError is a class of C inside of a server and one of Python outside.
+setattr(CallError, "code", property(_code))
+setattr(CallError, "executed", property(lambda error: _code(error) not in _NOT_EXECUTED))
+
 
 def call(
     name: str,
@@ -320,8 +336,11 @@ def call(
 ) -> Awaitable[Any]:
     """Calls a service of another actor by name: `await call("guild@0", "join", [1, 2])`.
 
-    Always ends: with the reply, or with CallError. bytes, thrift and protobuf objects go as they
-    are, all else as JSON. reply says how the answer's body is read ('json': bytes for what is not
+    Always ends: with the reply, or with CallError, whose text begins with its `code`: NOROUTE (nobody has
+    that name), STALE, OVERLOAD: surely not executed; TIMEOUT, LINKDOWN, DIED: maybe executed. With code
+    HANDLER the text is that of the exception there. `executed` is False if it surely was not.
+
+    bytes, thrift and protobuf objects go as they are, all else as JSON. reply says how the answer's body is read ('json': bytes for what is not
     JSON). group: the actor is one of another group, which this group's bridge knows.
     """
     form = None if reply == "json" else True if reply == "raw" else reply

@@ -77,6 +77,34 @@ START_TEST(calling) {
 }
 END_TEST
 
+START_TEST(why_a_call_failed) {
+    static const struct {
+        const char *error, *seen;
+    } cases[] = {{"NOROUTE: there is no actor named guild@0", "NOROUTE False"},
+                 {"STALE: the name's owner changed (not executed)", "STALE False"},
+                 {"OVERLOAD: the receiver is overloaded (not executed)", "OVERLOAD False"},
+                 {"TIMEOUT: timed out (maybe executed)", "TIMEOUT True"},
+                 {"LINKDOWN", "LINKDOWN True"},
+                 {"CallError: NOROUTE: there is no actor named bank@0", "HANDLER True"}, /* a call within the call */
+                 {"KeyError: 'NOROUTE'", "HANDLER True"}};
+    fake_t fake;
+    script(&fake, "@message(1)\n"
+                  "async def go(session, msg):\n"
+                  "    try: await rr.call('guild@0', 'join')\n"
+                  "    except rr.CallError as error: send(session, 1, f'{error.code} {error.executed}')\n");
+    rr_script_session_t *bob = session_of(&fake, "bob");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char expected[80];
+        ck_assert_int_eq(message(&fake, bob, 1, "1", 20 + i), RR_SCRIPT_PENDING);
+        rr_script_answer(fake.script, fake.last_call, cases[i].error, NULL, 0);
+        snprintf(expected, sizeof expected, "send 'bob' 1 text %s\n", cases[i].seen);
+        EXPECT(&fake, expected);
+    }
+    rr_script_session_free(fake.script, bob);
+    fake_end(&fake);
+}
+END_TEST
+
 START_TEST(cancelling) {
     fake_t fake;
     script(&fake, "@message(1)\n"
@@ -325,6 +353,7 @@ int main(void) {
     tcase_add_checked_fixture(tcase, python_up, python_down);
     tcase_add_test(tcase, sleeping);
     tcase_add_test(tcase, calling);
+    tcase_add_test(tcase, why_a_call_failed);
     tcase_add_test(tcase, cancelling);
     tcase_add_test(tcase, together);
     tcase_add_test(tcase, sessions);

@@ -47,6 +47,12 @@ class Outside(unittest.TestCase):
         with self.assertRaises(redrabbit.Refuse):
             room.login(redrabbit.Login("", 0, "127.0.0.1", "gate@0"))
 
+    def test_why_a_call_failed(self) -> None:
+        """A test that stands in for the other scene raises what a server would."""
+        for text, code, executed in [("NOROUTE: no room@1", "NOROUTE", False), ("TIMEOUT", "TIMEOUT", True), ("ValueError: no", "HANDLER", True)]:
+            error = redrabbit.CallError(text)
+            self.assertEqual((error.code, error.executed), (code, executed))
+
     def test_what_needs_a_server_says_so(self) -> None:
         for call in (lambda: redrabbit.broadcast(1, ""), lambda: redrabbit.every(1, print), lambda: ffext.call_service("s", 1, ""),
                      lambda: redrabbit.sessions(), lambda: asyncio.run(redrabbit.database("db"))):  # fmt: skip
