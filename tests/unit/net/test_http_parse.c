@@ -119,6 +119,37 @@ START_TEST(bad_requests) {
 }
 END_TEST
 
+/* What proxies read otherwise, or refuse: in any pieces. */
+START_TEST(ambiguous_requests) {
+    static const struct {
+        const char *text;
+        int status;
+    } cases[] = {{"POST / HTTP/1.1\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400},
+                 {"POST / HTTP/1.1\r\nContent-Length : 5\r\n\r\nhello", 400},
+                 {"GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400},
+                 {"GET / HTTP/1.1\r\nA(b): c\r\n\r\n", 400},
+                 {"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400},
+                 {"GET / HTTP/1.1\r\nA: b\r\n\tc\r\nD: e\r\n\r\n", 400},
+                 {"GET / HTTP/1.1\r\nA: b\x01\r\n\r\n", 400},
+                 {"GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n", 400},
+                 {"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505},
+                 {"GET / HTTP/0.9\r\n\r\n", 505}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (size_t step = 0; step < 12; step++) {
+            ck_assert_msg(fresh(cases[i].text, step) == RR__HTTP_BAD, "case %zu in pieces of %zu", i, step);
+            ck_assert_msg(rr__http_status(http) == cases[i].status, "case %zu: %d", i, rr__http_status(http));
+        }
+    }
+    static const char with_nul[] = "GET / HTTP/1.1\r\nA: b\0c\r\n\r\n";
+    size_t used;
+    rr__http_free(http);
+    http = rr__http_new(100);
+    ck_assert_int_eq(rr__http_feed(http, (const uint8_t *)with_nul, sizeof with_nul - 1, &used), RR__HTTP_BAD);
+    ck_assert_int_eq(rr__http_status(http), 400);
+    done();
+}
+END_TEST
+
 START_TEST(bounds) {
     static char text[40000];
     size_t n = (size_t)sprintf(text, "GET /");
@@ -183,4 +214,4 @@ START_TEST(answers) {
 }
 END_TEST
 
-RUN_TESTS("http_parse", request_in_pieces, paths, bodies, bad_requests, bounds, pipelining, upgrades, answers)
+RUN_TESTS("http_parse", request_in_pieces, paths, bodies, bad_requests, ambiguous_requests, bounds, pipelining, upgrades, answers)
