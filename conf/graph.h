@@ -129,4 +129,11 @@ char *rr__read_file(const char *path, size_t *size);
 /* The folder of a path, "." if it has none. The caller frees; NULL when out of memory. */
 char *rr__folder_of(const char *path);
 
+/* graph_config.c. The text of an option of this process by the command line's spelling ("-gate_listen", "-gate") or the graph's key
+ * ("login"): of the graph, else of the first actor that has it; else its default. NULL if there is none. Any thread. */
+const char *rr_graph_config(rr_graph_t *graph, const char *option);
+
+/* Sum of the gates' max_connections; *given = some gate sets it. */
+size_t rr_graph_connections(rr_graph_t *graph, bool *given);
+
 #endif

@@ -63,11 +63,4 @@ bool rr_running_destroy(rr_running_t *running);
 
 rr_system_t *rr_running_system(rr_running_t *running);
 
-/* The text of an option of this process by the command line's spelling ("-gate_listen", "-gate") or the graph's key
- * ("login"): of the graph, else of the first actor that has it; else its default. NULL if there is none. Any thread. */
-const char *rr_graph_config(rr_graph_t *graph, const char *option);
-
-/* Sum of the gates' max_connections; *given = some gate sets it. */
-size_t rr_graph_connections(rr_graph_t *graph, bool *given);
-
 #endif
