@@ -150,9 +150,15 @@ static void count_latency(rr__db_t *db, uint64_t us) {
     rr_count(&db->count.latency_sum_us, us);
 }
 
+/* Begin and end of a transaction are the driver's own statements. */
+static const char *text_of(const rr__db_request_t *request) {
+    if (request->sql)
+        return request->sql->source;
+    return request->job.op == RR_DB_QUERY && request->job.text ? request->job.text : "commands";
+}
+
 static void log_slow(rr__db_request_t *request, uint64_t us) {
-    const rr__sql_t *sql = request->sql;
-    const char *text = sql ? sql->source : "commands";
+    const char *text = text_of(request);
     rr_count(&request->db->count.slow, 1);
     text += strspn(text, " \t\r\n");
     size_t size = strcspn(text, "\r\n");

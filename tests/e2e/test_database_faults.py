@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import servers
 from databases import DatabaseCase, Scene, url
-from harness import SLOW, main_pass, run
+from harness import PATIENT, SLOW, main_pass, run
 from proxy import Proxy
 
 MIB = 1 << 20
@@ -432,6 +432,17 @@ class Sqlite(Faults):
             self.assertEqual(await waits, 2)
         finally:
             other.close()
+
+    async def test_the_log_of_slow_ones_names_begin_and_end(self) -> None:
+        scene = await self.sqlite(", slow: 1ms")
+        other = sqlite3.connect(self.folder / "test.db", isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            ended = await scene.do("async def begin():\n    async with db.transaction(timeout=0.3):\n        pass\nreturn (await ends(begin()))[0]")
+            self.assertIn(ended, ("DatabaseTimeout", "DeadlockError", "DatabaseBusy"))
+        finally:
+            other.close()
+        self.server.wait_line(r"WARN  DB     db@main: \d+\.\d{3} s: BEGIN IMMEDIATE$", PATIENT)
 
     async def test_invalid_utf8(self) -> None:
         scene = await self.sqlite()
