@@ -1,5 +1,6 @@
 #include "python/interpreter.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +121,23 @@ static int choose_executable(const rr_python_options_t *options, char *out, size
     return RR_OK;
 }
 
+/* Whole names: a script may change the working folder, and CPython 3.13 crashes over "./.venv/bin/python3" where that is a
+ * link, as `python -m venv` makes it. */
+static int anchor(const char **path, char *out, size_t size, char *why, size_t why_size) {
+    const char *name = *path;
+    if (!name || name[0] == '/')
+        return RR_OK;
+    if (!getcwd(out, size))
+        return rr_fail(rr_error_from_errno(errno), why, why_size, "%s is not found: the working folder is away", name);
+    while (name[0] == '.' && name[1] == '/')
+        name += 2;
+    size_t used = strlen(out);
+    if ((size_t)snprintf(out + used, size - used, "/%s", name) >= size - used)
+        return rr_fail(RR_ETOOBIG, why, why_size, "the name of %s is too long", name);
+    *path = out;
+    return RR_OK;
+}
+
 static int failed(PyStatus status, char *why, size_t why_size) {
     return rr_fail(RR_EIO, why, why_size, "CPython %s does not start: %s", rr_python_version(),
                    status.err_msg ? status.err_msg : "unknown reason");
@@ -202,14 +220,16 @@ static void ignore_sigpipe(void) {
     }
 }
 
-int rr_python_start(const rr_python_options_t *options, char *why, size_t why_size) {
-    static const rr_python_options_t none;
-    char executable[4096] = "";
-    if (!options)
-        options = &none;
+int rr_python_start(const rr_python_options_t *given, char *why, size_t why_size) {
+    char executable[4096] = "", own_executable[4096], venv[4096];
+    rr_python_options_t whole = given ? *given : (rr_python_options_t){0}, *options = &whole;
     if (process.started)
         return rr_fail(RR_ESTATE, why, why_size, "CPython can be started only once in a process");
-    int rc = options->venv ? check_venv(options->venv, why, why_size) : RR_OK;
+    int rc = anchor(&options->venv, venv, sizeof venv, why, why_size);
+    if (rc == RR_OK)
+        rc = anchor(&options->executable, own_executable, sizeof own_executable, why, why_size);
+    if (rc == RR_OK && options->venv)
+        rc = check_venv(options->venv, why, why_size);
     if (rc == RR_OK)
         rc = choose_executable(options, executable, sizeof executable, why, why_size);
     if (rc != RR_OK)

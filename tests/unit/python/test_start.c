@@ -34,10 +34,10 @@ static void make_venv(char *folder) {
     ck_assert_ptr_nonnull(mkdtemp(folder));
     /* As python -m venv --without-pip makes it, without needing Debian's separate package for it. */
     snprintf(command, sizeof command,
-             "mkdir -p %s/bin && ln -s %s %s/bin/python3 && "
+             "mkdir -p %s/bin && ln -s %s %s/bin/python && ln -s python %s/bin/python3 && "
              "printf 'home = %%s\\nversion = %s\\n' $(dirname %s) > %s/pyvenv.cfg && "
              "d=%s/lib/python%.4s/site-packages && mkdir -p $d && echo 'value = 7' > $d/rr_in_venv.py",
-             folder, python, folder, rr_python_version(), python, folder, folder, rr_python_version());
+             folder, python, folder, folder, rr_python_version(), python, folder, folder, rr_python_version());
     ck_assert_msg(system(command) == 0, "%s", command);
 }
 
@@ -51,6 +51,29 @@ START_TEST(venv) {
              "assert rr_in_venv.value == 7 and rr_in_venv.__file__.startswith('%s')\n"
              "assert sys.executable == '%s/bin/python3' and sys.prefix == '%s' != sys.base_prefix\n",
              folder, folder, folder);
+    fake_start(&fake, code, NULL);
+    fake_end(&fake);
+    ck_assert(rr_python_stop());
+    snprintf(code, sizeof code, "rm -rf %s", folder);
+    ck_assert_int_eq(system(code), 0);
+}
+END_TEST
+
+START_TEST(venv_beside) {
+    char folder[64], beside[80], code[512];
+    fake_t fake;
+    make_venv(folder);
+    ck_assert_int_eq(chdir("/tmp"), 0);
+    snprintf(beside, sizeof beside, "./%s", folder + strlen("/tmp/"));
+    const rr_python_options_t options[] = {{.venv = beside}, {.venv = beside, .executable = code}};
+    snprintf(code, sizeof code, "%s/bin/python3", beside);
+    ck_assert_msg(rr_python_start(&options[_i], why, sizeof why) == RR_OK, "%s", why);
+    snprintf(code, sizeof code,
+             "import os, sys\n"
+             "os.chdir('/')\n"
+             "import rr_in_venv\n"
+             "assert sys.executable == '%s/bin/python3' and sys.prefix == '%s', (sys.executable, sys.prefix)\n",
+             folder, folder);
     fake_start(&fake, code, NULL);
     fake_end(&fake);
     ck_assert(rr_python_stop());
@@ -125,6 +148,7 @@ int main(void) {
     Suite *suite = suite_create("start");
     TCase *tcase = tcase_create("start");
     tcase_add_test(tcase, venv);
+    tcase_add_loop_test(tcase, venv_beside, 0, 2);
     tcase_add_test(tcase, other_version);
     tcase_add_test(tcase, once);
     tcase_add_test(tcase, not_started);
