@@ -296,10 +296,11 @@ FIRST, WINDOW = 5, 10.0
 
 
 class _Seen:
-    __slots__ = ("until", "count", "timer")
+    __slots__ = ("until", "level", "count", "timer")
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, until: float, level: int) -> None:
         self.until = until
+        self.level = level
         self.count = 0
         self.timer = False
 
@@ -311,11 +312,11 @@ def _count_line(key: tuple[Any, ...], where: str) -> None:
     seen = _seen.pop(key, None)
     if seen and seen.count > FIRST:
         _redrabbit.log(
-            ERROR, "PYTHON", f"{where}: {seen.count - FIRST} more like it in {WINDOW:g} s"
+            seen.level, "PYTHON", f"{where}: {seen.count - FIRST} more like it in {WINDOW:g} s"
         )
 
 
-def _admit(key: tuple[Any, ...], where: str) -> bool:
+def _admit(level: int, key: tuple[Any, ...], where: str) -> bool:
     """Whether this one is to be written whole; after the first that is not, the count follows."""
     now = time.monotonic()
     seen = _seen.get(key)
@@ -324,7 +325,7 @@ def _admit(key: tuple[Any, ...], where: str) -> bool:
             _count_line(key, where)
         if len(_seen) > 1000:
             _seen.clear()
-        seen = _seen[key] = _Seen(now + WINDOW)
+        seen = _seen[key] = _Seen(now + WINDOW, level)
     seen.count += 1
     if seen.count > FIRST and not seen.timer:
         seen.timer = True
@@ -353,7 +354,9 @@ def _hint(error: BaseException) -> str:
         return "\nHint: asyncio needs an event loop: set `asyncio: true` for this scene"
     if isinstance(error, _redrabbit.HandlerTimeout):
         return "\nHint: it ran longer than the scene's option `watchdog` allows"
-    if isinstance(error, ImportError) and ("subinterpreter" in text or "interpreters" in text):
+    no_module = isinstance(error, ImportError) and ("subinterpreter" in text or "interpreters" in text)
+    no_thread = isinstance(error, RuntimeError) and "daemon threads are disabled" in text
+    if no_module or no_thread:
         return "\nHint: set `interpreter: main` for this scene"
     return ""
 
@@ -399,6 +402,7 @@ def report(error: BaseException, where: str, place: tuple[str, int] | None = Non
     # The count stands for many sessions: it names none.
     kind = where.partition(", session")[0]
     if _admit(
+        ERROR,
         (file, line, name),
         f"{kind}: {name} at {file}:{line}" if kind else f"{name} at {file}:{line}",
     ):
@@ -413,7 +417,7 @@ def note(level: int, where: str, what: str, error: BaseException | None) -> None
     head = f"{where}: " if where else ""
     # Whatever a client chooses (its cmd, its id) is no part of the key: it could fill the log with that.
     kind = where.partition(" ")[0].rstrip(",")
-    if _admit((kind, what), f"{kind}: {what}" if kind else what):
+    if _admit(level, (kind, what), f"{kind}: {what}" if kind else what):
         _redrabbit.log(level, "PYTHON", f"{head}{what}{detail}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import signal
 import subprocess
 import time
 import unittest
@@ -297,6 +298,16 @@ class Starts(Case):
                 for word in words:
                     self.assertIn(word, result.out + result.err)
                 self.assertNotIn("redrabbit: ready", result.out)
+
+    @unittest.skipIf(python_version() < (3, 13), "before CPython 3.13 nobody knows")
+    async def test_a_crash_in_an_extension_says_where_the_script_was(self) -> None:
+        from harness import run
+
+        self.write("main.py", "import os\ndef deep():\n    os.abort()\ndef init():\n    deep()\n")
+        result = await asyncio.to_thread(run, "-scene", "scene@0", "-script", "main.py", cwd=self.folder)
+        self.assertEqual(result.status, -signal.SIGABRT)
+        self.assertIn("Fatal Python error: Aborted", result.err)
+        self.assertRegex(result.err, r'main\.py", line 3 in deep\n  File ".*main\.py", line 5 in init\n')
 
 
 if __name__ == "__main__":

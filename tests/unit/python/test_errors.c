@@ -86,7 +86,7 @@ START_TEST(bad_messages) {
     ck_assert_uint_eq(times(&fake, ": no handler for this cmd\n"), 5);
     fire_timer(&fake); /* of the bodies */
     fire_timer(&fake);
-    EXPECT(&fake, "log 2 PYTHON cmd: no handler for this cmd: 896 more like it in 10 s\n");
+    EXPECT(&fake, "log 3 PYTHON cmd: no handler for this cmd: 896 more like it in 10 s\n");
     ck_assert_int_eq(message(&fake, bob, 2, "x", 1), RR_EHANDLER);
     rr_script_stats(fake.script, &stats);
     ck_assert_uint_eq(stats.decode_errors, sizeof bodies / sizeof *bodies + 1);
@@ -144,13 +144,17 @@ START_TEST(hints) {
                "@ffext.session_call(1)\n"
                "async def one(id, msg): await asyncio.sleep(1)\n"
                "@ffext.session_call(2)\n"
-               "def two(id, msg): raise ImportError('module x does not support loading in subinterpreters')\n",
+               "def two(id, msg): raise ImportError('module x does not support loading in subinterpreters')\n"
+               "@ffext.session_call(3)\n"
+               "def three(id, msg): raise RuntimeError('daemon threads are disabled in this interpreter')\n",
                NULL);
     rr_script_session_t *bob = session_of(&fake, "bob");
     ck_assert_int_eq(message(&fake, bob, 1, "0", 1), RR_EHANDLER);
     EXPECT(&fake, "no running event loop\nHint: asyncio needs an event loop: set `asyncio: true` for this scene");
     ck_assert_int_eq(message(&fake, bob, 2, "0", 1), RR_EHANDLER);
     EXPECT(&fake, "Hint: set `interpreter: main` for this scene");
+    ck_assert_int_eq(message(&fake, bob, 3, "0", 1), RR_EHANDLER);
+    EXPECT(&fake, "in this interpreter\nHint: set `interpreter: main` for this scene");
     rr_script_session_free(fake.script, bob);
     fake_end(&fake);
 }
