@@ -36,6 +36,7 @@ typedef struct rr__scene_ref {
     rr_addr_t found; /* that owner; asking: whether it serves */
     bool asking;
     bool superseded; /* dead for us, but its end was not told yet */
+    bool unheard;    /* we know of it by a MOVED only: it may be dead */
     int ended;       /* if dead: how; RR_OK: in order, nobody crashed, no node was lost */
     bool draining;   /* takes no new sessions */
     uint64_t monitor; /* 0: not yet; in turns only */
@@ -78,6 +79,9 @@ typedef struct rr__hold {
     rr__held_t *returned, **returned_last; /* what the old scene gave back, or was never sent, to go first */
     rr__held_t *extra; /* of the enter at the new scene, cmd RR_JOIN_*: kept when the move has succeeded */
     uint32_t since;    /* tick: LOST */
+    bool arrived;      /* MOVED_OFF, and `scene` is the new one already: waits for its JOIN, or for word that there is none */
+    bool asked;        /* arrived: that word is asked for */
+    bool forgotten;    /* MOVED_OFF: the new scene said JOIN, and was out of reach since: it has ended the session */
 } rr__hold_t;
 
 /* What a slot remembers of its session, one behind the other: the id (encoded; from ACCEPT on), the session key, and the
@@ -162,6 +166,7 @@ struct rr__shard {
     bool login_drained;     /* it was drained, or is: logins wait for the next */
     uint32_t waiting;       /* slots that wait for a login scene */
     bool seeking;           /* TAG_SEEK is under way */
+    bool unasked;           /* some slot arrived where it could not be asked for the JOIN: TAG_SEEK asks */
     uint32_t looked_tick;   /* the last look for names that belong to others now */
     bool turn_asked;        /* RR_TYPE_FLUSH is under way */
     bool in_turn;
@@ -265,6 +270,9 @@ enum { RR__TAG_TICK = 1, RR__TAG_SEEK };
 /* Remembers a part, or drops it (data NULL). False: out of memory, or it is too large; then it is dropped. */
 bool rr__slot_keep(rr__slot_t *slot, rr__part_t part, const void *data, size_t size);
 const uint8_t *rr__slot_kept(const rr__slot_t *slot, rr__part_t part, size_t *size); /* *size 0: nothing */
+/* It moved to a scene of which nothing was heard yet, not even the JOIN: what it says is held until that comes. Without it (the
+ * scene is dead, or was out of reach meanwhile) the session is lost. */
+void rr__slot_await_join(rr__slot_t *slot);
 /* The slot's scene is dead: keeps the session as the gate's option says, or closes it. */
 void rr__slot_lose(rr__slot_t *slot);
 /* Its scene, which ends, would give it back: what would become of it? with_extra: of its next enter, too. RR_BACK_*. */

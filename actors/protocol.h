@@ -24,6 +24,10 @@
  * failure: S sends what it held to A. `arg` of MOVE, JOIN, MOVED and STAY is the session's hop: a record of an attempt
  * that is over finds another number.
  *
+ * MOVED(B) goes another way than B's JOIN, and may overtake it. If S has heard nothing of B yet (or nothing since it lost it: B
+ * may be back under the same address), it goes on holding until the JOIN comes, and asks B meanwhile (ATTACH): behind the answer
+ * none comes any more, since B has ended the session when it lost S, and then B is gone for that session as if it had crashed.
+ *
  * When the client leaves on the way back to its login scene, S's LEFT and A's ENTER race to B. ENTER names the login
  * scene (A has it from FENCE), so B knows a session of its own that it does not have registered: its offline is over
  * there, and B refuses it. Its offline at A follows from A's own LEFT.
@@ -82,7 +86,8 @@ enum {
     RR_TYPE_INPUT_BODY,     /* shard -> scene: the body that the record before announced */
     RR_TYPE_ENTER,          /* call, scene -> scene: rr_enter_t…; answered empty when the enter handler is finished */
     RR_TYPE_SERVICE,        /* call, anyone -> scene: see rr_service_encode */
-    RR_TYPE_ATTACH,         /* call, gate -> scene: answered (empty) as soon as the scene serves */
+    RR_TYPE_ATTACH,         /* call, gate or shard -> scene: answered (empty) as soon as the scene serves, behind all that it says
+                               to that shard before */
     RR_TYPE_RELOAD,         /* call, anyone -> scene: module name ("" = its script); answered with rr_reload_reply */
     RR_TYPE_FORGET,         /* send, scene -> scene: rr_forget_t: the ENTER was given up: do not keep the session */
     RR_TYPE_HAND_OVER,      /* call, anyone -> scene: rr_hand_over_t | target; answered with rr_handed_over_t at its end */

@@ -357,6 +357,17 @@ static void on_stop(rr_scene_t *scene, const rr_message_t *msg) {
 }
 
 /* Handles a message that came in order; true if it is finished with (false: a batch to be read on). Calls are taken. */
+/* To a shard behind all that it was told before: what it does not know of by then does not come any more. */
+static void on_attach(rr_scene_t *scene, rr_message_t *msg) {
+    rr__peer_t *peer = rr__peer(scene, rr_message_from(msg), false);
+    if (peer && peer->dirty)
+        rr__scene_flush(scene);
+    if (peer && peer->blocked)
+        rr_reply_error(scene->self, msg, RR_OVERLOAD, NULL);
+    else
+        rr_reply(scene->self, msg, NULL, 0);
+}
+
 static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
     if (rr_message_kind(msg) == RR_CALL && !taken)
         rr_message_take(scene->self, msg);
@@ -381,7 +392,7 @@ static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
         rr__on_service(scene, msg);
         break;
     case RR_TYPE_ATTACH:
-        rr_reply(scene->self, msg, NULL, 0);
+        on_attach(scene, msg);
         break;
     case RR_TYPE_RELOAD:
         on_reload(scene, msg);

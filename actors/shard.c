@@ -678,8 +678,11 @@ typedef struct loss {
 
 static void scene_gone(rr__slot_t *slot, void *context) {
     loss_t *loss = context;
-    if (slot->member == loss->ref)
+    if (slot->member == loss->ref) {
+        if (slot->state == RR__MOVED_OFF)
+            slot->hold->forgotten = true;
         rr__slot_member(slot, NULL);
+    }
     if (slot->scene != loss->ref || slot->state == RR__LOST)
         return;
     loss->clients++;

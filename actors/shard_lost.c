@@ -47,8 +47,6 @@ bool rr__slot_keep(rr__slot_t *slot, rr__part_t part, const void *data, size_t s
     return fits;
 }
 
-/* ---- Looking for them ---- */
-
 static void start_seeking(rr__shard_t *shard) {
     if (shard->seeking)
         return;
@@ -57,6 +55,54 @@ static void start_seeking(rr__shard_t *shard) {
         rr_log(shard->system, RR_ERROR, "GATE", "%s: out of memory: a scene that is gone is not looked for",
                shard->gate->options.name);
 }
+
+/* ---- Those that moved to a scene of which nothing was heard yet ---- */
+
+_Static_assert(sizeof(uintptr_t) == 8, "a slot's index and half of its incarnation, of which a shard has not that many at once");
+
+static void ask_later(rr__shard_t *shard) {
+    shard->unasked = true;
+    start_seeking(shard);
+}
+
+/* Behind its answer no JOIN comes any more: it was out of reach since it had the session, and has ended it. That it is dead its
+ * monitor says. */
+static void on_asked(rr_actor_t *self, void *state, int status, rr_message_t *msg, void *context) {
+    rr__shard_t *shard = *(rr__shard_t **)state;
+    uint64_t who = (uintptr_t)context, last = shard->last_incarnation;
+    rr__slot_t *slot = rr__shard_slot(shard, (uint32_t)who, last - (uint32_t)(last - (who >> 32)));
+    if (!slot || slot->state != RR__MOVED_OFF || !slot->hold->arrived)
+        return;
+    slot->hold->asked = false;
+    if (status == RR_OK)
+        rr__slot_lose(slot);
+    else
+        ask_later(shard);
+}
+
+static void ask_about(rr__slot_t *slot, void *context) {
+    if (slot->state != RR__MOVED_OFF || !slot->hold->arrived || slot->hold->asked)
+        return;
+    uintptr_t who = slot->incarnation << 32 | slot->index;
+    slot->hold->asked = rr_call(slot->shard->self, slot->scene->addr, RR_TYPE_ATTACH, NULL, 0, ATTACH_MS, on_asked,
+                                (void *)who, NULL) == RR_OK;
+    if (!slot->hold->asked)
+        ask_later(slot->shard);
+}
+
+void rr__slot_await_join(rr__slot_t *slot) {
+    slot->hold->arrived = true;
+    ask_about(slot, NULL);
+}
+
+static void ask_about_all(rr__shard_t *shard) {
+    if (!shard->unasked)
+        return;
+    shard->unasked = false;
+    rr__each_slot(shard, ask_about, NULL);
+}
+
+/* ---- Looking for the next owner ---- */
 
 typedef struct handover {
     rr__scene_ref_t *from, *to;
@@ -130,6 +176,7 @@ static void ask(rr__shard_t *shard, rr__scene_ref_t *ref) {
 void rr__seek(rr__shard_t *shard) {
     bool more = false;
     shard->seeking = false;
+    ask_about_all(shard);
     rr__logins_go(shard);
     for (rr__scene_ref_t *ref = shard->scenes; ref; ref = ref->next) {
         if (!ref->lost)

@@ -252,15 +252,14 @@ static void keep_extra(rr__slot_t *slot, uint16_t cmd, const uint8_t *body, size
     slot->flags = (uint8_t)((slot->flags & ~RR__SLOT_NO_EXTRA) | (none ? RR__SLOT_NO_EXTRA : 0));
 }
 
-static void on_join(output_t *o, rr__slot_t *slot) {
-    if (o->record->arg != slot->hop || slot->flags & RR__SLOT_STAYED) {
-        rr__ref_record(slot, o->from, RR_REC_DROP, o->record->arg); /* that move was given up */
-        return;
-    }
-    rr__slot_member(slot, o->from);
-    if (o->shard->gate->options.scene_lost != RR_LOST_WAIT)
-        return;
-    if (slot->state != RR__MOVED_OFF) {
+/* Everything held goes to whoever has the session now. */
+static void release(rr__slot_t *slot) {
+    slot->state = RR__ACTIVE;
+    rr__hold_release(slot);
+}
+
+static void keep_enter(output_t *o, rr__slot_t *slot, bool under_way) {
+    if (!under_way) {
         keep_extra(slot, o->record->cmd, o->body, o->size);
         return;
     }
@@ -268,6 +267,21 @@ static void on_join(output_t *o, rr__slot_t *slot) {
     slot->hold->extra = held_new(o->record->cmd, o->body, o->size);
     if (!slot->hold->extra)
         rr__shard_close(slot, RR_CLOSE_IO);
+}
+
+static void on_join(output_t *o, rr__slot_t *slot) {
+    if (o->record->arg != slot->hop || slot->flags & RR__SLOT_STAYED) {
+        rr__ref_record(slot, o->from, RR_REC_DROP, o->record->arg); /* that move was given up */
+        return;
+    }
+    bool under_way = slot->state == RR__MOVED_OFF, arrived = under_way && slot->hold->arrived;
+    rr__slot_member(slot, o->from);
+    if (under_way)
+        slot->hold->forgotten = false;
+    if (o->shard->gate->options.scene_lost == RR_LOST_WAIT)
+        keep_enter(o, slot, under_way && !arrived);
+    if (arrived)
+        release(slot);
 }
 
 static void on_part(output_t *o, rr__slot_t *slot) {
@@ -313,12 +327,6 @@ static void on_return(output_t *o, rr__slot_t *slot) {
         rr__hold_return(slot, o->record->cmd, o->body, o->size);
 }
 
-/* Everything held goes to whoever has the session now. */
-static void release(rr__slot_t *slot) {
-    slot->state = RR__ACTIVE;
-    rr__hold_release(slot);
-}
-
 static void on_stay(output_t *o, rr__slot_t *slot) {
     if (slot->state != RR__MOVED_OFF || slot->hop != o->record->arg) {
         bad(o);
@@ -338,12 +346,15 @@ static void name_ref(rr__scene_ref_t *ref, const void *name, size_t size) {
         ref->name = strndup(name, size); /* without memory its sessions cannot outlive it */
 }
 
-/* Where it moved to. If only one that is gone is known there, that one: what is held goes to its name's next owner. */
+/* Where it moved to. One that we knew there, and is dead, may be back: it is another one then. */
 static rr__scene_ref_t *target_of(rr__shard_t *shard, rr_addr_t addr) {
-    rr__scene_ref_t *ref = shard->scenes;
-    while (ref && ref->addr != addr)
-        ref = ref->next;
-    return ref && !rr__scene_known(shard, addr) ? ref : rr__scene_ref(shard, addr);
+    rr__scene_ref_t *ref = rr__scene_known(shard, addr);
+    if (ref)
+        return ref;
+    ref = rr__scene_ref(shard, addr);
+    if (ref)
+        ref->unheard = true;
+    return ref;
 }
 
 /* The session is the target's now, or was, if the client has left meanwhile: it hears of that then. */
@@ -373,6 +384,10 @@ static void on_moved(output_t *o, rr__slot_t *slot) {
         keep_extra(slot, slot->hold->extra->cmd, slot->hold->extra->body, slot->hold->extra->size);
     if (target->dead || target == o->from) { /* gone, or given back by the old one, which ends */
         rr__slot_lose(slot);
+        return;
+    }
+    if (slot->member != target && (target->unheard || slot->hold->forgotten)) {
+        rr__slot_await_join(slot);
         return;
     }
     release(slot);
@@ -498,6 +513,8 @@ void rr__shard_output(rr__shard_t *shard, rr_message_t *msg) {
     rr_batch_reader_t reader;
     rr_record_t record;
     rr__scene_ref_t *from = rr__scene_ref(shard, rr_message_from(msg));
+    if (from)
+        from->unheard = false;
     int rc = from ? rr_batch_open(&reader, rr_message_data(msg), rr_message_size(msg)) : RR_EPROTO;
     rr_count(&shard->count.batches_out, 1);
     if (rc == RR_OK && from->dead) { /* its name is another's by now */
