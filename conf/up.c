@@ -35,6 +35,7 @@ typedef struct rr_up_node {
     rr_up_state_t state;
     rr_up_rank_t rank;
     bool ready, was_ready, asked; /* asked: told to end */
+    bool knew;                    /* it ran when the last master died, and may hold names of it */
     pid_t pid;
     int output; /* its stdout and stderr; -1 = closed */
     int word;   /* where it is told of others that died (siblings.h); -1 = closed */
@@ -54,6 +55,7 @@ typedef struct rr_up {
     int width; /* of the longest name */
     bool colour, all_ready;
     bool stopping, killed; /* killed: all that still ran, as it took too long */
+    bool strangers;        /* a node may run that was not started here: one that ended by itself may be another terminal's by now */
     bool at_terminal;      /* whose end is ours */
     rr_up_rank_t ending;  /* while stopping: nodes up to this rank were told to end */
     /* While stopping: until when scenes and databases are waited for, then gates and brokers; when what has not ended is killed. */
@@ -137,6 +139,14 @@ static void read_output(rr_up_t *up, rr_up_node_t *node, bool all) {
 
 /* ---- Starting ---- */
 
+/* Is there nobody to whom an earlier master of this group has granted names? Then a new one waits for nobody. */
+static bool nobody_lives(const rr_up_t *up) {
+    bool none = !up->options->node_count && !up->strangers;
+    for (size_t i = 0; i < up->count; i++)
+        none = none && !(up->nodes[i]->state == UP_RUNNING && up->nodes[i]->knew);
+    return none;
+}
+
 /* Of a whole graph that ends, no scene hands its sessions over to another (run.h). */
 static int end_signal(const rr_up_t *up) { return up->options->node_count ? SIGTERM : SIGINT; }
 
@@ -160,7 +170,7 @@ static void become(const rr_up_t *up, const rr_up_node_t *node, int output, int 
         argv[count++] = up->options->more[i];
     if (!rr_item_value(rr_graph_top(up->options->graph), "reload_on_save"))
         argv[count++] = (char *)"--watch";
-    if (node->rank == UP_MASTER && !node->was_ready && !up->options->node_count) {
+    if (node->rank == UP_MASTER && nobody_lives(up)) {
         argv[count++] = (char *)"-broker_fresh";
         argv[count++] = (char *)"true";
     }
@@ -192,7 +202,7 @@ static bool start_node(rr_up_t *up, rr_up_node_t *node) {
     node->output = ends[0];
     node->word = words[0];
     node->used = 0;
-    node->ready = node->asked = false;
+    node->ready = node->asked = node->knew = false;
     node->state = UP_RUNNING;
     rr_printer_say(up->out, "redrabbit: node %s started, process %ld\n", node->name, (long)pid);
     return true;
@@ -231,6 +241,13 @@ static void go_on_stopping(rr_up_t *up) {
         up->ending++;
 }
 
+/* It died before the end, instead of ending in order. */
+static void give_up(rr_up_t *up, rr_up_node_t *node) {
+    rr_printer_say(up->out, "redrabbit: node %s is not started again: it did not end in order\n", node->name);
+    node->state = UP_ENDED;
+    up->status = up->status == RR_EXIT_OK ? RR_EXIT_CUT : up->status;
+}
+
 static void stop_all(rr_up_t *up, int status) {
     uint64_t now = rr_machine_ms(), drain = (uint64_t)rr_item_number(rr_graph_top(up->options->graph), "drain");
     if (up->stopping)
@@ -242,7 +259,7 @@ static void stop_all(rr_up_t *up, int status) {
     up->deadline_ms = now + drain + GRACE_MS;
     for (size_t i = 0; i < up->count; i++) {
         if (up->nodes[i]->state == UP_WAITING)
-            up->nodes[i]->state = UP_ENDED;
+            give_up(up, up->nodes[i]);
     }
     go_on_stopping(up);
 }
@@ -312,11 +329,20 @@ static void tell_of_dead(const rr_up_t *up, const rr_up_node_t *node) {
     }
 }
 
+/* Of what the master has granted until now. Those that are dead as well will be found so. */
+static void master_died(rr_up_t *up) {
+    for (size_t i = 0; i < up->count; i++)
+        up->nodes[i]->knew = up->nodes[i]->state == UP_RUNNING;
+}
+
 static void node_ended(rr_up_t *up, rr_up_node_t *node, int status) {
     char text[64];
     bool well = WIFEXITED(status) && WEXITSTATUS(status) == RR_EXIT_OK;
     bool early = node->asked && !node->ready && WIFSIGNALED(status) && WTERMSIG(status) == end_signal(up);
     node->state = UP_ENDED;
+    up->strangers = up->strangers || WIFEXITED(status);
+    if (node->rank == UP_MASTER)
+        master_died(up);
     if (!well)
         tell_of_dead(up, node);
     read_output(up, node, true);

@@ -8,7 +8,8 @@
  * runs a part of the graph. A node that ends with an error after it was ready is started again, after 1, 2,
  * 4 … s, at most RR_UP_RESTARTS times in RR_UP_WITHIN_MS; one that never got ready, or fails too often, ends them all. One that
  * ends with 0 was drained and stays away. Of one that ends with an error the others hear at once (siblings.h): they wait for nothing
- * of it, also while everything is stopped. */
+ * of it, also while everything is stopped. If all were killed, the next master waits for no lease of them. One that died and was
+ * not started again when everything is stopped did not end in order. */
 #ifndef RR_CONF_UP_H
 #define RR_CONF_UP_H
 

@@ -48,7 +48,8 @@ static const struct {
            "  NODE …           only these nodes; the master of their group may run elsewhere\n"
            "  -option value …  for every node, as on its own command line (redrabbit check --options lists them)\n"
            "\n"
-           "It ends with 0 if all ended well, 1 if a node did not start or failed too often, 3 if one did not end in order or in time.\n"
+           "It ends with 0 if all ended well, 1 if a node did not start or failed too often, 3 if one did not end in order or in time, or\n"
+           "had crashed and was not running again when the end came.\n"
            "\n"
            "  redrabbit up world.yaml -log_level debug\n"},
     {"ps", "redrabbit ps GRAPH.yaml | --broker ADDRESS [--group NAME] [--cluster_key FILE] [--timeout TIME] [--json]\n"

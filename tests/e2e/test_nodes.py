@@ -346,6 +346,31 @@ def cleanup():
         server.wait_line("more +[|] redrabbit: ready", 60, 2)
         self.assertEqual(server.stop(60), 0)
 
+    async def test_all_are_killed_at_once(self) -> None:
+        """The next master knows that nobody holds a name of the one before: it waits for no lease."""
+        self.write("g.yaml", self.graph(links=ENDLESS))
+        server = self.start("up", "g.yaml")
+        pids = [self.pid(server, node) for node in ("back", "front")]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for node in ("back", "front"):
+            server.wait_line(f"{node} +[|] redrabbit: ready", 60, 2)
+        await self.until_echo()
+        self.assertEqual(server.stop(60), 0)
+
+    def test_a_node_that_is_away_at_the_end(self) -> None:
+        self.write("g.yaml", self.graph(links=ENDLESS))
+        for node in ("front", "back"):
+            server = self.start("up", "g.yaml")
+            pid = self.pid(server, node)
+            os.kill(pid, signal.SIGKILL)
+            server.wait_line(f"node {node} was killed by signal 9; it is started again in 1 s")
+            status = server.stop(60, signal.SIGINT)
+            if f"node {node} is not started again: it did not end in order" in server.output:
+                self.assertEqual(status, 3, server.output)
+            else:  # the machine was that slow
+                self.pid(server, node, 2)
+
     def test_a_master_that_dies_while_others_start(self) -> None:
         """It is known to be dead also where the table that names it has not come yet."""
         self.write("g.yaml", self.graph(top="drain: 600s", links=ENDLESS))
