@@ -259,6 +259,12 @@ static void dial(pair_t *pair, uv_connect_t *request) {
         give_up(pair, "connect refused");
 }
 
+static void close_handle(uv_handle_t *handle, void *context) {
+    (void)context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
 static void run(const cluster_params_t *p, unsigned place, cluster_shared_t *shared, bench_run_t *out, bool call) {
     pair_t *pair = bench_alloc(sizeof *pair);
     uv_connect_t request;
@@ -276,7 +282,11 @@ static void run(const cluster_params_t *p, unsigned place, cluster_shared_t *sha
         listen_here(pair);
     uv_run(&pair->loop, UV_RUN_DEFAULT);
     atomic_fetch_add(&shared->counted, pair->counted);
-    /* The process ends: its handles go with it. */
+    pair->over = true; /* what is cancelled now starts nothing */
+    uv_walk(&pair->loop, close_handle, NULL);
+    uv_run(&pair->loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&pair->loop) != 0)
+        give_up(pair, "its loop is still busy");
     histogram_free(pair->latency);
     free(pair);
 }

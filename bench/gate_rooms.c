@@ -16,6 +16,9 @@ typedef struct guest {
     uint64_t *said_at; /* ring of `outstanding` */
 } guest_t;
 
+#define OTHER_ROOMS "give it as --room what the server's rooms have, or start that with RR_BENCH_ROOM=%u"
+#define UNLESS      "if nothing is amiss with the server: " OTHER_ROOMS
+
 typedef struct rooms {
     guest_t *guests;
     room_t *all;
@@ -63,13 +66,31 @@ static bool fits(gate_run_t *run, uint32_t listener, const wire_message_t *m, ui
     return room->log[guest->heard++] == ((uint64_t)*who << 32 | *sequence);
 }
 
+/* Is it right, but for who hears it? Then the server makes other rooms than we. */
+static bool is_of_another_room(gate_run_t *run, uint32_t listener, const wire_message_t *m, uint32_t *who) {
+    rooms_t *r = run->state;
+    uint32_t sequence;
+    return m->cmd == run->p->room_cmd && body_read_tag(&r->body, m->body, m->size, who, &sequence) && *who < run->p->connections &&
+           *who / run->p->room != listener / run->p->room;
+}
+
+static void wrong(gate_run_t *run, uint32_t listener, const wire_message_t *m) {
+    const rooms_t *r = run->state;
+    uint32_t who;
+    if (is_of_another_room(run, listener, m, &who))
+        bench_fail(run->out, "connection %u heard connection %u, which is of another room with --room %u: " OTHER_ROOMS, listener, who,
+                   (unsigned)run->p->room, (unsigned)run->p->room);
+    else
+        bench_fail(run->out, "connection %u: what it heard as number %u is wrong, twice or out of order (cmd %u, %zu bytes); " UNLESS,
+                   listener, r->guests[listener].heard, m->cmd, m->size, (unsigned)run->p->room);
+}
+
 static void message(generator_t *g, conn_t *c, const wire_message_t *m) {
     gate_run_t *run = gate_of(g);
     rooms_t *r = run->state;
     uint32_t who, sequence;
     if (!fits(run, c->index, m, &who, &sequence)) {
-        bench_fail(run->out, "connection %u: what it heard as number %u is wrong, twice, out of order, or of another room "
-                   "(cmd %u, %zu bytes)", c->index, r->guests[c->index].heard, m->cmd, m->size);
+        wrong(run, c->index, m);
         return;
     }
     uint64_t at = r->guests[who].said_at[sequence % run->p->outstanding], now = generator_now(g);
@@ -122,8 +143,8 @@ void gate_rooms(const gate_params_t *p, bench_run_t *out) {
         start(&run);
         gate_measure(&run, NULL);
         if (!gate_drain(&run, all_heard, 10))
-            bench_fail(out, "%llu of %llu deliveries are missing", (unsigned long long)(rooms.said - rooms.heard),
-                       (unsigned long long)rooms.said);
+            bench_fail(out, "%llu of %llu deliveries are missing; " UNLESS,
+                       (unsigned long long)(rooms.said - rooms.heard), (unsigned long long)rooms.said, (unsigned)p->room);
         bench_metric(out, "deliveries", "/s", BENCH_HIGHER, (double)run.counted / gate_seconds(&run));
         gate_machine_metrics(&run, "delivery");
         bench_latency(out, "own word", run.latency);

@@ -122,7 +122,11 @@ static bool is_flag_word(const char *word) {
 
 static void unknown_option(rr_args_t *args, const char *arg, rr_place_t place) {
     char near[64], mend[128] = "`redrabbit` alone shows what there is";
-    if (rr_nearest_arg(arg, near, sizeof near))
+    const char *equals = strchr(arg, '=');
+    if (equals)
+        snprintf(mend, sizeof mend, "an option's value stands behind a space: %.*s %.40s", (int)(equals - arg > 40 ? 40 : equals - arg), arg,
+                 equals + 1);
+    else if (rr_nearest_arg(arg, near, sizeof near))
         snprintf(mend, sizeof mend, "did you mean '%s'?", near);
     if (place.line)
         rr_graph_error(args->graph, place, "unknown option '%.100s'; %s", arg, mend);

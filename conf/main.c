@@ -148,6 +148,8 @@ static int command_up(rr_graph_t *graph, int argc, char **argv) {
     for (int i = 1 + nodes; i < argc; i++) {
         if (strcmp(argv[i], "--node") == 0)
             return node_to_up(argv[0], i + 1 < argc ? argv[i + 1] : NULL);
+        if (strncmp(argv[i], "--node=", 7) == 0)
+            return node_to_up(argv[0], argv[i] + 7);
     }
     rr_up_options_t options = {.graph = graph, .file = argv[0], .nodes = argv + 1, .node_count = (size_t)nodes,
                                .more = argv + 1 + nodes, .more_count = (size_t)(argc - 1 - nodes)};

@@ -21,7 +21,7 @@ _roots: list[str] = []  # folders of the project: the script's and python_path
 _texts: dict[str, bytes] = {}  # by module; what the project's modules were made of
 _watched = False
 _failed: list[str] = []  # what the last look could not run
-_away: set[str] = set()  # files that are not there, which was said
+_away: set[str] = set()  # files that are not there, or empty, which was said
 
 
 class _Module(NamedTuple):
@@ -202,10 +202,10 @@ def _shown(path: str) -> str:
     return _host.utf8(os.path.relpath(path, folder) if _is_below(path, folder) else path)
 
 
-def _tell_away(path: str) -> None:
+def _tell_away(path: str, how: str) -> None:
     if path not in _away:
         _away.add(path)
-        _redrabbit.log(_host.INFO, "RELOAD", f"{_shown(path)} is away: what was loaded of it goes on")
+        _redrabbit.log(_host.INFO, "RELOAD", f"{_shown(path)} is {how}: what was loaded of it goes on")
 
 
 def _on_disk() -> dict[str, _Module]:
@@ -216,12 +216,15 @@ def _on_disk() -> dict[str, _Module]:
         path = getattr(module, "__file__", None)
         if module is None or not path:
             continue
+        how = "empty"
         try:
             source = _host.read(path)
-            _away.discard(path)
         except FileNotFoundError:
-            source = b""
-            _tell_away(path)
+            source, how = b"", "away"
+        if source or (not old and how == "empty"):
+            _away.discard(path)
+        else:
+            _tell_away(path, how)
         found[name] = _Module(name, module, path, source or old)
     return found
 

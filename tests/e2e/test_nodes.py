@@ -57,6 +57,7 @@ class Mistakes(Nodes):
         self.wrong("g.yaml", "--node", "bakc", words=["did you mean 'back'", "front, back"])
         self.wrong("g.yaml", "--node", "zebra", words=["no node 'zebra'", "front, back"])
         self.wrong("up", "g.yaml", "zebra", words=["no node 'zebra'", "front, back"])
+        self.wrong("up", "g.yaml", "--node=back", words=["redrabbit up g.yaml back"])
         self.write("typo.yaml", self.graph().replace("scene, node: back", "scene, node: bakc"))
         self.wrong("up", "typo.yaml", words=["typo.yaml:10:", "no node 'bakc'; did you mean 'back'?"])
 

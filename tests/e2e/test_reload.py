@@ -206,6 +206,15 @@ class Saving(Watch):
         self.assertEqual(player.words, ["WORD", "back"])
         self.assertEqual(server.output.count("is away"), 1)
 
+    async def test_a_file_that_is_empty(self) -> None:
+        server, port = self.run_scene()
+        player = await self.player(port)
+        self.path.write_text("", encoding="utf-8")
+        server.wait_line("RELOAD scene@0: scene.py is empty: what was loaded of it goes on")
+        in_place(self.path, SCRIPT.replace("WORD", "back"))
+        await self.seen(player, lambda: "back" in player.words, "it is back")
+        self.assertEqual(player.words, ["WORD", "back"])
+
     async def test_the_folder_is_made_anew(self) -> None:
         self.script = "game/scene.py"
         _, port = self.run_scene()

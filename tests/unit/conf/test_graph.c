@@ -260,6 +260,7 @@ END_TEST
 
 START_TEST(args_errors) {
     expect_args_error("-gate_lisen tcp://*:1", "unknown option '-gate_lisen'; did you mean '-gate_listen'?");
+    expect_args_error("--node=lobby", "unknown option '--node=lobby'; an option's value stands behind a space: --node lobby");
     expect_args_error("-gat g", "did you mean '-gate'?");
     expect_args_error("main.py", "'main.py' belongs to no option");
     expect_args_error("-gate", "-gate: -gate needs a value");
