@@ -63,6 +63,7 @@ static pid_t start(const cluster_params_t *p, unsigned node, cluster_body_t body
         bench_die("no process could be started");
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        dup2(STDERR_FILENO, STDOUT_FILENO); /* where a node logs; ours may be JSON */
         bench_pin((int)((node - 1) % (unsigned)bench_cpus()));
         body(p, node, shared, out);
         exit(0);

@@ -191,6 +191,7 @@ void bench_in_child(bench_run_t *run, void (*body)(void *context, bench_run_t *r
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
             _exit(1);
+        dup2(STDERR_FILENO, STDOUT_FILENO); /* what is logged; our standard output may be JSON */
         body(context, shared);
         fflush(NULL);
         _exit(0);

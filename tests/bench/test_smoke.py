@@ -147,6 +147,36 @@ class Cluster(unittest.TestCase):
                     self.assertGreater(result["summary"][metric]["share_of_floor"], 0)
 
 
+def descendants(pid: int) -> list[int]:
+    try:
+        below = [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    except OSError:  # it has ended
+        return []
+    return below + [other for child in below for other in descendants(child)]
+
+
+def says(pid: int, fd: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    except OSError:
+        return ""
+
+
+class Results(unittest.TestCase):
+    def test_what_is_logged_is_not_among_them(self) -> None:
+        """A node that was held up says so, in a process of rr-bench's own."""
+        for args, count in ((["actors", "idle", "--count", "2000"], 1), (["cluster", "oneway"], 2)):
+            bench = subprocess.Popen([BENCH, *args, "--json", "--duration", "2s", "--runs", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            apart = False
+            while not apart and bench.poll() is None:
+                below = descendants(bench.pid)
+                apart = len(below) >= count and all(says(pid, 1) == says(pid, 2) != "" for pid in below)
+                time.sleep(0.005)  # nothing tells of it
+            out, _ = bench.communicate(timeout=100)
+            self.assertTrue(apart, args)
+            self.assertEqual(json.loads(out)["rr_bench"], 1)
+
+
 class Gate(unittest.TestCase):
     def test_every_workload_on_both_wires(self) -> None:
         with FloorServer("epoll") as server:
