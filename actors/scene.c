@@ -356,7 +356,6 @@ static void on_stop(rr_scene_t *scene, const rr_message_t *msg) {
     rr__scene_stop(scene);
 }
 
-/* Handles a message that came in order; true if it is finished with (false: a batch to be read on). Calls are taken. */
 /* To a shard behind all that it was told before: what it does not know of by then does not come any more. */
 static void on_attach(rr_scene_t *scene, rr_message_t *msg) {
     rr__peer_t *peer = rr__peer(scene, rr_message_from(msg), false);
@@ -368,6 +367,7 @@ static void on_attach(rr_scene_t *scene, rr_message_t *msg) {
         rr_reply(scene->self, msg, NULL, 0);
 }
 
+/* Handles a message that came in order; true if it is finished with (false: a batch to be read on). Calls are taken. */
 static bool handle(rr_scene_t *scene, rr_message_t *msg, bool taken) {
     if (rr_message_kind(msg) == RR_CALL && !taken)
         rr_message_take(scene->self, msg);
