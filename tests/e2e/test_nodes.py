@@ -506,6 +506,7 @@ class Deploy(Case):
             match = re.search(rf"^{key}=(\d+)$", text, re.M)
             assert match
             self.assertGreater(int(match[1]), drain)
+        self.assertRegex(text, r"(?m)^CPUWeight=\d+$", "without it the kernel's autogroups decide who has the CPU")
 
     def test_the_image(self) -> None:
         text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
