@@ -472,6 +472,12 @@ static void proxy_forward_run(rr_actor_t *self, void *state, rr_run_t *run) {
     }
 }
 
+static bool proxy_forward_sheet(rr_actor_t *self, void *state, const rr_sheet_t *sheet) {
+    rr__link_t *link = ((proxy_t *)state)->link;
+    (void)self;
+    return takes(link) && rr__link_send_sheet(link, sheet);
+}
+
 static void proxy_turn_end(rr_actor_t *self, void *state) {
     rr__link_t *link = ((proxy_t *)state)->link;
     (void)self;
@@ -520,6 +526,7 @@ const rr_behavior_t rr__proxy_behavior = {
     .receive = proxy_receive,
     .forward = proxy_forward,
     .forward_run = proxy_forward_run,
+    .forward_sheet = proxy_forward_sheet,
     .turn_end = proxy_turn_end,
     .drain = proxy_drain,
     .finish = proxy_finish,

@@ -162,6 +162,7 @@ void rr__link_free(rr__link_t *link);
 
 void rr__link_send(rr__link_t *link, const rr_envelope_t *env);
 void rr__link_send_run(rr__link_t *link, rr_run_t *run); /* those that are left, or until the link is held */
+bool rr__link_send_sheet(rr__link_t *link, const rr_sheet_t *sheet); /* false: one by one, by rr__link_send */
 void rr__link_send_control(rr__link_t *link, unsigned kind, rr_addr_t actor); /* PAUSE, RESUME */
 void rr__link_send_nack(rr__link_t *link, const rr_envelope_t *env, int reason);
 void rr__link_flush_soon(rr__link_t *link);

@@ -7,11 +7,14 @@
 #define SHAKY_ROOM   (12u << 10)
 #define RING_FIRST   64u
 #define SMALL        256u         /* payloads up to here are copied without a call */
+#define SHEET_COPIED (32u << 10)  /* sheets with less in them are copied: kept, they would take twice their bytes of memory */
 #define ACK_BYTES    (64u << 10) /* owed at the end of a loop turn: acknowledged at once */
 #define ACK_DELAY_NS (3 * RR__MS)
 
 _Static_assert(HEAD + RR_RECORD_MAX + RR__COPY_MAX <= SHAKY_ROOM, "what is copied fits the smallest segment");
 _Static_assert(HEAD + RR_RECORD_MAX + RR__PIECE <= SEGMENT_MAX, "a piece fits a segment");
+_Static_assert(RR_SHEET_HEAD == HEAD && RR_SHEET_SAME == RR_RECORD_SAME, "a sheet is a segment without its heads");
+_Static_assert(RR_ROW_MAX <= RR__PIECE, "no limit of messages is below what a sheet may hold");
 _Static_assert(RR__COPY_MAX < RR__PIECE && RR__CHUNK >= 2 * SEGMENT_MAX,
                "what is copied fits a segment, and that a chunk");
 
@@ -53,20 +56,24 @@ static size_t room(const rr__link_t *link) {
     return link->shaky_bytes ? SHAKY_ROOM : SEGMENT_MAX;
 }
 
-/* Ends the open segment and numbers it. There is room in the ring: begin() saw to it. */
-static void seal(rr__link_t *link, rr_buffer_t *tail, uint32_t tail_start, uint32_t tail_size) {
-    rr__segment_t *segment = segment_at(link, ++link->sealed);
-    *segment = (rr__segment_t){.chunk = rr_buffer_ref(link->chunk),
-                               .data = link->start,
-                               .size = (uint32_t)(link->at - link->start),
-                               .messages = link->open_messages,
-                               .tail = tail,
-                               .tail_start = tail_start,
-                               .tail_size = tail_size};
+/* Numbers it. There is room in the ring. */
+static void add_segment(rr__link_t *link, const rr__segment_t *segment) {
+    *segment_at(link, ++link->sealed) = *segment;
     if (link->acked + 1 == link->sealed) {
         link->progress_ns = rr__mesh_now(link->mesh);
     }
-    link->bytes += segment->size + tail_size;
+    link->bytes += segment->size + segment->tail_size;
+}
+
+/* Ends the open segment and numbers it. There is room in the ring: begin() saw to it. */
+static void seal(rr__link_t *link, rr_buffer_t *tail, uint32_t tail_start, uint32_t tail_size) {
+    add_segment(link, &(rr__segment_t){.chunk = rr_buffer_ref(link->chunk),
+                                       .data = link->start,
+                                       .size = (uint32_t)(link->at - link->start),
+                                       .messages = link->open_messages,
+                                       .tail = tail,
+                                       .tail_start = tail_start,
+                                       .tail_size = tail_size});
     link->start = link->at;
     link->open_messages = 0;
     link->last.any = false;
@@ -347,6 +354,13 @@ static void announce(rr__link_t *link, const rr_envelope_t *env) {
     }
 }
 
+static void hold_if_full(rr__link_t *link) {
+    if (__builtin_expect(is_full(link), 0) && !link->held) {
+        link->held = true;
+        rr_hold(link->actor);
+    }
+}
+
 void rr__link_send(rr__link_t *link, const rr_envelope_t *env) {
     if (env->size > link->mesh->options.max_message) {
         refuse(link, env, RR_ETOOBIG);
@@ -363,10 +377,7 @@ void rr__link_send(rr__link_t *link, const rr_envelope_t *env) {
     } else {
         put_message(link, env);
     }
-    if (__builtin_expect(is_full(link), 0) && !link->held) {
-        link->held = true;
-        rr_hold(link->actor);
-    }
+    hold_if_full(link);
 }
 
 /* Of the first's sender, into the open segment: no check and no call for each. Returns how many. What it does not begin with, as
@@ -414,6 +425,45 @@ void rr__link_send_run(rr__link_t *link, rr_run_t *run) {
             rr_run_take(run, item);
         }
     }
+}
+
+/* Into the open segment. False: out of memory. */
+static bool copy_sheet(rr__link_t *link, const rr_sheet_t *sheet) {
+    if (!begin(link, sheet->size, sheet->size)) {
+        return false;
+    }
+    memcpy(link->at, sheet->records, sheet->size);
+    link->at += sheet->size;
+    link->last.any = false;
+    link->open_messages += sheet->count;
+    return true;
+}
+
+/* As a segment of its own, whose heads stand in front of the records. False: out of memory. */
+static bool keep_sheet(rr__link_t *link, const rr_sheet_t *sheet) {
+    if (is_open(link)) {
+        seal(link, NULL, 0, 0);
+    }
+    if (!ring_has_room(link)) {
+        return false;
+    }
+    add_segment(link, &(rr__segment_t){.chunk = rr_buffer_ref(sheet->buffer),
+                                       .data = sheet->records - HEAD,
+                                       .size = HEAD + sheet->size,
+                                       .messages = sheet->count});
+    return true;
+}
+
+bool rr__link_send_sheet(rr__link_t *link, const rr_sheet_t *sheet) {
+    if (link->transfer_count || link->shaky_bytes ||
+        !rr_is_announced(link->mesh->system, &link->announced, sheet->from) ||
+        !(sheet->size < SHEET_COPIED ? copy_sheet(link, sheet) : keep_sheet(link, sheet))) {
+        return false;
+    }
+    rr_count(&link->sent_messages, sheet->count);
+    rr_count(&link->sent_bytes, sheet->bytes);
+    hold_if_full(link);
+    return true;
 }
 
 void rr__link_unhold(rr__link_t *link) {

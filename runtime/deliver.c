@@ -3,7 +3,7 @@
 #include "runtime/actor.h"
 
 #include "runtime/fence.h"
-#include "runtime/pack.h"
+#include "runtime/sheet.h"
 #include "runtime/system.h"
 
 #define BURST_MAX 64 /* messages that are handed over at once */
@@ -35,11 +35,11 @@ void rr__undeliverable(rr_system_t *system, const rr_message_t *msg, int reason)
     }
 }
 
-/* Each of those in a pack that were not taken out yet. Returns what they weigh. */
+/* Each of those in a pack or a sheet that were not taken out yet. Returns what they weigh. */
 uint64_t rr__refuse_pack(rr_system_t *system, rr_message_t *pack, int reason) {
     uint64_t weight = 0;
-    while (!rr__pack_empty(pack)) {
-        rr_envelope_t env = rr__pack_take(pack);
+    while (rr__packed_left(pack)) {
+        rr_envelope_t env = rr__packed_take(pack);
         weight += env.weight;
         rr_envelope_refuse(system, &env, reason);
     }
@@ -269,7 +269,7 @@ void rr__burst_flush(rr_worker_t *worker) {
     if (__builtin_expect((word & RR__DEAD) != 0, 0)) {
         for (rr_message_t *msg = first, *next; msg; msg = next) {
             next = atomic_load_explicit(&msg->next, memory_order_relaxed);
-            if (msg->kind == RR__PACK)
+            if (rr__is_packed(msg))
                 (void)rr__refuse_pack(worker->system, msg, RR_NOROUTE);
             (void)fail(worker->system, msg, RR_NOROUTE); /* a dead letter: its sender has gone on */
         }
@@ -334,10 +334,29 @@ static __attribute__((noinline)) bool burst_pack(rr_worker_t *worker, rr_actor_t
     return true;
 }
 
-/* One that begins a pack, or cannot go into one. False: it needs a message, or the ordinary way. */
+/* Into the sheet that stands there, or, of what is larger, a new one, once a quarter of a sheet has gone there in this row: so
+ * sheets take no more than five times the memory of what they hold. False: into no sheet. */
+static bool append_sheet(rr_worker_t *worker, const rr_envelope_t *env) {
+    rr__burst_t *burst = &worker->burst;
+    rr_message_t *last = burst->last;
+    if (last->kind == RR__SHEET && rr__sheet_put(last, env))
+        return true;
+    bool much = rr__word_units(burst->add) * RR_MAILBOX_UNIT >= RR__SHEET_SIZE / 4;
+    rr_message_t *sheet =
+        much && env->size > RR__PACKED_SMALL ? rr__sheet_new(worker->system, env->from, env->to) : NULL;
+    if (!sheet)
+        return false;
+    (void)rr__sheet_put(sheet, env); /* fits an empty one */
+    atomic_store_explicit(&last->next, sheet, memory_order_relaxed);
+    burst->last = sheet;
+    return true;
+}
+
+/* One that begins a pack or goes into a sheet, or cannot go into any. False: it needs a message, or the ordinary way. */
 static __attribute__((noinline)) bool burst_pack_first(rr_worker_t *worker, const rr_envelope_t *env) {
     rr__burst_t *burst = &worker->burst;
-    if (!rr__packable(env, burst->count) || !append_packed(worker->system, burst->count, &burst->last, env))
+    if (!rr__packable(env, burst->count) ||
+        (!append_sheet(worker, env) && !append_packed(worker->system, burst->count, &burst->last, env)))
         return false;
     burst_count(worker, rr__envelope_counts(env, RR__UNIT), AWAY_MAX);
     return true;

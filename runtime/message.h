@@ -32,7 +32,8 @@ enum { /* kinds behind the public ones: never seen by receive(), except a proxy'
     RR__LINK = RR_KIND_LINK,
     RR__UNLINK = RR_KIND_UNLINK,
     RR__CALL_TIMER,
-    RR__PACK, /* pack.h */
+    RR__PACK,  /* pack.h */
+    RR__SHEET, /* sheet.h */
 };
 
 enum {

@@ -31,6 +31,7 @@ typedef struct rr_message rr_message_t;
 typedef struct rr_executor rr_executor_t;
 struct rr_envelope; /* remote.h */
 struct rr_run;
+struct rr_sheet;
 
 /* ---- Addresses -------------------------------------------------------------------------------------------------- */
 
@@ -100,6 +101,8 @@ typedef struct rr_behavior {
     /* Gets those that came in a row for one actor together (remote.h), beside forward(). Takes at least the first; the others that it
      * leaves come again, to either. Optional. */
     void (*forward_run)(rr_actor_t *self, void *state, struct rr_run *run);
+    /* Gets a sheet of those (remote.h), beside forward(): true: it has taken all; false: none, and they come one by one. Optional. */
+    bool (*forward_sheet)(rr_actor_t *self, void *state, const struct rr_sheet *sheet);
 } rr_behavior_t;
 
 typedef enum rr_policy { /* what happens when a mailbox is over its limit */

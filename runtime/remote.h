@@ -85,6 +85,21 @@ static inline rr_envelope_t rr_run_envelope(const rr_run_t *run, const rr_packed
                            .data = first + 1};
 }
 
+/* Plain sends of one actor to one of another node, as they stand in the proxy's mailbox: as records of the node protocol
+ * (net/NODES.md), the first with its addresses and type, which the others may leave out. For forward_sheet(). */
+#define RR_SHEET_HEAD 36u       /* bytes in front of the records that are whose who sends them as they stand */
+#define RR_SHEET_SAME 1u        /* a record's flag: type and addresses as the one before, and left out */
+#define RR_SHEET_RECORD 24u     /* bytes of a record without its payload */
+#define RR_SHEET_RECORD_SAME 8u /* the same, with the flag */
+typedef struct rr_sheet {
+    rr_addr_t to, from;          /* of all */
+    uint64_t bytes;              /* of all payloads */
+    uint32_t count;              /* messages; none has more than RR_ROW_MAX bytes */
+    uint32_t size;               /* of the records, in bytes; at most 64 KiB with RR_SHEET_HEAD */
+    uint8_t *records;
+    rr_buffer_t *buffer;         /* behind records and head; borrowed: whoever keeps them takes a reference */
+} rr_sheet_t;
+
 /* A payload of up to some hundred bytes, without a call. Writes no byte behind `size`. */
 static inline void rr_copy_small(uint8_t *out, const uint8_t *in, uint32_t size) {
     if (size >= 16) {

@@ -367,6 +367,7 @@ void rr_system_destroy(rr_system_t *system) {
         return;
     free_executors(system);
     free_workers(system);
+    rr__sheets_free(&system->sheets);
     if (system->has_directory)
         rr__directory_destroy(&system->directory);
     rr__names_destroy(&system->names);

@@ -15,6 +15,7 @@
 #include "runtime/names.h"
 #include "runtime/overseer.h"
 #include "runtime/random.h"
+#include "runtime/sheet.h"
 
 #define RR__MAX_WORKERS 1024
 #define RR__MAX_VISITED 4 /* pools that may have guests on one loop */
@@ -95,6 +96,7 @@ struct rr_system {
     rr__census_t census;
     _Alignas(64) _Atomic(uint32_t) waiters; /* threads in wait_idle or drain; seq_cst against the census */
     _Atomic(bool) draining;         /* set once by drain; relaxed reads */
+    rr__sheets_t sheets;
     rr__dead_letters_t dead;
     rr_counter_t late_replies, refused; /* shared counters */
 

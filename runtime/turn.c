@@ -6,7 +6,7 @@
 
 #include "runtime/alloc.h"
 #include "runtime/overseer.h"
-#include "runtime/pack.h"
+#include "runtime/sheet.h"
 #include "runtime/system.h"
 
 #define DEFAULT_TURN_MESSAGES 256
@@ -36,11 +36,11 @@ static inline __attribute__((always_inline)) rr_message_t *pop(rr_system_t *syst
     return next;
 }
 
-/* A pack that the last turn has left in the middle: it is still the dummy. */
+/* A pack or sheet that the last turn has left in the middle: it is still the dummy. */
 static rr_message_t *begun_pack(rr_actor_t *actor) {
     rr_message_t *tail = actor->tail;
-    bool pack = (void *)tail != (void *)&actor->stub && tail->kind == RR__PACK;
-    return pack && !rr__pack_empty(tail) ? tail : NULL;
+    bool packed = (void *)tail != (void *)&actor->stub && rr__is_packed(tail);
+    return packed && rr__packed_left(tail) ? tail : NULL;
 }
 
 /* Ends everything that was counted before DEAD was set: messages may still be on their way into the queue. */
@@ -52,7 +52,7 @@ static void drain_mailbox(rr_system_t *system, rr_actor_t *actor, uint64_t left)
         left -= rr__refuse_pack(system, begun, begun->to == actor->addr ? reason : RR_NOROUTE);
     while (left) {
         rr_message_t *msg = pop(system, rr__my_pool(system), actor);
-        if (msg && msg->kind == RR__PACK) {
+        if (msg && rr__is_packed(msg)) {
             left -= rr__refuse_pack(system, msg, msg->to == actor->addr ? reason : RR_NOROUTE);
         } else if (msg) {
             left -= msg->weight;
@@ -213,20 +213,52 @@ static uint64_t forward_packed(rr_actor_t *proxy, rr_message_t *pack, unsigned *
     return rr__pack_taken(pack, &run, RR__UNIT);
 }
 
+/* One out of a pack or a sheet, a message of its own now. */
+static inline void dispatch_unpacked(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, uint64_t consumed) {
+    msg->flags |= RR__QUEUED; /* taken and answered within its handler, it is still freed here */
+    dispatch(worker, actor, msg, consumed);
+    msg->flags &= (uint8_t)~RR__QUEUED;
+    if (!(msg->flags & RR__TAKEN))
+        rr__message_free_fast(worker->system, worker->pool, msg);
+}
+
+/* A sheet: as a whole, if the proxy takes it so, else the next one of it. Returns what was taken counts; *taken: how many. */
+static __attribute__((noinline)) uint64_t dispatch_sheet(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *msg, uint64_t consumed,
+                                                         unsigned *taken) {
+    bool passed_on = actor->behavior->forward && is_passed_on(worker, actor, msg->to);
+    rr_sheet_t sheet;
+    if (passed_on && actor->behavior->forward_sheet && rr__sheet_whole(msg, &sheet)) {
+        uint64_t counts = sheet.count + rr__sheet_of(msg)->units * RR__UNIT;
+        if (actor->behavior->forward_sheet(actor, actor->state, &sheet)) {
+            *taken = sheet.count;
+            rr__message_drop_payload(msg);
+            return counts;
+        }
+    }
+    rr_envelope_t env = rr__sheet_take(msg);
+    uint64_t counts = rr__envelope_counts(&env, RR__UNIT);
+    rr_message_t *one = passed_on ? NULL : rr__message_of(worker->system, &env);
+    if (passed_on)
+        actor->behavior->forward(actor, actor->state, &env);
+    else if (one)
+        dispatch_unpacked(worker, actor, one, consumed + counts);
+    else
+        rr_envelope_refuse(worker->system, &env, RR_ENOMEM);
+    return counts;
+}
+
 /* The next one of a pack; a proxy's several. Returns what it counts. */
 static uint64_t dispatch_packed(rr_worker_t *worker, rr_actor_t *actor, rr_message_t *pack, uint64_t consumed,
                                 unsigned *taken) {
+    if (pack->kind == RR__SHEET)
+        return dispatch_sheet(worker, actor, pack, consumed, taken);
     if (actor->behavior->forward && is_passed_on(worker, actor, pack->to))
         return forward_packed(actor, pack, taken);
     const rr_packed_t *item = rr__pack_next(pack);
     uint64_t counts = rr__packed_counts(item, RR__UNIT);
     rr_message_t *msg = unpack(worker, pack, item);
     if (msg) {
-        msg->flags |= RR__QUEUED; /* taken and answered within its handler, it is still freed here */
-        dispatch(worker, actor, msg, consumed + counts);
-        msg->flags &= (uint8_t)~RR__QUEUED;
-        if (!(msg->flags & RR__TAKEN))
-            rr__message_free_fast(worker->system, worker->pool, msg);
+        dispatch_unpacked(worker, actor, msg, consumed + counts);
     } else {
         rr_envelope_t env = rr__packed_envelope(pack, item);
         rr_envelope_refuse(worker->system, &env, RR_ENOMEM);
@@ -334,11 +366,11 @@ static uint64_t run_messages(rr_worker_t *worker, rr_actor_t *actor, uint64_t co
         unsigned taken = 1;
         if (!msg)
             break;
-        if (__builtin_expect(msg->kind == RR__PACK, 0)) {
+        if (__builtin_expect(rr__is_packed(msg), 0)) {
             if (msg != pack)
                 rr__pack_fetch_next(msg);
             consumed += dispatch_packed(worker, actor, msg, consumed, &taken);
-            pack = rr__pack_empty(msg) ? NULL : msg;
+            pack = rr__packed_left(msg) ? msg : NULL;
         } else {
             consumed += msg->weight + rr__message_units(msg) * RR__UNIT;
             dispatch(worker, actor, msg, consumed);

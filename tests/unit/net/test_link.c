@@ -41,6 +41,26 @@ START_TEST(messages_arrive_in_order_once) {
 }
 END_TEST
 
+/* Hundreds in one turn of each: they leave in segments of their own, beside small ones. */
+START_TEST(larger_ones_of_long_turns_arrive_in_order) {
+    pair_t p;
+    sink_t sink = {0};
+    pair_start(&p, NULL);
+    source_t sources[4];
+    memset(sources, 0, sizeof sources);
+    rr_addr_t to = sink_spawn(&p.b, &sink, 1u << 20);
+    static const uint32_t sizes[] = {300, 1000, 1900, 40};
+    for (uint32_t i = 0; i < 4; i++) {
+        sources[i] = (source_t){.to = to, .sender = i, .count = 10000, .size = sizes[i], .burst = 700};
+        source_spawn(&p.a, &sources[i]);
+    }
+    EVENTUALLY(30000, atomic_load(&sink.received) == 40000);
+    ck_assert_uint_eq(atomic_load(&sink.wrong), 0);
+    EVENTUALLY(2000, node_link(&p.a, 2).unacked_bytes == 0);
+    pair_stop(&p);
+}
+END_TEST
+
 START_TEST(both_sides_may_begin) {
     pair_t p;
     sink_t sinks[2] = {0};
@@ -484,7 +504,7 @@ START_TEST(a_drain_sends_the_last_words) {
 }
 END_TEST
 
-RUN_TESTS("link", messages_arrive_in_order_once, both_sides_may_begin, calls_are_answered, half_of_the_answers_leave_first, an_actor_that_is_not_there,
+RUN_TESTS("link", messages_arrive_in_order_once, larger_ones_of_long_turns_arrive_in_order, both_sides_may_begin, calls_are_answered, half_of_the_answers_leave_first, an_actor_that_is_not_there,
           a_monitor_hears_of_an_end, a_dead_node_ends_calls_and_monitors, leaving_is_told_at_once,
           what_was_sent_before_leaving_arrives, who_leaves_acknowledges_first,
           big_messages_let_others_through, big_and_small_of_one_sender_keep_order, one_full_actor_stops_nobody_else,

@@ -406,11 +406,19 @@ static void lecturer_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
 }
 static const rr_behavior_t lecturer = {.name = "lecturer", .receive = lecturer_receive};
 
+static bool count_sheet(rr_actor_t *self, void *state, const rr_sheet_t *sheet) {
+    forwarded += sheet->count;
+    in_runs += sheet->count;
+    return true;
+}
+static const rr_behavior_t counter = {.name = "counter", .receive = forward_receive, .proxy = true,
+                                      .forward = forward, .forward_run = forward_run, .forward_sheet = count_sheet};
+
 START_TEST(beyond_its_limit_a_turn_is_still_packed) {
     begin();
     forwarded = in_runs = 0;
     rr_addr_t proxy_addr, addr;
-    rr_spawn_t there = {.behavior = &runner,
+    rr_spawn_t there = {.behavior = &counter,
                         .mailbox_messages = PROXY_UNITS,
                         .mailbox_bytes = PROXY_UNITS * RR_MAILBOX_UNIT,
                         .policy = RR_POLICY_PAUSE_SOURCE};
@@ -427,7 +435,178 @@ START_TEST(beyond_its_limit_a_turn_is_still_packed) {
 }
 END_TEST
 
+/* ---- Sheets: what is larger, as it leaves ---- */
+
+enum { AUTHORED = 250, SHEET_LARGEST = 2000 };
+
+static unsigned authored, authored_wrong, in_sheets, sheets;
+static bool takes_sheets, keeps_one;
+static struct { /* the first sheet, kept for longer than its message */
+    rr_buffer_t *buffer;
+    const uint8_t *records;
+    uint32_t size;
+    uint8_t copy[64 << 10];
+} kept;
+
+/* Larger ones, with a small one here and there, and several of each type in a row. */
+static uint32_t authored_size(unsigned number) { return number % 50 == 49 ? number % 7 : 300 + number * 37 % (SHEET_LARGEST - 299); }
+
+static void author_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    uint8_t data[SHEET_LARGEST];
+    for (unsigned number = 0; number < AUTHORED; number++) {
+        for (unsigned at = 0; at < authored_size(number); at++)
+            data[at] = byte_of(number, at);
+        int rc = rr_send(self, them, number / 10, data, authored_size(number));
+        ck_assert(rc == RR_OK || rc == RR_NOROUTE);
+    }
+}
+static const rr_behavior_t author = {.name = "author", .receive = author_receive};
+static rr_addr_t author_addr;
+
+static void author_check(const rr_envelope_t *env) {
+    unsigned number = authored++;
+    const uint8_t *data = env->data;
+    bool right = env->to == them && env->from == author_addr && env->type == number / 10 && env->kind == RR_SEND &&
+                 env->weight == 1 && env->size == authored_size(number);
+    for (unsigned at = 0; right && at < env->size; at++)
+        right = data[at] == byte_of(number, at);
+    authored_wrong += !right;
+}
+
+static void author_forward(rr_actor_t *self, void *state, const rr_envelope_t *env) { author_check(env); }
+
+static uint64_t little(const uint8_t *at, unsigned bytes) {
+    uint64_t v = 0;
+    while (bytes-- > 0)
+        v = v << 8 | at[bytes];
+    return v;
+}
+
+/* The records as net/NODES.md has them. */
+static void read_sheet(const rr_sheet_t *sheet) {
+    const uint8_t *at = sheet->records, *end = at + sheet->size;
+    uint64_t bytes = 0, to = 0, from = 0;
+    uint32_t type = 0, count = 0;
+    for (; at < end; count++) {
+        bool same = at[1] & RR_SHEET_SAME;
+        uint32_t size = (uint32_t)little(at + 4, 4);
+        ck_assert(count || !same);
+        ck_assert(at[0] == RR_SEND && (at[1] & ~RR_SHEET_SAME) == 0 && little(at + 2, 2) == 1);
+        if (!same) {
+            type = (uint32_t)little(at + 8, 4);
+            to = little(at + 12, 6);
+            from = little(at + 18, 6);
+        }
+        at += same ? RR_SHEET_RECORD_SAME : RR_SHEET_RECORD;
+        author_check(&(rr_envelope_t){
+            .to = (rr_addr_t)THERE << 48 | to, .from = 1ull << 48 | from, .type = type, .size = size, .weight = 1, .data = at});
+        at += size;
+        bytes += size;
+    }
+    ck_assert(at == end && sheet->to == them && sheet->from == author_addr);
+    ck_assert(count == sheet->count && bytes == sheet->bytes);
+    in_sheets += count;
+}
+
+static bool author_forward_sheet(rr_actor_t *self, void *state, const rr_sheet_t *sheet) {
+    sheets++;
+    if (!takes_sheets)
+        return false;
+    memset(sheet->records - RR_SHEET_HEAD, 0xee, RR_SHEET_HEAD); /* it is the taker's */
+    read_sheet(sheet);
+    if (keeps_one && !kept.buffer) {
+        kept.buffer = rr_buffer_ref(sheet->buffer);
+        kept.records = sheet->records;
+        kept.size = sheet->size;
+        memcpy(kept.copy, sheet->records, sheet->size);
+    }
+    return true;
+}
+
+static void author_proxy_receive(rr_actor_t *self, void *state, rr_message_t *msg) {
+    rr_envelope_t env;
+    ck_assert(rr_envelope_of(self, msg, &env));
+    author_check(&env);
+}
+
+static const rr_behavior_t sheet_taker = {.name = "taker", .receive = forward_receive, .proxy = true,
+                                          .forward = author_forward, .forward_sheet = author_forward_sheet};
+static const rr_behavior_t one_by_one = {.name = "plain", .receive = author_proxy_receive, .proxy = true};
+
+static rr_addr_t author_begin(const rr_behavior_t *behavior, uint32_t limit) {
+    begin();
+    authored = authored_wrong = in_sheets = sheets = 0;
+    takes_sheets = keeps_one = false;
+    rr_addr_t proxy_addr;
+    rr_spawn_t there = {.behavior = behavior, .mailbox_messages = limit, .mailbox_bytes = limit * 1000,
+                        .policy = RR_POLICY_PAUSE_SOURCE};
+    rr_spawn_t here = {.behavior = &author};
+    ck_assert_int_eq(rr_system_spawn(system_, &there, &proxy_addr), RR_OK);
+    ck_assert_int_eq(rr_route_set(system_, THERE, proxy_addr), RR_OK);
+    ck_assert_int_eq(rr_system_spawn(system_, &here, &author_addr), RR_OK);
+    rr_replay_run(system_, 0);
+    return proxy_addr;
+}
+
+static void author_once(void) {
+    authored = 0;
+    ck_assert_int_eq(rr_system_send(system_, author_addr, 0, NULL, 0), RR_OK);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(authored, AUTHORED);
+    ck_assert_uint_eq(authored_wrong, 0);
+}
+
+START_TEST(larger_ones_cross_in_sheets) {
+    (void)author_begin(&sheet_taker, 1000);
+    takes_sheets = keeps_one = true;
+    for (unsigned round = 1; round <= 5; round++) {
+        author_once();
+        ck_assert_uint_ge(in_sheets, round * AUTHORED * 3 / 4);
+        ck_assert_uint_le(sheets, 8 * round); /* 290 KB */
+    }
+    ck_assert(memcmp(kept.copy, kept.records, kept.size) == 0); /* others were made, and it is still whole */
+    rr_buffer_unref(kept.buffer);
+    kept.buffer = NULL;
+    finish();
+}
+END_TEST
+
+START_TEST(a_sheet_is_taken_one_by_one) {
+    (void)author_begin(&sheet_taker, 1000);
+    for (unsigned round = 0; round < 3; round++)
+        author_once();
+    ck_assert_uint_gt(sheets, 0);
+    finish();
+    (void)author_begin(&one_by_one, 1000);
+    for (unsigned round = 0; round < 3; round++)
+        author_once();
+    finish();
+}
+END_TEST
+
+/* Counted as they are one by one: behind so many the sender is paused, and goes on when they are taken. */
+START_TEST(a_sheet_counts_as_its_messages) {
+    (void)author_begin(&sheet_taker, 100);
+    takes_sheets = true;
+    for (unsigned round = 0; round < 5; round++)
+        author_once();
+    finish();
+}
+END_TEST
+
+START_TEST(sheets_end_with_their_proxy) {
+    rr_addr_t proxy_addr = author_begin(&sheet_taker, 1000);
+    ck_assert_int_eq(rr_system_send(system_, author_addr, 0, NULL, 0), RR_OK);
+    rr_kill(system_, proxy_addr, RR_OK);
+    rr_replay_run(system_, 0);
+    ck_assert_uint_eq(authored + rr_system_dead_letters(system_), AUTHORED);
+    ck_assert_uint_eq(authored_wrong, 0);
+    finish();
+}
+END_TEST
+
 CHECK_MAIN("pack", each_is_whole_and_in_order, each_can_be_taken_and_answered, each_counts_in_the_mailbox,
            an_end_between_two_of_them, nobody_is_there_any_more, a_row_is_written_in_place, a_row_keeps_to_the_limits,
            what_a_turn_sends_away, a_proxy_takes_what_comes_together, a_proxy_refuses_at_eight_times_its_limit,
-           beyond_its_limit_a_turn_is_still_packed)
+           beyond_its_limit_a_turn_is_still_packed, larger_ones_cross_in_sheets, a_sheet_is_taken_one_by_one,
+           a_sheet_counts_as_its_messages, sheets_end_with_their_proxy)
