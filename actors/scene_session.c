@@ -648,6 +648,7 @@ static void deadline(rr_session_t *session) {
         if (!(session->flags & RR__LEFT) && (session->flags & RR__LOGIN_LEFT)) {
             left_holder(session);
         } else if ((session->flags & (RR__LEFT | RR__ENDING)) == RR__ENDING) {
+            rr__queue_drop(session); /* else the next one begins, as one that was cancelled already */
             rr__ops_cancel(session);
             rr__session_over(session);
         } else if (session->flags & (RR__LEFT | RR__DROPPED)) {

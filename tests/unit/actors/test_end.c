@@ -67,6 +67,23 @@ START_TEST(a_login_scene_comes_back_and_knows_who_is_online) {
 }
 END_TEST
 
+/* Nor is it said of that one, which was never cancelled, that it ignores it. */
+START_TEST(behind_a_handler_that_was_cancelled_none_begins) {
+    prepare();
+    node.scenes[0].offline_wait_ms = 200;
+    start();
+    client_t *a = log_in("alice");
+    tell(a, 1, "wait");
+    tell(a, 1, "echo:behind it");
+    await_metric("rr_scene_queued{scene=\"scene@0\"}", 1);
+    ck_assert_int_eq(drain_node(), RR_OK);
+    ck_assert_int_lt(await_line("scene@0 cancel alice"), await_line("scene@0 offline alice drain"));
+    ck_assert(!was_noted("scene@0 message alice 1 echo:behind it"));
+    hang_up(a);
+    stop_node();
+}
+END_TEST
+
 START_TEST(listening_begins_when_the_login_scene_serves) {
     prepare();
     ck_assert_int_eq(rr_system_start(node.system), RR_OK);
@@ -189,6 +206,7 @@ START_TEST(killed_scene_frees_what_it_held) {
 END_TEST
 
 CHECK_MAIN("end", sessions_of_a_crashed_scene_are_closed_and_others_served,
-           a_login_scene_comes_back_and_knows_who_is_online, listening_begins_when_the_login_scene_serves,
+           a_login_scene_comes_back_and_knows_who_is_online, behind_a_handler_that_was_cancelled_none_begins,
+           listening_begins_when_the_login_scene_serves,
            a_port_in_use_is_known_at_once, drain, drain_tells_those_who_are_still_there,
            stop_without_drain_leaks_nothing, killed_scene_frees_what_it_held)
